@@ -1,0 +1,1 @@
+//! wake gets a sleeping worker out of its wait.
