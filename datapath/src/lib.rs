@@ -13,6 +13,12 @@
 //!
 //! This is the only user-space crate with unsafe code.
 
+mod address;
+
+mod arrival;
+
+mod cmsg;
+
 mod counters;
 pub use counters::{Counter, Counters};
 
@@ -22,7 +28,13 @@ pub use epoll::Epoll;
 mod error;
 pub use error::{SetupError, SocketError, WaitError};
 
-mod cmsg;
+mod flight;
+
+mod gso;
+
+mod outbox;
+
+mod slab;
 
 mod slot;
 pub use slot::SendSlot;
@@ -30,11 +42,13 @@ pub use slot::SendSlot;
 mod socket;
 pub use socket::{FilterInstruction, Socket, SocketOptions};
 
+mod sys;
+
 mod traffic;
 pub use traffic::{Ecn, Meta, SocketId, Train, Transmit};
 
 mod uring;
-pub use uring::Uring;
+pub use uring::{Uring, UringOptions};
 
 mod wake;
 pub use wake::Waker;
@@ -82,6 +96,18 @@ pub trait Datapath {
     /// # Errors
     /// When the kernel refuses to watch it.
     fn adopt(&mut self, socket: Socket) -> Result<SocketId, SocketError>;
+
+    /// Binds a socket to `local` and takes it over.
+    ///
+    /// # Errors
+    /// When it cannot be bound or watched.
+    fn open(
+        &mut self,
+        local: SocketAddr,
+        options: &SocketOptions,
+    ) -> Result<SocketId, SocketError> {
+        self.adopt(Socket::bind(local, options)?)
+    }
 
     /// Stops receiving and closes the socket once nothing in flight uses it.
     fn close(&mut self, socket: SocketId);

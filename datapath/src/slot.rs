@@ -19,7 +19,19 @@ impl SendSlot {
 
     /// A slot that its owner knows by `index`.
     pub fn new(index: u32) -> Self {
-        Self { index, payload: Vec::with_capacity(Self::CAPACITY) }
+        Self {
+            index,
+            payload: Vec::with_capacity(Self::CAPACITY),
+        }
+    }
+
+    pub(crate) fn with(index: u32, payload: Vec<u8>) -> Self {
+        Self { index, payload }
+    }
+
+    pub(crate) fn into_parts(self) -> (u32, Vec<u8>) {
+        let Self { index, payload } = self;
+        (index, payload)
     }
 
     /// The owner's name for it.

@@ -1,1 +1,76 @@
-//! engine
+//! quiclane is a thread-per-core QUIC engine for Linux.
+//!
+//! Each worker owns a core, a socket of every listen address, an io_uring (or epoll), a
+//! quinn-proto endpoint and an [`App`]. Packets find their worker by connection ID; one that lands
+//! elsewhere is carried home, so connections survive NAT rebinding on every rung of the steering
+//! ladder.
+//!
+//! ```text
+//! NIC ─► kernel steering ─► datapath ─► route ─► endpoint ─► app ─► endpoint ─► datapath ─► NIC
+//!        (a hint)           GRO trains    ├─ Sibling ─► that worker's route        GSO trains
+//!                                         ├─ Orphan, Draining ─► counter
+//!                                         └─ Junk ─► counter
+//! ```
+//!
+//! Start with [`Engine::start`]; `examples/smallest.rs` is a server in under 40 lines.
+#![forbid(unsafe_code)]
+
+mod app;
+pub use app::{
+    App, CloseReason, Conn, ConnId, ConnectionStats, DatagramError, Dir, Lane, Read, StreamError,
+    StreamId, VarInt, WriteError,
+};
+
+pub mod apps;
+
+mod cid;
+
+pub mod clock;
+pub use clock::Clock;
+
+mod config;
+pub use config::{Config, Congestion, Io, Limits, Retry, ServerConfig, Steering, Transport};
+
+mod endpoint;
+
+mod engine;
+pub use engine::{Engine, Stopper, WorkerInfo};
+
+mod error;
+pub use error::{ConfigError, ConnectError, RunError, StartError, StateError, TlsError};
+
+mod keys;
+
+mod limits;
+
+pub mod metrics;
+pub use metrics::Metrics;
+
+mod placement;
+
+mod plan;
+pub use plan::Plan;
+
+mod pool;
+
+mod reset;
+
+mod route;
+
+#[cfg(feature = "sim")]
+pub mod sim;
+
+mod state;
+
+mod steer;
+
+mod timers;
+
+mod tls;
+pub use tls::{ClientTls, Provider, ServerTls, Target, Trust};
+
+mod toss;
+
+mod transport;
+
+mod worker;

@@ -1,0 +1,327 @@
+//! echo sends back what it gets: streams byte by byte, datagrams one by one.
+//!
+//! ```text
+//! bidirectional   data ─► data    FIN ─► FIN    RESET_STREAM ─► RESET_STREAM
+//!                 STOP_SENDING ─► RESET_STREAM and STOP_SENDING
+//! unidirectional  data ─► nothing
+//! ```
+//!
+//! Invariant: nothing more is read from a stream while something of it waits to be written, so
+//! that a client that does not read is held back by its own flow control.
+
+use std::collections::VecDeque;
+use std::mem;
+
+use bytes::{Bytes, BytesMut};
+
+use super::tables::{ConnTable, Reuse, StreamTable, WorkList};
+use crate::app::{
+    App, CloseReason, Conn, ConnId, DatagramError, Dir, Lane, Read, StreamId, VarInt, WriteError,
+};
+
+/// The echo server.
+#[derive(Debug)]
+pub struct Echo {
+    connections: ConnTable<Connection>,
+    work: WorkList,
+    /// Connections with datagrams left for the next turn.
+    datagrams: VecDeque<ConnId>,
+}
+
+impl Echo {
+    /// The protocol's ALPN name. It is registered with IANA for TCP's and UDP's echo, and no RFC
+    /// says what it means over QUIC.
+    pub const ALPN: &[u8] = b"echo";
+
+    /// A server for one worker.
+    #[must_use]
+    pub fn new() -> Self {
+        let (work, datagrams) = (WorkList::default(), VecDeque::new());
+        Self { connections: ConnTable::new(), work, datagrams }
+    }
+
+    /// Does a piece of the work that `stream` has, and notes if more is left.
+    fn visit(&mut self, conn: &mut Conn<'_>, stream: StreamId) {
+        let Some(connection) = self.connections.get(conn.id()) else { return };
+        let Some(state) = connection.streams.get(stream) else { return };
+        let more = match stream.dir() {
+            Dir::Bi => state.echo(conn, stream),
+            Dir::Uni => state.discard(conn, stream),
+        };
+        if state.is_over() {
+            connection.streams.remove(stream);
+        } else if more {
+            self.work.push(conn.id(), stream, &mut state.queued);
+        }
+    }
+
+    /// Returns datagrams until none is left, the send buffer is full, or it is somebody else's
+    /// turn.
+    fn return_datagrams(&mut self, conn: &mut Conn<'_>) {
+        let connection = self.connections.open(conn.id());
+        for _ in 0..DATAGRAMS_PER_VISIT_MAX {
+            let next = connection.datagram.take().or_else(|| conn.recv_datagram());
+            let Some(datagram) = next else { return };
+            if let Err(DatagramError::Blocked(datagram)) = conn.send_datagram(datagram) {
+                connection.datagram = Some(datagram);
+                return;
+            }
+            // A datagram that is too large for the way back is lost, as datagrams may be.
+        }
+        if !mem::replace(&mut connection.queued, true) {
+            self.datagrams.push_back(conn.id());
+        }
+    }
+}
+
+impl Default for Echo {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl App for Echo {
+    fn opened(&mut self, conn: &mut Conn<'_>, stream: StreamId) {
+        self.connections.open(conn.id()).streams.insert(stream, Stream::new(stream.dir()));
+    }
+
+    fn readable(&mut self, conn: &mut Conn<'_>, stream: StreamId) {
+        self.visit(conn, stream);
+    }
+
+    fn writable(&mut self, conn: &mut Conn<'_>, stream: StreamId) {
+        // Not served here: quinn-proto tells the stream that was blocked last first, which would
+        // take all there is. Once all are on the list, all get their share.
+        if let Some(connection) = self.connections.get(conn.id())
+            && let Some(state) = connection.streams.get(stream)
+        {
+            self.work.push(conn.id(), stream, &mut state.queued);
+        }
+    }
+
+    fn stopped(&mut self, conn: &mut Conn<'_>, stream: StreamId, code: VarInt) {
+        // An error says that a side is over already.
+        let _ = conn.reset(stream, code);
+        let _ = conn.stop(stream, code);
+        if let Some(connection) = self.connections.get(conn.id()) {
+            connection.streams.remove(stream);
+        }
+    }
+
+    fn datagrams_received(&mut self, conn: &mut Conn<'_>) {
+        self.return_datagrams(conn);
+    }
+
+    fn datagrams_unblocked(&mut self, conn: &mut Conn<'_>) {
+        self.return_datagrams(conn);
+    }
+
+    fn closed(&mut self, id: ConnId, _: &CloseReason) {
+        self.connections.close(id);
+    }
+
+    fn turn(&mut self, lane: &mut Lane<'_>) {
+        for _ in 0..self.work.visits() {
+            let Some((id, stream)) = self.work.pop() else { break };
+            let Some(connection) = self.connections.get(id) else { continue };
+            let Some(state) = connection.streams.get(stream) else { continue };
+            state.queued = false;
+            if let Some(mut conn) = lane.conn(id) {
+                self.visit(&mut conn, stream);
+            }
+        }
+        for _ in 0..self.datagrams.len() {
+            let Some(id) = self.datagrams.pop_front() else { break };
+            let Some(connection) = self.connections.get(id) else { continue };
+            connection.queued = false;
+            if let Some(mut conn) = lane.conn(id) {
+                self.return_datagrams(&mut conn);
+            }
+        }
+        self.work.rest(lane);
+        if !self.datagrams.is_empty() {
+            lane.wake_at(lane.now());
+        }
+    }
+}
+
+/// What one connection has open.
+#[derive(Debug, Default)]
+struct Connection {
+    streams: StreamTable<Stream>,
+    /// A datagram that did not fit the send buffer. Meanwhile quinn-proto keeps what arrives
+    /// within its own limit and drops the oldest.
+    datagram: Option<Bytes>,
+    /// Whether it is on the list of datagrams.
+    queued: bool,
+}
+
+impl Reuse for Connection {
+    fn clear(&mut self) {
+        self.streams.clear();
+        self.datagram = None;
+        self.queued = false;
+    }
+}
+
+#[derive(Debug)]
+struct Stream {
+    pending: Pending,
+    receiving: bool,
+    sending: bool,
+    /// Whether it is on the work list.
+    queued: bool,
+}
+
+impl Stream {
+    fn new(dir: Dir) -> Self {
+        let (receiving, sending) = (true, dir == Dir::Bi);
+        Self { pending: Pending::default(), receiving, sending, queued: false }
+    }
+
+    fn is_over(&self) -> bool {
+        !self.receiving && !self.sending
+    }
+
+    /// Reads and writes alternately; true if it could go on now.
+    fn echo(&mut self, conn: &mut Conn<'_>, stream: StreamId) -> bool {
+        let mut more = true;
+        for _ in 0..READS_PER_VISIT_MAX {
+            if !self.flush(conn, stream) || !self.receiving {
+                return false;
+            }
+            if !more {
+                return false;
+            }
+            let pending = &mut self.pending;
+            match conn.read(stream, READ_BYTES_MAX, |chunk| pending.push(chunk)) {
+                Ok(Read::More) => {}
+                Ok(Read::Blocked) => more = false,
+                Ok(Read::Finished) => self.receiving = false,
+                Ok(Read::Reset(code)) => {
+                    let _ = conn.reset(stream, code);
+                    (self.receiving, self.sending) = (false, false);
+                    self.pending.clear();
+                }
+                Err(_) => self.receiving = false,
+            }
+            self.pending.seal();
+        }
+        true
+    }
+
+    /// Writes what is pending, and FIN after the end; false while flow control blocks it.
+    fn flush(&mut self, conn: &mut Conn<'_>, stream: StreamId) -> bool {
+        while self.sending
+            && let Some(chunk) = self.pending.chunks.front_mut()
+        {
+            match conn.write(stream, chunk) {
+                Ok(_) if chunk.is_empty() => {
+                    self.pending.chunks.pop_front();
+                }
+                Ok(_) => {}
+                Err(WriteError::Blocked) => return false,
+                Err(_) => {
+                    // `stopped` hears of it as well.
+                    self.sending = false;
+                    self.pending.clear();
+                }
+            }
+        }
+        if self.sending && !self.receiving {
+            let _ = conn.finish(stream);
+            self.sending = false;
+        }
+        true
+    }
+
+    /// Reads and forgets; true if it could go on now.
+    fn discard(&mut self, conn: &mut Conn<'_>, stream: StreamId) -> bool {
+        match conn.read(stream, READS_PER_VISIT_MAX * READ_BYTES_MAX, |_| {}) {
+            Ok(Read::More) => return true,
+            Ok(Read::Blocked) => {}
+            Ok(Read::Finished | Read::Reset(_)) | Err(_) => self.receiving = false,
+        }
+        false
+    }
+}
+
+/// What was read and not written yet.
+#[derive(Debug, Default)]
+struct Pending {
+    chunks: VecDeque<Bytes>,
+    /// Small chunks at the end, together.
+    small: BytesMut,
+}
+
+impl Pending {
+    /// Takes a chunk as it is, unless it is small: then it would hold a whole datagram in memory
+    /// for the sake of a few bytes, and is copied.
+    fn push(&mut self, chunk: Bytes) {
+        if chunk.len() < COPY_BELOW_BYTES {
+            self.small.extend_from_slice(&chunk);
+        } else {
+            self.seal();
+            self.chunks.push_back(chunk);
+        }
+    }
+
+    /// Makes a chunk of the small ones.
+    fn seal(&mut self) {
+        if !self.small.is_empty() {
+            self.chunks.push_back(self.small.split().freeze());
+        }
+    }
+
+    fn clear(&mut self) {
+        self.chunks.clear();
+        self.small.clear();
+    }
+}
+
+/// What is read from a stream at once, and thus what one that flow control blocks can hold:
+/// enough for a train of 44 full datagrams.
+const READ_BYTES_MAX: usize = 64 << 10;
+
+/// Reads in one visit: 256 KiB in all.
+const READS_PER_VISIT_MAX: usize = 4;
+
+/// Chunks below this are copied. A full datagram carries at least 1,100 bytes of a stream, so a
+/// bulk transfer is not copied, and what is kept holds at most twice its size.
+const COPY_BELOW_BYTES: usize = 1_024;
+
+/// Datagrams returned before other connections get their turn: an arriving train's 64, with room
+/// for what the last one left.
+const DATAGRAMS_PER_VISIT_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_chunks_are_kept_and_small_ones_are_joined_in_order() {
+        let mut pending = Pending::default();
+        let large = Bytes::from(vec![9; COPY_BELOW_BYTES]);
+        for chunk in [Bytes::from_static(b"a"), Bytes::from_static(b"bc"), large.clone()] {
+            pending.push(chunk);
+        }
+        pending.push(Bytes::from_static(b"d"));
+        pending.seal();
+        let chunks: Vec<&[u8]> = pending.chunks.iter().map(|chunk| &chunk[..]).collect();
+        assert_eq!(chunks, [&b"abc"[..], &large, b"d"]);
+        assert_eq!(pending.chunks[1].as_ptr(), large.as_ptr(), "not copied");
+    }
+
+    #[test]
+    fn a_stream_is_over_when_both_sides_are() {
+        let mut two_ways = Stream::new(Dir::Bi);
+        two_ways.receiving = false;
+        assert!(!two_ways.is_over());
+        two_ways.sending = false;
+        assert!(two_ways.is_over());
+        let mut one_way = Stream::new(Dir::Uni);
+        assert!(!one_way.is_over());
+        one_way.receiving = false;
+        assert!(one_way.is_over());
+    }
+}

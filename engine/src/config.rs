@@ -1,0 +1,220 @@
+//! config is everything a user can choose, as plain data with safe defaults.
+//!
+//! [`Plan`](crate::Plan) turns it into decisions once; workers never see a `Config`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::tls::ServerTls;
+
+/// What to run and how.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the engine serves; `None` for a pure client, which opens its own sockets.
+    pub server: Option<ServerConfig>,
+    /// Threads, each with its own socket, endpoint and app. 0 (default): one per allowed core.
+    /// At most 255, because the connection ID has one byte for it.
+    pub workers: usize,
+    /// Cores to pin the workers to, in worker order; empty (default): the allowed cores in order
+    /// when there are enough of them, else no pinning.
+    pub cores: Vec<usize>,
+    /// How datagrams enter and leave.
+    pub io: Io,
+    /// Limits of each connection and worker.
+    pub limits: Limits,
+    /// Transport settings of each connection.
+    pub transport: Transport,
+    /// Makes connection IDs, spreading and quinn-proto's choices reproducible. For simulations
+    /// only: a predictable server can be attacked.
+    pub seed: Option<u64>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server: None,
+            workers: 0,
+            cores: Vec::new(),
+            io: Io::Auto,
+            limits: Limits::default(),
+            transport: Transport::default(),
+            seed: None,
+        }
+    }
+}
+
+/// The server half of a [`Config`].
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Addresses to listen on; port 0 takes a free one. An IPv6 wildcard also takes IPv4.
+    pub listen: Vec<SocketAddr>,
+    /// Certificate, key and application protocols.
+    pub tls: ServerTls,
+    /// How a packet finds its worker.
+    pub steering: Steering,
+    /// When to make a client prove its address before anything is spent on it.
+    pub retry: Retry,
+    /// Where the master key and the epoch live; `None`: in memory, so resets and tokens do not
+    /// survive a restart.
+    pub state_dir: Option<PathBuf>,
+    /// The operator's QUIC-LB server ID, 0 to 8 bytes, at the front of every connection ID.
+    pub server_id: Vec<u8>,
+}
+
+impl ServerConfig {
+    /// A server on `listen` with everything else at its default.
+    #[must_use]
+    pub fn new(listen: SocketAddr, tls: ServerTls) -> Self {
+        Self {
+            listen: vec![listen],
+            tls,
+            steering: Steering::Auto,
+            retry: Retry::Auto,
+            state_dir: None,
+            server_id: Vec::new(),
+        }
+    }
+}
+
+/// Datapath choice.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Io {
+    /// io_uring where the kernel allows it, else epoll.
+    #[default]
+    Auto,
+    /// io_uring or fail.
+    Uring,
+    /// epoll with recvmmsg and sendmmsg.
+    Epoll,
+}
+
+/// Steering choice; each rung works without the ones above it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Steering {
+    /// The best rung this host allows.
+    #[default]
+    Auto,
+    /// A classic BPF program on the reuseport group reads the worker byte of short headers.
+    Cbpf,
+    /// The kernel's hash of addresses and ports; strays are tossed between workers.
+    Hash,
+}
+
+/// When the server answers a first Initial with Retry (RFC 9000 section 8.1.2).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Retry {
+    /// Never.
+    Off,
+    /// While a worker has more than [`Limits::half_open_retry`] unfinished handshakes.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+}
+
+/// Limits, each counted when it is reached.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections per worker, closing ones included. Default 100,000: about 4 GiB with idle
+    /// connections at 37 KiB each; more costs memory, less refuses clients.
+    pub connections: usize,
+    /// Unfinished incoming handshakes per worker above which [`Retry::Auto`] sends Retry.
+    /// Default 256: a burst of honest clients passes, a flood of spoofed ones costs no TLS.
+    pub half_open_retry: usize,
+    /// Unfinished incoming handshakes per worker; further Initials are dropped. Default 4,096.
+    pub half_open: usize,
+    /// From the first packet to a complete handshake. Default 10 s (s2n-quic's), because
+    /// quinn-proto has none and a slow peer would hold its memory for ever.
+    pub handshake_deadline: Duration,
+    /// Connection IDs issued to a peer that wait to be sent. Default 64: a peer that retires them
+    /// without acknowledging anything would grow that queue without bound.
+    pub issued_cids_unacknowledged: u64,
+    /// Datagrams a worker's mailbox holds for strays tossed by siblings. Default 4,096; beyond
+    /// it they are dropped, as a full socket buffer would.
+    pub toss_mailbox: usize,
+    /// Send slots per worker, 64 KiB each. Default 64.
+    pub send_slots: usize,
+    /// Kernel socket buffers per socket, each direction, in bytes. Default 4 MiB: holds about
+    /// 2,900 full-size datagrams; the kernel's own default of 208 KiB holds 92.
+    pub socket_buffer_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 100_000,
+            half_open_retry: 256,
+            half_open: 4_096,
+            handshake_deadline: Duration::from_secs(10),
+            issued_cids_unacknowledged: 64,
+            toss_mailbox: 4_096,
+            send_slots: 64,
+            socket_buffer_bytes: 4 << 20,
+        }
+    }
+}
+
+/// QUIC transport settings of each connection (RFC 9000 section 18.2).
+#[derive(Clone, Debug)]
+pub struct Transport {
+    /// Bidirectional streams the peer may have open. Default 100. quinn-proto allocates the table
+    /// up front: 1,000 costs 76 KiB and 20 us a connection.
+    pub streams_bidi: u32,
+    /// Unidirectional streams the peer may have open. Default 10.
+    pub streams_uni: u32,
+    /// Bytes a peer may have in flight on one stream. Default 1 MiB.
+    pub stream_receive_window: u32,
+    /// Bytes a peer may have in flight on all streams. Default 4 MiB; quinn-proto's is unlimited,
+    /// so 100 streams could fill memory.
+    pub receive_window: u32,
+    /// Unacknowledged bytes kept for retransmission. Default 4 MiB: more pushes a bulk sender out
+    /// of the CPU cache (16 MiB cost 5 % here), less stalls it.
+    pub send_window: u64,
+    /// Silence after which a connection is dropped. Default 30 s.
+    pub idle_timeout: Duration,
+    /// Keep-alive interval; `None` (default) sends none.
+    pub keep_alive: Option<Duration>,
+    /// Bytes of received datagrams (RFC 9221) kept for the app. Default 256 KiB.
+    pub datagram_receive_bytes: usize,
+    /// Bytes of datagrams waiting to be sent. Default 256 KiB.
+    pub datagram_send_bytes: usize,
+    /// UDP payload bytes assumed to pass at once, from 1,200. Default 1,200.
+    pub initial_mtu: u16,
+    /// The largest UDP payload path MTU discovery (RFC 8899) tries. Default 1,452, which fits
+    /// Ethernet with IPv6; equal to `initial_mtu` turns discovery off.
+    pub mtu_max: u16,
+    /// Congestion control.
+    pub congestion: Congestion,
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self {
+            streams_bidi: 100,
+            streams_uni: 10,
+            stream_receive_window: 1 << 20,
+            receive_window: 4 << 20,
+            send_window: 4 << 20,
+            idle_timeout: Duration::from_secs(30),
+            keep_alive: None,
+            datagram_receive_bytes: 256 << 10,
+            datagram_send_bytes: 256 << 10,
+            initial_mtu: 1_200,
+            mtu_max: 1_452,
+            congestion: Congestion::Cubic,
+        }
+    }
+}
+
+/// Congestion controllers of quinn-proto.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Congestion {
+    /// RFC 9438.
+    #[default]
+    Cubic,
+    /// RFC 9002 section 7.
+    NewReno,
+    /// BBR, experimental in quinn-proto.
+    Bbr,
+}

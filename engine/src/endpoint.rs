@@ -1,0 +1,377 @@
+//! endpoint speaks QUIC: quinn-proto's endpoint and connections, driven by the worker.
+//!
+//! Datagrams, expired timers and commands of the app go in; events for the app and filled send
+//! slots come out. Two queues hold the connections that need attention:
+//!
+//! ```text
+//! datagram, timer, app ──► ready ──serve──► app callbacks ──► sending ──transmit──► send slots
+//! ```
+//!
+//! Invariant: a slot is in each queue at most once, and a connection that was touched is in
+//! `ready` or `sending` until its timer was set again.
+
+mod connection;
+pub(crate) use connection::Connection;
+
+mod serve;
+
+mod transmit;
+pub(crate) use transmit::Sent;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use quiclane_datapath::{Datapath, Ecn, Meta, SocketId, SocketOptions, Transmit};
+use quinn_proto::{
+    ClientConfig, ConnectionHandle, DatagramEvent, EcnCodepoint, EndpointConfig, Incoming,
+    ServerConfig, TransportConfig, VarInt,
+};
+
+use crate::app::{Conn, ConnId};
+use crate::config::{Limits, Retry};
+use crate::error::ConnectError;
+use crate::metrics::WorkerCounters;
+use crate::timers::Timers;
+use crate::tls::Target;
+
+/// All connections of one worker.
+pub(crate) struct Endpoint {
+    proto: quinn_proto::Endpoint,
+    connections: Vec<Option<Box<Connection>>>,
+    generations: Vec<u32>,
+    open: usize,
+    half_open: usize,
+    ready: VecDeque<u32>,
+    sending: VecDeque<u32>,
+    timers: Timers,
+    settings: Settings,
+    counters: Arc<WorkerCounters>,
+    /// Stateless answers are written here first: quinn-proto wants an empty buffer.
+    scratch: Vec<u8>,
+    stopping: bool,
+}
+
+/// What an endpoint is made of, decided by the plan.
+pub(crate) struct Settings {
+    pub(crate) endpoint: Arc<EndpointConfig>,
+    pub(crate) server: Option<Arc<ServerConfig>>,
+    /// For outgoing connections.
+    pub(crate) transport: Arc<TransportConfig>,
+    pub(crate) limits: Limits,
+    pub(crate) retry: Retry,
+    /// Connection IDs the generator has issued.
+    pub(crate) issued: Arc<AtomicU64>,
+    /// First destination connection IDs of outgoing connections, if they must be reproducible.
+    pub(crate) initial_cids: Option<Arc<dyn Fn() -> quinn_proto::ConnectionId + Send + Sync>>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(settings: Settings, counters: Arc<WorkerCounters>) -> Self {
+        let (config, server) = (Arc::clone(&settings.endpoint), settings.server.clone());
+        Self {
+            proto: quinn_proto::Endpoint::new(config, server, true, None),
+            connections: Vec::new(),
+            generations: Vec::new(),
+            open: 0,
+            half_open: 0,
+            ready: VecDeque::with_capacity(QUEUE_CAPACITY),
+            sending: VecDeque::with_capacity(QUEUE_CAPACITY),
+            timers: Timers::default(),
+            settings,
+            counters,
+            scratch: Vec::with_capacity(SCRATCH_BYTES),
+            stopping: false,
+        }
+    }
+
+    /// Takes a datagram that was routed here. `socket` is where an answer leaves from.
+    pub(crate) fn datagram(
+        &mut self,
+        now: Instant,
+        meta: &Meta,
+        socket: SocketId,
+        bytes: BytesMut,
+        datapath: &mut impl Datapath,
+    ) {
+        let length = bytes.len();
+        let short_header = bytes.first().is_some_and(|first| first & 0x80 == 0);
+        let ecn = meta.ecn.map(codepoint);
+        self.scratch.clear();
+        let event = self.proto.handle(now, meta.source, meta.target, ecn, bytes, &mut self.scratch);
+        match event {
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                let Some(connection) = self.connections[handle.0].as_mut() else { return };
+                if connection.proto.remote_address() != meta.source {
+                    connection.off_path.received(meta.source, length);
+                }
+                connection.proto.handle_event(event);
+                self.touch(handle.0);
+            }
+            Some(DatagramEvent::NewConnection(incoming)) => {
+                self.incoming(now, incoming, socket, datapath);
+            }
+            Some(DatagramEvent::Response(response)) => {
+                let counter = if short_header {
+                    &self.counters.resets_sent
+                } else {
+                    &self.counters.responses
+                };
+                counter.add(1);
+                self.respond(&response, socket, datapath);
+            }
+            None => {}
+        }
+    }
+
+    /// Handles up to `EXPIRE_MAX` connections whose deadline has come; true if more are due.
+    pub(crate) fn expire(&mut self, now: Instant) -> bool {
+        for _ in 0..EXPIRE_MAX {
+            let Some(slot) = self.timers.pop_due(now) else { return false };
+            let Some(connection) = self.connections[slot as usize].as_mut() else { continue };
+            if connection.handshake_overdue(now) {
+                self.counters.handshake_deadline.add(1);
+                connection.give_up_handshake(now);
+            }
+            connection.proto.handle_timeout(now);
+            self.touch(slot as usize);
+        }
+        true
+    }
+
+    /// When the next connection is due.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Whether connections wait for attention that is not bound to an arrival or a timer.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Opens a connection from a socket of its own.
+    pub(crate) fn connect(
+        &mut self,
+        now: Instant,
+        target: &Target,
+        datapath: &mut dyn Datapath,
+    ) -> Result<ConnId, ConnectError> {
+        let limit = self.settings.limits.connections;
+        if self.open >= limit {
+            self.counters.connection_limit.add(1);
+            return Err(ConnectError::ConnectionLimit(limit));
+        }
+        let local = target.local.unwrap_or_else(|| unspecified(target.address));
+        let buffer_bytes = self.settings.limits.socket_buffer_bytes;
+        let options = SocketOptions {
+            recv_buffer_bytes: buffer_bytes,
+            send_buffer_bytes: buffer_bytes,
+            ..SocketOptions::default()
+        };
+        let mut config = ClientConfig::new(target.tls.crypto());
+        config.transport_config(Arc::clone(&self.settings.transport));
+        if let Some(cids) = &self.settings.initial_cids {
+            config.initial_dst_cid_provider(Arc::clone(cids));
+        }
+        let socket = datapath.open(local, &options)?;
+        match self.proto.connect(now, config, target.address, &target.server_name) {
+            Ok((handle, proto)) => {
+                self.counters.opened.add(1);
+                Ok(self.insert(handle, Connection::outgoing(proto, socket, self.deadline(now))))
+            }
+            Err(error) => {
+                datapath.close(socket);
+                Err(ConnectError::Target(error.to_string()))
+            }
+        }
+    }
+
+    /// Lends a connection to the app.
+    pub(crate) fn lend(&mut self, id: ConnId, now: Instant) -> Option<Conn<'_>> {
+        let slot = id.slot();
+        if self.generations.get(slot) != Some(&id.generation) {
+            return None;
+        }
+        self.touch(slot);
+        let inner = self.connections[slot].as_mut()?;
+        if inner.is_told_closed() {
+            return None;
+        }
+        Some(Conn { inner, now })
+    }
+
+    /// How many connections are held, closing ones included.
+    pub(crate) fn connections(&self) -> usize {
+        self.open
+    }
+
+    /// How many connections are not closing yet.
+    pub(crate) fn active(&self) -> usize {
+        self.connections.iter().flatten().filter(|c| !c.proto.is_closed()).count()
+    }
+
+    /// From now on every new connection is refused.
+    pub(crate) fn stop_accepting(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Closes every connection with `code`.
+    pub(crate) fn close_all(&mut self, now: Instant, code: VarInt, reason: &'static str) {
+        for slot in 0..self.connections.len() {
+            if let Some(connection) = self.connections[slot].as_mut() {
+                connection.close_by_app(now, code, reason);
+                self.touch(slot);
+            }
+        }
+    }
+
+    fn incoming(
+        &mut self,
+        now: Instant,
+        incoming: Incoming,
+        socket: SocketId,
+        datapath: &mut impl Datapath,
+    ) {
+        let Limits { connections, half_open, half_open_retry, .. } = self.settings.limits;
+        if self.stopping || self.open >= connections {
+            if !self.stopping {
+                self.counters.connection_limit.add(1);
+            }
+            self.counters.refused.add(1);
+            let response = self.proto.refuse(incoming, &mut self.scratch);
+            return self.respond(&response, socket, datapath);
+        }
+        if self.half_open >= half_open {
+            self.counters.ignored.add(1);
+            return self.proto.ignore(incoming);
+        }
+        let retry = match self.settings.retry {
+            Retry::Off => false,
+            Retry::Auto => self.half_open >= half_open_retry,
+            Retry::Always => true,
+        };
+        if retry && !incoming.remote_address_validated() && incoming.may_retry() {
+            // `may_retry` was asked: an error is impossible, and would only mean no answer.
+            if let Ok(response) = self.proto.retry(incoming, &mut self.scratch) {
+                self.counters.retries.add(1);
+                self.respond(&response, socket, datapath);
+            }
+            return;
+        }
+        match self.proto.accept(incoming, now, &mut self.scratch, None) {
+            Ok((handle, proto)) => {
+                self.counters.accepted.add(1);
+                self.half_open += 1;
+                self.counters.half_open.set(self.half_open as u64);
+                self.insert(handle, Connection::incoming(proto, socket, self.deadline(now)));
+            }
+            Err(error) => {
+                if let Some(response) = error.response {
+                    self.counters.responses.add(1);
+                    self.respond(&response, socket, datapath);
+                }
+            }
+        }
+    }
+
+    /// Sends a stateless answer that stands in `scratch`.
+    fn respond(
+        &mut self,
+        response: &quinn_proto::Transmit,
+        socket: SocketId,
+        datapath: &mut impl Datapath,
+    ) {
+        let Some(mut slot) = datapath.slot() else {
+            self.counters.responses_dropped.add(1);
+            return;
+        };
+        slot.payload.extend_from_slice(&self.scratch[..response.size]);
+        let transmit = Transmit {
+            socket,
+            target: response.destination,
+            source: response.src_ip,
+            ecn: None,
+            segment: None,
+        };
+        datapath.send(slot, &transmit);
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the connection limit keeps slots small")]
+    fn insert(&mut self, handle: ConnectionHandle, mut connection: Connection) -> ConnId {
+        let slot = handle.0;
+        if slot >= self.connections.len() {
+            self.connections.resize_with(slot + 1, || None);
+            self.generations.resize(slot + 1, 0);
+        }
+        let id = ConnId { slot: slot as u32, generation: self.generations[slot] };
+        connection.id = id;
+        self.connections[slot] = Some(Box::new(connection));
+        self.open += 1;
+        self.counters.open.set(self.open as u64);
+        self.touch(slot);
+        id
+    }
+
+    fn remove(&mut self, slot: usize, datapath: &mut impl Datapath) {
+        let Some(connection) = self.connections[slot].take() else { return };
+        self.generations[slot] = self.generations[slot].wrapping_add(1);
+        self.timers.set(connection.id.slot, None);
+        self.open -= 1;
+        self.counters.open.set(self.open as u64);
+        self.counters.closed.add(1);
+        if let Some(socket) = connection.own_socket() {
+            datapath.close(socket);
+        }
+    }
+
+    fn half_open_ended(&mut self) {
+        self.half_open -= 1;
+        self.counters.half_open.set(self.half_open as u64);
+    }
+
+    /// Puts a connection into the ready queue.
+    #[expect(clippy::cast_possible_truncation, reason = "the connection limit keeps slots small")]
+    fn touch(&mut self, slot: usize) {
+        if let Some(connection) = self.connections[slot].as_mut()
+            && !std::mem::replace(&mut connection.in_ready, true)
+        {
+            self.ready.push_back(slot as u32);
+        }
+    }
+
+    fn deadline(&self, now: Instant) -> Instant {
+        now + self.settings.limits.handshake_deadline
+    }
+
+    fn issued(&self) -> u64 {
+        self.settings.issued.load(Ordering::Relaxed)
+    }
+}
+
+/// How long a closing worker waits for its last packets to leave.
+pub(crate) const LINGER: Duration = Duration::from_millis(50);
+
+fn codepoint(ecn: Ecn) -> EcnCodepoint {
+    match ecn {
+        Ecn::Ect0 => EcnCodepoint::Ect0,
+        Ecn::Ect1 => EcnCodepoint::Ect1,
+        Ecn::Ce => EcnCodepoint::Ce,
+    }
+}
+
+fn unspecified(peer: SocketAddr) -> SocketAddr {
+    match peer {
+        SocketAddr::V4(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
+        SocketAddr::V6(_) => SocketAddr::from(([0u16; 8], 0)),
+    }
+}
+
+/// Connections handled by one call of `expire`: about a millisecond of loss detection.
+const EXPIRE_MAX: usize = 1_024;
+/// Room in each queue before it grows.
+const QUEUE_CAPACITY: usize = 4_096;
+/// Stateless answers are one datagram.
+const SCRATCH_BYTES: usize = 2_048;

@@ -1,0 +1,177 @@
+//! connection is quinn-proto's connection with what the worker has to remember about it.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use quiclane_datapath::SocketId;
+use quinn_proto::crypto::rustls::HandshakeData;
+use quinn_proto::{ConnectionError, Dir, Side, StreamId, VarInt};
+
+use crate::app::{CloseReason, ConnId};
+use crate::limits::OffPath;
+
+/// One connection of a worker.
+pub(crate) struct Connection {
+    pub(crate) proto: quinn_proto::Connection,
+    pub(crate) id: ConnId,
+    /// The socket it sends from.
+    pub(crate) socket: SocketId,
+    pub(crate) alpn: Vec<u8>,
+    pub(crate) off_path: OffPath,
+    pub(super) phase: Phase,
+    /// Why we closed it, until the app was told.
+    pub(super) closing: Option<CloseReason>,
+    /// Connection IDs issued to the peer since the handshake.
+    pub(super) issued_cids: u64,
+    pub(super) in_ready: bool,
+    pub(super) in_sending: bool,
+}
+
+/// How far a connection has come, as its app sees it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Phase {
+    Handshake { deadline: Instant },
+    Connected,
+    ToldClosed,
+}
+
+impl Connection {
+    /// A connection that a client opened to us.
+    pub(super) fn incoming(
+        proto: quinn_proto::Connection,
+        socket: SocketId,
+        deadline: Instant,
+    ) -> Self {
+        Self::new(proto, socket, deadline)
+    }
+
+    /// A connection that we opened; it owns `socket`.
+    pub(super) fn outgoing(
+        proto: quinn_proto::Connection,
+        socket: SocketId,
+        deadline: Instant,
+    ) -> Self {
+        Self::new(proto, socket, deadline)
+    }
+
+    fn new(proto: quinn_proto::Connection, socket: SocketId, deadline: Instant) -> Self {
+        Self {
+            proto,
+            id: ConnId { slot: 0, generation: 0 },
+            socket,
+            alpn: Vec::new(),
+            off_path: OffPath::default(),
+            phase: Phase::Handshake { deadline },
+            closing: None,
+            issued_cids: 0,
+            in_ready: false,
+            in_sending: false,
+        }
+    }
+
+    /// Whether the handshake is complete and the connection not over.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.phase == Phase::Connected
+    }
+
+    /// Whether its app knows that it is over.
+    pub(crate) fn is_told_closed(&self) -> bool {
+        self.phase == Phase::ToldClosed
+    }
+
+    /// Whether a client opened it.
+    pub(super) fn is_incoming(&self) -> bool {
+        self.proto.side() == Side::Server
+    }
+
+    /// The socket to close with it: connections we opened have one of their own.
+    pub(super) fn own_socket(&self) -> Option<SocketId> {
+        (self.proto.side() == Side::Client).then_some(self.socket)
+    }
+
+    /// Whether quinn-proto lets us read from `stream`; asking for another one panics there.
+    pub(crate) fn may_read(&self, stream: StreamId) -> bool {
+        stream.dir() == Dir::Bi || stream.initiator() != self.proto.side()
+    }
+
+    /// Whether quinn-proto lets us write to `stream`.
+    pub(crate) fn may_write(&self, stream: StreamId) -> bool {
+        stream.dir() == Dir::Bi || stream.initiator() == self.proto.side()
+    }
+
+    /// Closes it on behalf of the app or of a stopping worker.
+    pub(crate) fn close_by_app(&mut self, now: Instant, code: VarInt, reason: &'static str) {
+        self.close(now, code, reason, CloseReason::Local);
+    }
+
+    /// Closes it because a limit of ours was reached.
+    pub(super) fn close_at_limit(&mut self, now: Instant, name: &'static str) {
+        self.close(now, LIMIT_CODE, name, CloseReason::Limit(name));
+    }
+
+    pub(super) fn give_up_handshake(&mut self, now: Instant) {
+        self.close(now, LIMIT_CODE, "handshake deadline", CloseReason::HandshakeTimeout);
+    }
+
+    pub(super) fn handshake_overdue(&self, now: Instant) -> bool {
+        matches!(self.phase, Phase::Handshake { deadline } if deadline <= now)
+            && !self.proto.is_closed()
+    }
+
+    /// When the connection wants to be looked at again.
+    pub(super) fn next_deadline(&mut self) -> Option<Instant> {
+        let timeout = self.proto.poll_timeout();
+        match self.phase {
+            Phase::Handshake { deadline } if !self.proto.is_closed() => {
+                Some(timeout.map_or(deadline, |at| at.min(deadline)))
+            }
+            _ => timeout,
+        }
+    }
+
+    /// The application protocol that TLS agreed on.
+    pub(super) fn negotiated_alpn(&self) -> Vec<u8> {
+        self.proto
+            .crypto_session()
+            .handshake_data()
+            .and_then(|data| data.downcast::<HandshakeData>().ok())
+            .and_then(|data| data.protocol)
+            .unwrap_or_default()
+    }
+
+    fn close(&mut self, now: Instant, code: VarInt, reason: &'static str, why: CloseReason) {
+        if self.proto.is_closed() {
+            return;
+        }
+        self.proto.close(now, code, Bytes::from_static(reason.as_bytes()));
+        if self.phase != Phase::ToldClosed {
+            self.closing = Some(why);
+        }
+    }
+}
+
+/// quinn-proto's reasons in our words.
+pub(super) fn close_reason(error: &ConnectionError) -> CloseReason {
+    let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match error {
+        ConnectionError::VersionMismatch => CloseReason::VersionMismatch,
+        ConnectionError::TransportError(error) => {
+            CloseReason::Transport { code: u64::from(error.code), reason: error.reason.clone() }
+        }
+        ConnectionError::ConnectionClosed(close) => CloseReason::PeerTransport {
+            code: u64::from(close.error_code),
+            reason: words(&close.reason),
+        },
+        ConnectionError::ApplicationClosed(close) => CloseReason::Application {
+            code: close.error_code.into_inner(),
+            reason: words(&close.reason),
+        },
+        ConnectionError::Reset => CloseReason::StatelessReset,
+        ConnectionError::TimedOut => CloseReason::IdleTimeout,
+        ConnectionError::LocallyClosed => CloseReason::Local,
+        ConnectionError::CidsExhausted => CloseReason::Limit("connection_ids"),
+    }
+}
+
+/// The application error code of closes that a limit of ours caused.
+const LIMIT_CODE: VarInt = VarInt::from_u32(1);

@@ -1,0 +1,103 @@
+//! transmit fills send slots from connections, in turn, so that none holds up the others.
+
+use std::time::Instant;
+
+use quiclane_datapath::{Datapath, Ecn, SendSlot, Transmit};
+use quinn_proto::EcnCodepoint;
+
+use super::{Connection, Endpoint};
+
+/// Why a transmit pass ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Sent {
+    /// Nobody has anything left to send.
+    All,
+    /// Somebody has more; the next turn must come at once.
+    More,
+    /// All slots are in flight; a completion wakes the worker.
+    SlotsBusy,
+}
+
+impl Endpoint {
+    /// Lets every connection in the sending queue transmit, at most [`TRAINS_MAX`] trains each.
+    pub(crate) fn transmit(&mut self, now: Instant, datapath: &mut impl Datapath) -> Sent {
+        let mut spare: Option<SendSlot> = None;
+        let mut outcome = Sent::All;
+        for _ in 0..self.sending.len() {
+            let Some(slot) = self.sending.pop_front() else { break };
+            let Some(connection) = self.connections[slot as usize].as_mut() else { continue };
+            match transmit_one(connection, now, datapath, &mut spare, &self.counters) {
+                Sent::All => {
+                    connection.in_sending = false;
+                    let deadline = connection.next_deadline();
+                    self.timers.set(slot, deadline);
+                    self.enforce_cid_limit(slot as usize, now);
+                }
+                Sent::More => {
+                    outcome = Sent::More;
+                    self.sending.push_back(slot);
+                }
+                Sent::SlotsBusy => {
+                    outcome = Sent::SlotsBusy;
+                    self.sending.push_front(slot);
+                    break;
+                }
+            }
+        }
+        if let Some(slot) = spare {
+            datapath.release(slot);
+        }
+        outcome
+    }
+}
+
+fn transmit_one(
+    connection: &mut Connection,
+    now: Instant,
+    datapath: &mut impl Datapath,
+    spare: &mut Option<SendSlot>,
+    counters: &crate::metrics::WorkerCounters,
+) -> Sent {
+    let segments_max = datapath.segments_max(usize::from(connection.proto.current_mtu()));
+    for _ in 0..TRAINS_MAX {
+        let Some(mut slot) = spare.take().or_else(|| datapath.slot()) else {
+            return Sent::SlotsBusy;
+        };
+        let Some(transmit) = connection.proto.poll_transmit(now, segments_max, &mut slot.payload)
+        else {
+            *spare = Some(slot);
+            return Sent::All;
+        };
+        let off_path = transmit.destination != connection.proto.remote_address();
+        if off_path && !connection.off_path.may_send(transmit.destination, transmit.size) {
+            counters.unvalidated_path.add(1);
+            slot.payload.clear();
+            *spare = Some(slot);
+            continue;
+        }
+        slot.payload.truncate(transmit.size);
+        datapath.send(
+            slot,
+            &Transmit {
+                socket: connection.socket,
+                target: transmit.destination,
+                source: transmit.src_ip,
+                ecn: transmit.ecn.map(ecn),
+                segment: transmit.segment_size,
+            },
+        );
+    }
+    Sent::More
+}
+
+fn ecn(codepoint: EcnCodepoint) -> Ecn {
+    match codepoint {
+        EcnCodepoint::Ect0 => Ecn::Ect0,
+        EcnCodepoint::Ect1 => Ecn::Ect1,
+        EcnCodepoint::Ce => Ecn::Ce,
+    }
+}
+
+/// Trains that one connection may send before the next one has its turn: 4 x 64 KiB keep a bulk
+/// sender's data in the cache and delay nobody by more than a quarter of a millisecond.
+const TRAINS_MAX: usize = 4;

@@ -1,0 +1,552 @@
+//! engine starts the workers and stops them, in order.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use quiclane_datapath::{
+    Datapath, Epoll, Socket, SocketError, SocketOptions, Uring, UringOptions, Waker,
+};
+use quiclane_wire::{EpochTable, Layout, ServerId};
+use quinn_proto::{EndpointConfig, TransportConfig};
+
+use crate::app::App;
+use crate::cid::{Accepts, CidGenerator};
+use crate::clock::Clock;
+use crate::config::{Config, Limits, Retry, ServerConfig, Steering};
+use crate::endpoint::{Endpoint, Settings};
+use crate::error::{ConfigError, RunError, StartError};
+use crate::keys::{EpochKeys, Master, fill_random};
+use crate::metrics::Metrics;
+use crate::placement;
+use crate::plan::{Backend, Plan};
+use crate::reset::ResetKey;
+use crate::route::Router;
+use crate::state::{RETIRED_FOR, State, low_byte};
+use crate::steer::{Rung, steer};
+use crate::toss::Mailboxes;
+use crate::transport::transport;
+use crate::worker::{Control, Intake, Worker};
+
+/// A running engine. Dropping it without [`join`](Self::join) lets the workers run on.
+#[derive(Debug)]
+pub struct Engine {
+    plan: Plan,
+    listen: Vec<SocketAddr>,
+    metrics: Arc<Metrics>,
+    stopper: Stopper,
+    threads: Vec<JoinHandle<Result<(), RunError>>>,
+}
+
+/// What an app factory is told about its worker.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerInfo {
+    /// 0 to `workers` - 1.
+    pub id: usize,
+    /// How many there are.
+    pub workers: usize,
+    /// The core it is pinned to.
+    pub core: Option<usize>,
+}
+
+/// Stops an engine from any thread.
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    control: Control,
+    wakers: Arc<[Waker]>,
+}
+
+impl Stopper {
+    /// Accepts nothing new, lets open connections finish until `drain` is over, then closes them.
+    /// A second call can only shorten the time.
+    pub fn stop(&self, drain: Duration) {
+        self.control.stop(drain);
+        for waker in self.wakers.iter() {
+            waker.wake();
+        }
+    }
+}
+
+impl Engine {
+    /// Starts the workers; `make` makes the app of each, on its thread.
+    ///
+    /// # Errors
+    /// When the configuration cannot be followed on this host; the message names the remedy.
+    pub fn start<A, F>(config: Config, make: F) -> Result<Self, StartError>
+    where
+        A: App,
+        F: Fn(WorkerInfo) -> A + Send + Sync + 'static,
+    {
+        let mut plan = Plan::resolve(&config)?;
+        let transport = transport(&config.transport)?;
+        let (identity, sockets, listen) = match &config.server {
+            Some(server) => {
+                let identity = Identity::server(server, &config, plan.workers())?;
+                let (sockets, listen, rung, note) =
+                    bind(server, &config.limits, plan.workers(), &identity.layout)?;
+                plan.steered(rung.name(), note, identity.epoch);
+                if server.state_dir.is_none() {
+                    plan.note(
+                        "state: in memory; resets and tokens will not survive a restart \
+                         (give --state-dir)"
+                            .into(),
+                    );
+                }
+                note_buffers(&mut plan, &sockets, config.limits.socket_buffer_bytes);
+                (identity, sockets, listen)
+            }
+            None => {
+                let identity = Identity::client(config.seed);
+                (identity, (0..plan.workers()).map(|_| Vec::new()).collect(), Vec::new())
+            }
+        };
+        let info = vec![
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("io", plan.io().to_owned()),
+            ("steering", plan.steering().to_owned()),
+        ];
+        let launch = Launch {
+            plan: &plan,
+            config: &config,
+            identity: Arc::new(identity),
+            transport,
+            metrics: Arc::new(Metrics::new(plan.workers(), info)),
+            mailboxes: Mailboxes::new(plan.workers(), config.limits.toss_mailbox),
+            control: Control::default(),
+        };
+        let (threads, wakers) = launch.workers(sockets, Arc::new(make))?;
+        let (metrics, control) = (launch.metrics, launch.control);
+        let stopper = Stopper { control, wakers: wakers.into() };
+        Ok(Self { plan, listen, metrics, stopper, threads })
+    }
+
+    /// The addresses it listens on, with their real ports, in the order of the configuration.
+    #[must_use]
+    pub fn listen(&self) -> &[SocketAddr] {
+        &self.listen
+    }
+
+    /// What it runs with.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Everything it counts.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// A handle that stops it from any thread.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// See [`Stopper::stop`].
+    pub fn stop(&self, drain: Duration) {
+        self.stopper.stop(drain);
+    }
+
+    /// Whether every worker has stopped.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Waits until every worker has stopped.
+    ///
+    /// # Errors
+    /// When a worker could not go on; the others are stopped then.
+    pub fn join(self) -> Result<(), RunError> {
+        let mut result = Ok(());
+        for (worker, thread) in self.threads.into_iter().enumerate() {
+            let outcome = thread.join().unwrap_or(Err(RunError::Panicked(worker)));
+            if outcome.is_err() && result.is_ok() {
+                self.stopper.stop(Duration::ZERO);
+                result = outcome;
+            }
+        }
+        result
+    }
+}
+
+/// Keys and routing facts that all workers share.
+pub(crate) struct Identity {
+    pub(crate) layout: Layout,
+    pub(crate) keys: EpochKeys,
+    pub(crate) epoch: u64,
+    epochs: Arc<EpochTable>,
+    server: Option<(ServerConfig, Arc<quinn_proto::ServerConfig>)>,
+    seed: Option<u64>,
+    /// Keeps the epoch's flock.
+    _state: Option<State>,
+}
+
+impl Identity {
+    pub(crate) fn server(
+        server: &ServerConfig,
+        config: &Config,
+        workers: usize,
+    ) -> Result<Self, StartError> {
+        let server_id = ServerId::new(&server.server_id)
+            .ok_or(ConfigError::ServerIdTooLong(server.server_id.len()))?;
+        let state = match &server.state_dir {
+            Some(directory) => State::open(directory, RETIRED_FOR)?,
+            None => State::in_memory(config.seed),
+        };
+        let workers = u8::try_from(workers).unwrap_or(u8::MAX);
+        let crypto = server.tls.crypto();
+        let token_key = state.master.token_key(&server.server_id);
+        let mut proto = quinn_proto::ServerConfig::new(crypto, token_key);
+        proto
+            .transport_config(transport(&config.transport)?)
+            .max_incoming(config.limits.half_open)
+            .incoming_buffer_size(INCOMING_BYTES)
+            .incoming_buffer_size_total(INCOMING_BYTES_TOTAL);
+        Ok(Self {
+            layout: Layout::new(server_id),
+            keys: state.master.epoch_keys(&server.server_id, state.epoch),
+            epoch: state.epoch,
+            epochs: Arc::new(state.table(&server.server_id, workers)),
+            server: Some((server.clone(), Arc::new(proto))),
+            seed: config.seed,
+            _state: Some(state),
+        })
+    }
+
+    /// A client's connection IDs are its own business: random keys, no epoch, no server ID.
+    pub(crate) fn client(seed: Option<u64>) -> Self {
+        Self {
+            layout: Layout::new(ServerId::EMPTY),
+            keys: Master::generate(seed).epoch_keys(&[], 0),
+            epoch: 0,
+            epochs: Arc::new(EpochTable::unknown()),
+            server: None,
+            seed,
+            _state: None,
+        }
+    }
+
+    pub(crate) fn router(&self, worker: u8, workers: u8) -> Router {
+        if self.server.is_some() {
+            Router::Server {
+                layout: self.layout,
+                spread_key: self.keys.spread,
+                epochs: Arc::clone(&self.epochs),
+                worker,
+                workers,
+            }
+        } else {
+            Router::Client { layout: self.layout, check_key: self.keys.check }
+        }
+    }
+
+    /// The endpoint settings of one worker.
+    pub(crate) fn settings(
+        &self,
+        worker: u8,
+        transport: &Arc<TransportConfig>,
+        limits: &Limits,
+    ) -> Settings {
+        let issued = Arc::new(AtomicU64::new(0));
+        let (layout, epoch) = (self.layout, low_byte(self.epoch));
+        let keys = (self.keys.check, self.keys.unique);
+        let accepts = if self.server.is_some() { Accepts::Own } else { Accepts::Nothing };
+        let seed = self.worker_seed(worker);
+        let start = u64::from_le_bytes(std::array::from_fn(|i| seed[i]));
+        let counted = Arc::clone(&issued);
+        let mut endpoint =
+            EndpointConfig::new(Arc::new(ResetKey::new(&self.keys.reset_root, worker)));
+        endpoint
+            .cid_generator(move || {
+                let (issued, at) = (Arc::clone(&counted), (worker, epoch));
+                Box::new(CidGenerator::new(layout, keys, at, start, issued, accepts))
+            })
+            .supported_versions(vec![quiclane_wire::VERSION_1])
+            .rng_seed(Some(seed));
+        if self.server.is_none() {
+            // A client's resets would mean nothing to its servers.
+            endpoint.min_reset_interval(Duration::from_secs(86_400 * 365));
+        }
+        Settings {
+            endpoint: Arc::new(endpoint),
+            server: self.server.as_ref().map(|(_, proto)| Arc::clone(proto)),
+            transport: Arc::clone(transport),
+            limits: limits.clone(),
+            retry: self.server.as_ref().map_or(Retry::Off, |(server, _)| server.retry),
+            issued,
+            initial_cids: self.initial_cids(worker),
+        }
+    }
+
+    fn worker_seed(&self, worker: u8) -> [u8; 32] {
+        let mut seed = [0; 32];
+        match self.seed {
+            Some(given) => {
+                seed[..8].copy_from_slice(&given.to_le_bytes());
+                seed[8] = worker;
+            }
+            None => fill_random(&mut seed),
+        }
+        seed
+    }
+
+    fn initial_cids(
+        &self,
+        worker: u8,
+    ) -> Option<Arc<dyn Fn() -> quinn_proto::ConnectionId + Send + Sync>> {
+        let seed = self.seed?;
+        let (key, count) = (self.keys.spread, AtomicU64::new(0));
+        Some(Arc::new(move || {
+            let n = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let mut input = [0; 17];
+            input[..8].copy_from_slice(&seed.to_le_bytes());
+            input[8..16].copy_from_slice(&n.to_le_bytes());
+            input[16] = worker;
+            quinn_proto::ConnectionId::new(&quiclane_wire::siphash128(&key, &input))
+        }))
+    }
+}
+
+/// Everything that the workers' threads are made of.
+struct Launch<'a> {
+    plan: &'a Plan,
+    config: &'a Config,
+    identity: Arc<Identity>,
+    transport: Arc<TransportConfig>,
+    metrics: Arc<Metrics>,
+    mailboxes: Mailboxes,
+    control: Control,
+}
+
+type Threads = Vec<JoinHandle<Result<(), RunError>>>;
+
+impl Launch<'_> {
+    /// Starts one thread a worker and waits until each is ready to receive.
+    fn workers<A, F>(
+        &self,
+        sockets: Vec<Vec<Socket>>,
+        make: Arc<F>,
+    ) -> Result<(Threads, Vec<Waker>), StartError>
+    where
+        A: App,
+        F: Fn(WorkerInfo) -> A + Send + Sync + 'static,
+    {
+        let (ready, started) = mpsc::channel();
+        let mut threads = Vec::new();
+        for (id, sockets) in sockets.into_iter().enumerate() {
+            let seat = self.seat(id, sockets);
+            let (make, ready) = (Arc::clone(&make), ready.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("quiclane-{id}"))
+                .spawn(move || seat.run(&*make, &ready))
+                .map_err(|error| StartError::Worker { worker: id, reason: error.to_string() })?;
+            threads.push(thread);
+        }
+        drop(ready);
+        let mut wakers = Vec::new();
+        let mut failure = None;
+        for _ in 0..threads.len() {
+            match started.recv() {
+                Ok(Ok(waker)) => wakers.push(waker),
+                Ok(Err(error)) => failure = failure.or(Some(error)),
+                Err(_) => break,
+            }
+        }
+        if wakers.len() == threads.len() {
+            return Ok((threads, wakers));
+        }
+        self.control.stop(Duration::ZERO);
+        wakers.iter().for_each(Waker::wake);
+        let worker = threads.len();
+        let reason = "ended before it was ready".to_owned();
+        Err(failure.unwrap_or(StartError::Worker { worker, reason }))
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the plan allows at most 255 workers")]
+    fn seat(&self, id: usize, sockets: Vec<Socket>) -> Seat {
+        let (worker, workers) = (id as u8, self.plan.workers() as u8);
+        Seat {
+            info: WorkerInfo { id, workers: self.plan.workers(), core: self.plan.cores()[id] },
+            backend: self.plan.backend(),
+            send_slots: self.config.limits.send_slots,
+            sockets,
+            settings: self.identity.settings(worker, &self.transport, &self.config.limits),
+            router: self.identity.router(worker, workers),
+            identity: Arc::clone(&self.identity),
+            metrics: Arc::clone(&self.metrics),
+            mailboxes: self.mailboxes.clone(),
+            control: self.control.clone(),
+        }
+    }
+}
+
+/// What one thread takes with it.
+struct Seat {
+    info: WorkerInfo,
+    backend: Backend,
+    send_slots: usize,
+    sockets: Vec<Socket>,
+    settings: Settings,
+    router: Router,
+    identity: Arc<Identity>,
+    metrics: Arc<Metrics>,
+    mailboxes: Mailboxes,
+    control: Control,
+}
+
+type Ready = mpsc::Sender<Result<Waker, StartError>>;
+
+impl Seat {
+    fn run<A: App>(self, make: &impl Fn(WorkerInfo) -> A, ready: &Ready) -> Result<(), RunError> {
+        if let Some(core) = self.info.core {
+            // A core that went offline since the plan was made costs placement, nothing else.
+            let _ = placement::pin(core);
+        }
+        match self.backend {
+            Backend::Uring => {
+                let options =
+                    UringOptions { send_slots: self.send_slots, ..UringOptions::default() };
+                let datapath = Uring::new(&options).map_err(StartError::from);
+                self.drive(datapath, make, ready)
+            }
+            Backend::Epoll => {
+                let datapath = Epoll::new(self.send_slots).map_err(StartError::from);
+                self.drive(datapath, make, ready)
+            }
+        }
+    }
+
+    fn drive<D: Datapath, A: App>(
+        self,
+        datapath: Result<D, StartError>,
+        make: &impl Fn(WorkerInfo) -> A,
+        ready: &Ready,
+    ) -> Result<(), RunError> {
+        let id = self.info.id;
+        // Whoever waits on `ready` may be gone only if another worker failed: then we stop too.
+        let (mut datapath, listeners) = match datapath.and_then(|d| adopt(d, self.sockets)) {
+            Ok(adopted) => adopted,
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                return Ok(());
+            }
+        };
+        let counters = self.metrics.worker(id);
+        self.metrics.register_datapath(id, Arc::clone(datapath.counters()));
+        let endpoint = Endpoint::new(self.settings, Arc::clone(&counters));
+        let worker_id = u8::try_from(id).unwrap_or(u8::MAX);
+        let intake = Intake::new(worker_id, self.router, self.mailboxes, listeners, counters);
+        let waker = datapath.waker();
+        datapath.flush();
+        let app = make(self.info);
+        let mut worker =
+            Worker::new(datapath, app, Clock::System, endpoint, intake, self.control.clone());
+        let _ = ready.send(Ok(waker));
+        let identity = self.identity;
+        loop {
+            match worker.turn() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(source) => {
+                    self.control.stop(Duration::ZERO);
+                    return Err(RunError::Wait { worker: id, source });
+                }
+            }
+        }
+        drop(worker);
+        drop(identity); // the epoch's lock is freed when the last worker has gone
+        Ok(())
+    }
+}
+
+fn adopt<D: Datapath>(
+    mut datapath: D,
+    sockets: Vec<Socket>,
+) -> Result<(D, Vec<quiclane_datapath::SocketId>), StartError> {
+    let mut listeners = Vec::with_capacity(sockets.len());
+    for socket in sockets {
+        let address = socket.local_addr();
+        let id = datapath.adopt(socket).map_err(|source| StartError::Listen { address, source })?;
+        listeners.push(id);
+    }
+    Ok((datapath, listeners))
+}
+
+type Bound = (Vec<Vec<Socket>>, Vec<SocketAddr>, Rung, Option<String>);
+
+/// Binds one socket a worker and address, in worker order, and steers each group.
+fn bind(
+    server: &ServerConfig,
+    limits: &Limits,
+    workers: usize,
+    layout: &Layout,
+) -> Result<Bound, StartError> {
+    if server.listen.is_empty() {
+        return Err(ConfigError::NoListen.into());
+    }
+    let options = SocketOptions {
+        reuseport: true,
+        recv_buffer_bytes: limits.socket_buffer_bytes,
+        send_buffer_bytes: limits.socket_buffer_bytes,
+        drop_shorter_than: quiclane_wire::SHORT_DATAGRAM_LEN_MIN,
+        ..SocketOptions::default()
+    };
+    let mut by_worker: Vec<Vec<Socket>> = (0..workers).map(|_| Vec::new()).collect();
+    let (mut listen, mut rung, mut note) = (Vec::new(), Rung::Cbpf, None);
+    for asked in &server.listen {
+        let fail = |source| StartError::Listen { address: *asked, source };
+        let address = reserve(*asked, &options)?;
+        let group: Vec<Socket> = (0..workers)
+            .map(|_| Socket::bind(address, &options))
+            .collect::<Result<_, _>>()
+            .map_err(fail)?;
+        let (this, why) = steer(server.steering, &group, layout).map_err(fail)?;
+        if this == Rung::Hash {
+            rung = this;
+        }
+        if server.steering != Steering::Hash {
+            note = note.or(why);
+        }
+        listen.push(address);
+        for (sockets, socket) in by_worker.iter_mut().zip(group) {
+            sockets.push(socket);
+        }
+    }
+    Ok((by_worker, listen, rung, note))
+}
+
+/// Makes sure that nobody else receives on `address`, and finds a port if it has none.
+///
+/// A reuseport socket would silently join the group of another server of the same user and take
+/// part of its packets, so the address is first bound without the option.
+fn reserve(address: SocketAddr, options: &SocketOptions) -> Result<SocketAddr, StartError> {
+    let alone = SocketOptions { reuseport: false, ..options.clone() };
+    match Socket::bind(address, &alone) {
+        Ok(socket) => Ok(socket.local_addr()),
+        Err(SocketError::Bind { source, .. }) if source.kind() == ErrorKind::AddrInUse => {
+            Err(StartError::InUse(address))
+        }
+        Err(source) => Err(StartError::Listen { address, source }),
+    }
+}
+
+fn note_buffers(plan: &mut Plan, sockets: &[Vec<Socket>], wanted: usize) {
+    let got = sockets.iter().flatten().map(Socket::recv_buffer_bytes).min().unwrap_or(wanted);
+    if got < wanted {
+        plan.note(format!(
+            "socket buffers: {got} of {wanted} bytes; run with CAP_NET_ADMIN or \
+             sysctl -w net.core.rmem_max={wanted}"
+        ));
+    }
+}
+
+/// Bytes of Initial and 0-RTT packets kept for one connection before it is accepted.
+const INCOMING_BYTES: u64 = 64 << 10;
+/// The same for all of a worker together.
+const INCOMING_BYTES_TOTAL: u64 = 16 << 20;

@@ -1,0 +1,186 @@
+//! error names everything that can go wrong before and after packets flow, with the remedy.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use quiclane_datapath::{SetupError, SocketError, WaitError};
+
+/// A choice that cannot be followed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// More workers than the connection ID can name.
+    #[error("{0} workers: at most 255, one byte of the connection ID names the worker")]
+    TooManyWorkers(usize),
+    /// `cores` and `workers` disagree.
+    #[error("{cores} cores for {workers} workers: give one core for each worker, or none")]
+    CoresMismatch {
+        /// Cores given.
+        cores: usize,
+        /// Workers asked for.
+        workers: usize,
+    },
+    /// A core this process may not use.
+    #[error("core {core} is not among the cores this process may use ({allowed})")]
+    CoreNotAllowed {
+        /// The core asked for.
+        core: usize,
+        /// Those it may use.
+        allowed: String,
+    },
+    /// A server without an address.
+    #[error("no address to listen on: give at least one")]
+    NoListen,
+    /// Too long a server ID.
+    #[error("server ID of {0} bytes: at most 8")]
+    ServerIdTooLong(usize),
+    /// A transport or limit value out of range.
+    #[error("{name} is {value}: {remedy}")]
+    OutOfRange {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        remedy: &'static str,
+    },
+}
+
+/// TLS material that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// QUIC requires ALPN (RFC 9001 section 8.1).
+    #[error("no application protocol: QUIC requires at least one ALPN name")]
+    NoAlpn,
+    /// The provider cannot protect Initial packets.
+    #[error("the crypto provider lacks TLS13_AES_128_GCM_SHA256, which QUIC Initial packets need")]
+    NoInitialSuite,
+    /// What rustls says.
+    #[error("certificate or key: {0}")]
+    Rustls(rustls::Error),
+}
+
+/// A state directory that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// A file operation failed.
+    #[error("{action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Written by a program that lays it out differently.
+    #[error(
+        "{path} says version {found:?}, this program writes version 1: use another --state-dir"
+    )]
+    Version {
+        /// The VERSION file.
+        path: PathBuf,
+        /// Its content.
+        found: String,
+    },
+    /// A file does not hold what it should.
+    #[error("{path} is damaged ({what}): restore it, or delete the directory to start afresh")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// Others could read the master key.
+    #[error(
+        "{path} can be read by others (mode {mode:o}): chmod 600 it, and rotate the key if it leaked"
+    )]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Every epoch byte is live, draining or retired.
+    #[error(
+        "no free epoch byte in {0}: 256 starts within --retired-for; wait for the oldest to expire"
+    )]
+    NoEpoch(PathBuf),
+}
+
+/// Why an engine did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A datapath.
+    #[error(transparent)]
+    Datapath(#[from] SetupError),
+    /// A socket.
+    #[error("listening on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: SocketError,
+    },
+    /// Another process serves on the same address.
+    #[error("{0} is already in use: stop the other server or choose another port")]
+    InUse(SocketAddr),
+    /// The metrics address.
+    #[error("metrics on {address}: {source}")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A thread.
+    #[error("starting worker {worker}: {reason}")]
+    Worker {
+        /// Which.
+        worker: usize,
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// Why a running engine ended in failure.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The datapath of a worker cannot go on.
+    #[error("worker {worker}: {source}")]
+    Wait {
+        /// Which worker.
+        worker: usize,
+        /// Why.
+        source: WaitError,
+    },
+    /// A worker panicked: a bug.
+    #[error("worker {0} panicked: please report this with the log")]
+    Panicked(usize),
+}
+
+/// Why no connection was started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// [`Limits::connections`](crate::Limits::connections) is reached.
+    #[error("limit connections ({0} per worker) reached")]
+    ConnectionLimit(usize),
+    /// No socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The address or name cannot be used.
+    #[error("{0}")]
+    Target(String),
+}

@@ -1,0 +1,78 @@
+//! route says whose packet it is.
+//!
+//! What comes in is one datagram, never a train: GRO merges by address, not by connection. What
+//! goes out is a [`Route`]. Nothing is looked up in a table of connections here, so this answer
+//! and the endpoint's own index cannot disagree.
+
+use std::sync::Arc;
+
+use quiclane_wire::{
+    EpochTable, Header, Key, Layout, Reason, Verdict, classify, is_blocked_port, peek,
+    worker_of_spread,
+};
+
+/// What to do with a datagram.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Route {
+    /// Ours by its connection ID.
+    Live,
+    /// Opens a connection here: the spread of a client-chosen connection ID chose this worker.
+    Initial,
+    /// A long header of another version: to be answered with Version Negotiation.
+    OtherLong,
+    /// Belongs to this worker instead.
+    Sibling(u8),
+    /// Belongs to an older process that still runs.
+    Draining,
+    /// Belongs to a process that is gone.
+    Orphan,
+    /// Deserves only a counter.
+    Junk(Reason),
+}
+
+/// Knows the epochs and which worker this is.
+#[derive(Debug)]
+pub(crate) enum Router {
+    /// Datagrams of a server's sockets, which any client and any forger can reach.
+    Server { layout: Layout, spread_key: Key, epochs: Arc<EpochTable>, worker: u8, workers: u8 },
+    /// Datagrams of a client's own sockets.
+    Client { layout: Layout, check_key: Key },
+}
+
+impl Router {
+    /// Whose datagram this is. `source_port` is the UDP source port.
+    pub(crate) fn of(&self, datagram: &[u8], source_port: u16) -> Route {
+        match self {
+            Self::Server { layout, spread_key, epochs, worker, workers } => {
+                if is_blocked_port(source_port) {
+                    return Route::Junk(Reason::BlockedPort);
+                }
+                match classify(datagram, layout, spread_key, epochs.as_ref()) {
+                    Verdict::Live { worker: owner } if owner == *worker => Route::Live,
+                    Verdict::Live { worker: owner } => Route::Sibling(owner),
+                    Verdict::Initial { spread } => {
+                        let owner = worker_of_spread(spread, *workers);
+                        if owner == *worker { Route::Initial } else { Route::Sibling(owner) }
+                    }
+                    Verdict::OtherLong => Route::OtherLong,
+                    Verdict::Draining { .. } => Route::Draining,
+                    Verdict::Orphan { .. } => Route::Orphan,
+                    Verdict::Junk(reason) => Route::Junk(reason),
+                }
+            }
+            Self::Client { layout, check_key } => match peek(datagram) {
+                // A stateless reset carries no connection ID of ours, so every short header goes
+                // to the endpoint.
+                Ok(Header::Short) => Route::Live,
+                Ok(Header::Long { dcid, .. }) => {
+                    if layout.decode(check_key, dcid.as_slice()).is_some() {
+                        Route::Live
+                    } else {
+                        Route::Junk(Reason::UnknownHandshakeCid)
+                    }
+                }
+                Err(reason) => Route::Junk(reason),
+            },
+        }
+    }
+}
