@@ -21,11 +21,7 @@ pub(crate) enum Family {
 
 impl Family {
     pub(crate) fn of(address: SocketAddr) -> Self {
-        if address.is_ipv4() {
-            Self::V4
-        } else {
-            Self::V6
-        }
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 }
 
@@ -37,9 +33,7 @@ pub(crate) struct Name {
 }
 
 impl Name {
-    pub(crate) const EMPTY: Self = Self {
-        bytes: [0; NAME_BYTES],
-    };
+    pub(crate) const EMPTY: Self = Self { bytes: [0; NAME_BYTES] };
 
     /// Writes `address` for a socket of `family` and returns the number of bytes.
     pub(crate) fn encode(&mut self, address: SocketAddr, family: Family) -> u32 {
@@ -76,10 +70,7 @@ pub(crate) fn decode(name: &[u8]) -> Option<SocketAddr> {
     let family = u16::from_ne_bytes(*name.first_chunk()?);
     let port = u16::from_be_bytes(array(name, 2)?);
     match libc::c_int::from(family) {
-        libc::AF_INET => Some(SocketAddr::from((
-            Ipv4Addr::from(array::<4>(name, 4)?),
-            port,
-        ))),
+        libc::AF_INET => Some(SocketAddr::from((Ipv4Addr::from(array::<4>(name, 4)?), port))),
         libc::AF_INET6 => {
             let ip = Ipv6Addr::from(array::<16>(name, 8)?);
             let scope = u32::from_ne_bytes(array(name, 24)?);
@@ -144,10 +135,7 @@ mod tests {
     #[test]
     fn ipv4_is_mapped_on_an_ipv6_socket() {
         let mut name = Name::EMPTY;
-        assert_eq!(
-            name.encode("192.0.2.1:443".parse().unwrap(), Family::V6),
-            28
-        );
+        assert_eq!(name.encode("192.0.2.1:443".parse().unwrap(), Family::V6), 28);
         assert_eq!(name.bytes[18..24], [0xff, 0xff, 192, 0, 2, 1]);
     }
 }

@@ -23,12 +23,7 @@ pub(crate) fn train<'b>(
     message: &Message<'b>,
     counters: &Counters,
 ) -> Option<Train<'b>> {
-    let Message {
-        flags,
-        name,
-        control,
-        payload,
-    } = *message;
+    let Message { flags, name, control, payload } = *message;
     if flags & libc::MSG_TRUNC.cast_unsigned() != 0 {
         counters.recv_truncated.add(1);
         return None;
@@ -41,30 +36,13 @@ pub(crate) fn train<'b>(
         counters.recv_errors.add(1);
         return None;
     };
-    let cmsg::Arrival {
-        stride,
-        ecn,
-        target,
-    } = cmsg::decode(control);
+    let cmsg::Arrival { stride, ecn, target } = cmsg::decode(control);
     let bytes = payload.len();
-    let stride = stride
-        .filter(|stride| (1..bytes).contains(stride))
-        .unwrap_or(bytes);
+    let stride = stride.filter(|stride| (1..bytes).contains(stride)).unwrap_or(bytes);
     counters.recv_trains.add(1);
-    counters
-        .recv_datagrams
-        .add(bytes.div_ceil(stride.max(1)).max(1) as u64);
+    counters.recv_datagrams.add(bytes.div_ceil(stride.max(1)).max(1) as u64);
     counters.recv_bytes.add(bytes as u64);
-    Some(Train {
-        bytes: payload,
-        meta: Meta {
-            socket,
-            source,
-            target,
-            ecn,
-            stride,
-        },
-    })
+    Some(Train { bytes: payload, meta: Meta { socket, source, target, ecn, stride } })
 }
 
 #[cfg(test)]
@@ -73,12 +51,7 @@ mod tests {
     use crate::address::{Family, Name};
 
     fn read(flags: i32, name: &[u8], payload: &[u8], counters: &Counters) -> Option<usize> {
-        let message = Message {
-            flags: flags.cast_unsigned(),
-            name,
-            control: &[],
-            payload,
-        };
+        let message = Message { flags: flags.cast_unsigned(), name, control: &[], payload };
         train(SocketId(3), &message, counters).map(|train| train.datagrams().count())
     }
 

@@ -15,9 +15,9 @@ use libc::c_int;
 use crate::address::{array, canonical};
 use crate::traffic::Ecn;
 
-/// Control space per message. An IPv4 peer on a dual-stack socket costs most: stride 24, ECN 24,
-/// IPV6_PKTINFO 40 and IP_PKTINFO 32 bytes make 120. Less space is MSG_CTRUNC, which loses the ECN
-/// codepoint or the address.
+/// Control space per message. An IPv6 socket costs most: stride 24, ECN 24 and IPV6_PKTINFO 40
+/// bytes make 88, a socket with IP_PKTINFO as well 120. Less space is MSG_CTRUNC, which loses the
+/// ECN codepoint or the address.
 pub(crate) const CONTROL_BYTES: usize = 128;
 
 /// Control messages of one datagram or train that leaves.
@@ -30,11 +30,8 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    pub(crate) const EMPTY: Self = Self {
-        bytes: [0; CONTROL_BYTES],
-        single_bytes: 0,
-        train_bytes: 0,
-    };
+    pub(crate) const EMPTY: Self =
+        Self { bytes: [0; CONTROL_BYTES], single_bytes: 0, train_bytes: 0 };
 
     /// Writes the control messages for a peer that really is (not: is mapped to) of the family of
     /// `target`. The kernel reads IP level messages for IPv4 peers on sockets of either family.
@@ -143,9 +140,7 @@ fn next(control: &[u8]) -> Option<(c_int, c_int, &[u8], &[u8])> {
     let level = c_int::from_ne_bytes(array(control, LEN_BYTES)?);
     let kind = c_int::from_ne_bytes(array(control, LEN_BYTES + 4)?);
     let data = control.get(HEADER_BYTES..len)?;
-    let rest = control
-        .get(len.next_multiple_of(LEN_BYTES)..)
-        .unwrap_or_default();
+    let rest = control.get(len.next_multiple_of(LEN_BYTES)..).unwrap_or_default();
     Some((level, kind, data, rest))
 }
 

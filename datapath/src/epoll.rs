@@ -143,28 +143,11 @@ impl Epoll {
 
     /// Sends as much of a socket's queue as the kernel takes.
     fn send_queued(&mut self, id: u32) {
-        let Self {
-            poll,
-            sockets,
-            later,
-            flights,
-            gso,
-            outbox,
-            counters,
-            ..
-        } = self;
+        let Self { poll, sockets, later, flights, gso, outbox, counters, .. } = self;
         let Some(watched) = sockets.get_mut(id) else {
             return;
         };
-        let Watched {
-            socket,
-            gso: train,
-            queue,
-            sending,
-            interest,
-            closing,
-            ..
-        } = watched;
+        let Watched { socket, gso: train, queue, sending, interest, closing, .. } = watched;
         let before = *train;
         *sending = match outbox.send(socket, queue, train, flights, counters) {
             Next::Done | Next::More => Sending::Idle,
@@ -214,7 +197,7 @@ impl Datapath for Epoll {
     fn wait(&mut self, timeout: Option<Duration>) -> Result<(), WaitError> {
         self.retry();
         self.flush();
-        let timeout = match timeout {
+        let timeout = match sys::finite(timeout) {
             _ if !self.ready.is_empty() => Some(Duration::ZERO),
             timeout if self.later.is_empty() => timeout,
             timeout => Some(timeout.map_or(RETRY, |timeout| timeout.min(RETRY))),
@@ -239,13 +222,7 @@ impl Datapath for Epoll {
     }
 
     fn receive(&mut self, trains_max: usize, sink: &mut dyn FnMut(Train<'_>)) -> usize {
-        let Self {
-            sockets,
-            ready,
-            inbox,
-            counters,
-            ..
-        } = self;
+        let Self { sockets, ready, inbox, counters, .. } = self;
         let mut handed = 0;
         while handed < trains_max {
             let Some(id) = ready.pop_front() else { break };
@@ -337,10 +314,7 @@ impl Datapath for Epoll {
             }
             Err(source) => {
                 self.sockets.remove(id);
-                Err(SocketError::Watch {
-                    call: "epoll_ctl",
-                    source,
-                })
+                Err(SocketError::Watch { call: "epoll_ctl", source })
             }
         }
     }
@@ -383,11 +357,7 @@ impl Drop for Epoll {
 /// What to ask epoll for.
 fn wanted(closing: bool, sending: Sending) -> u32 {
     let read = if closing { 0 } else { libc::EPOLLIN };
-    let write = if sending == Sending::Writable {
-        libc::EPOLLOUT
-    } else {
-        0
-    };
+    let write = if sending == Sending::Writable { libc::EPOLLOUT } else { 0 };
     (read | write).cast_unsigned()
 }
 

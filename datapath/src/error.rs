@@ -18,10 +18,7 @@ pub enum SetupError {
         source: io::Error,
     },
     /// io_uring is switched off, filtered away or too old here.
-    #[error(
-        "io_uring cannot be used: {step} was refused: {source}; {}",
-        uring_remedy(source)
-    )]
+    #[error("io_uring cannot be used: {step} was refused: {source}; {}", uring_remedy(source))]
     Uring {
         /// What was tried.
         step: &'static str,
@@ -84,10 +81,7 @@ pub enum SocketError {
         source: io::Error,
     },
     /// The bound socket does not tell its address.
-    #[error(
-        "cannot read the local address of a socket: {source}; {}",
-        remedy(source)
-    )]
+    #[error("cannot read the local address of a socket: {source}; {}", remedy(source))]
     Address {
         /// What the kernel answered.
         source: io::Error,

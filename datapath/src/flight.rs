@@ -89,24 +89,14 @@ impl Flight {
             segment: 0,
             cursor: 0,
             suspect: false,
-            label: Box::new(Label {
-                name: Name::EMPTY,
-                name_bytes: 0,
-                control: Control::EMPTY,
-            }),
+            label: Box::new(Label { name: Name::EMPTY, name_bytes: 0, control: Control::EMPTY }),
         }
     }
 
     /// Writes addresses and control messages for a socket of `family`; without `gso` its route
     /// takes no trains.
     pub(crate) fn address(&mut self, transmit: &Transmit, family: Family, gso: Option<&Gso>) {
-        let Transmit {
-            socket,
-            target,
-            source,
-            ecn,
-            segment,
-        } = *transmit;
+        let Transmit { socket, target, source, ecn, segment } = *transmit;
         let bytes = self.payload.len();
         let segment = segment.filter(|segment| (1..bytes).contains(segment));
         let train = segment.and_then(|segment| u16::try_from(segment).ok());
@@ -122,11 +112,7 @@ impl Flight {
             }
             (Some(_), _) => Form::Cut,
         };
-        let Label {
-            name,
-            name_bytes,
-            control,
-        } = &mut *self.label;
+        let Label { name, name_bytes, control } = &mut *self.label;
         *name_bytes = name.encode(target, family);
         control.encode(target.ip(), source, ecn, train);
     }
@@ -159,11 +145,7 @@ impl Flight {
         let payload = &mut self.payload[range];
         part.iov_base = payload.as_mut_ptr().cast();
         part.iov_len = payload.len();
-        let Label {
-            name,
-            name_bytes,
-            control,
-        } = &mut *self.label;
+        let Label { name, name_bytes, control } = &mut *self.label;
         let control = match self.form {
             Form::Train => control.train(),
             Form::Single | Form::Cut => control.single(),
@@ -205,11 +187,7 @@ impl Flight {
             Err(errno @ (libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM)) => {
                 self.suspect = suspect;
                 counters.send_blocked.add(1);
-                return if errno == libc::EAGAIN {
-                    Next::Writable
-                } else {
-                    Next::Later
-                };
+                return if errno == libc::EAGAIN { Next::Writable } else { Next::Later };
             }
             // Kernels differ in which of the two a train gets that its route cannot carry. Some
             // also say EINVAL when the path MTU shrank: then single datagrams fail as well, and
@@ -228,11 +206,7 @@ impl Flight {
 
     fn advance(&mut self, end: usize) -> Next {
         self.cursor = end;
-        if self.form == Form::Cut && end < self.payload.len() {
-            Next::More
-        } else {
-            Next::Done
-        }
+        if self.form == Form::Cut && end < self.payload.len() { Next::More } else { Next::Done }
     }
 }
 
@@ -246,10 +220,7 @@ pub(crate) struct Flights {
 
 impl Flights {
     pub(crate) fn new(slots: u32) -> Self {
-        Self {
-            flights: (0..slots).map(|_| Flight::new()).collect(),
-            free: (0..slots).collect(),
-        }
+        Self { flights: (0..slots).map(|_| Flight::new()).collect(), free: (0..slots).collect() }
     }
 
     pub(crate) fn lend(&mut self) -> Option<SendSlot> {
@@ -328,10 +299,7 @@ mod tests {
     }
 
     fn messages(flight: &Flight) -> Vec<usize> {
-        (0..)
-            .map_while(|ahead| flight.message(ahead))
-            .map(|range| range.len())
-            .collect()
+        (0..).map_while(|ahead| flight.message(ahead)).map(|range| range.len()).collect()
     }
 
     #[test]
@@ -358,15 +326,9 @@ mod tests {
         let mut flights = Flights::new(1);
         let index = boarded(&mut flights, 2_500, Some(1_000), true);
         let flight = flights.get_mut(index).unwrap();
-        assert_eq!(
-            flight.settle(Err(libc::EIO), &mut gso, &counters),
-            Next::More
-        );
+        assert_eq!(flight.settle(Err(libc::EIO), &mut gso, &counters), Next::More);
         assert!(gso);
-        assert_eq!(
-            flight.settle(Err(libc::EAGAIN), &mut gso, &counters),
-            Next::Writable
-        );
+        assert_eq!(flight.settle(Err(libc::EAGAIN), &mut gso, &counters), Next::Writable);
         assert_eq!(flight.settle(Ok(()), &mut gso, &counters), Next::More);
         assert!(!gso);
         assert_eq!(flight.settle(Ok(()), &mut gso, &counters), Next::More);
@@ -383,18 +345,9 @@ mod tests {
         let mut flights = Flights::new(1);
         let index = boarded(&mut flights, 2_000, Some(1_000), true);
         let flight = flights.get_mut(index).unwrap();
-        assert_eq!(
-            flight.settle(Err(libc::EINVAL), &mut gso, &counters),
-            Next::More
-        );
-        assert_eq!(
-            flight.settle(Err(libc::EMSGSIZE), &mut gso, &counters),
-            Next::More
-        );
-        assert_eq!(
-            flight.settle(Err(libc::EMSGSIZE), &mut gso, &counters),
-            Next::Done
-        );
+        assert_eq!(flight.settle(Err(libc::EINVAL), &mut gso, &counters), Next::More);
+        assert_eq!(flight.settle(Err(libc::EMSGSIZE), &mut gso, &counters), Next::More);
+        assert_eq!(flight.settle(Err(libc::EMSGSIZE), &mut gso, &counters), Next::Done);
         assert!(gso);
         assert_eq!(counters.send_too_big.value(), 2);
     }
@@ -403,12 +356,7 @@ mod tests {
     fn every_other_error_drops_and_counts_datagrams() {
         let (counters, mut gso) = (Counters::default(), true);
         let mut flights = Flights::new(1);
-        for errno in [
-            libc::EPERM,
-            libc::ECONNREFUSED,
-            libc::ENETUNREACH,
-            libc::EFAULT,
-        ] {
+        for errno in [libc::EPERM, libc::ECONNREFUSED, libc::ENETUNREACH, libc::EFAULT] {
             let index = boarded(&mut flights, 2_500, Some(1_000), true);
             let flight = flights.get_mut(index).unwrap();
             assert_eq!(flight.settle(Err(errno), &mut gso, &counters), Next::Done);
@@ -417,10 +365,7 @@ mod tests {
         assert_eq!(counters.send_errors.value(), 12);
         let index = boarded(&mut flights, 10, None, true);
         let flight = flights.get_mut(index).unwrap();
-        assert_eq!(
-            flight.settle(Err(libc::ENOBUFS), &mut gso, &counters),
-            Next::Later
-        );
+        assert_eq!(flight.settle(Err(libc::ENOBUFS), &mut gso, &counters), Next::Later);
         assert_eq!(counters.send_blocked.value(), 1);
     }
 

@@ -37,11 +37,7 @@ impl Gso {
     }
 
     pub(crate) fn with_segments(segments: usize) -> Self {
-        Self {
-            segments,
-            sockets: 0,
-            sockets_off: 0,
-        }
+        Self { segments, sockets: 0, sockets_off: 0 }
     }
 
     /// Whether a new socket may send trains.
@@ -86,10 +82,7 @@ fn probe() -> usize {
         return 1;
     }
     let takes = |segments| train(&socket, segments).is_ok();
-    [SEGMENTS_NEW, SEGMENTS_OLD]
-        .into_iter()
-        .find(|segments| takes(*segments))
-        .unwrap_or(1)
+    [SEGMENTS_NEW, SEGMENTS_OLD].into_iter().find(|segments| takes(*segments)).unwrap_or(1)
 }
 
 /// Sends `segments` datagrams of one byte to the socket itself.
@@ -98,10 +91,7 @@ fn train(socket: &UdpSocket, segments: usize) -> std::io::Result<()> {
     let (mut name, mut control) = (Name::EMPTY, Control::EMPTY);
     let mut payload = vec![0u8; segments];
     control.encode(target.ip(), None, None, Some(1));
-    let mut parts = libc::iovec {
-        iov_base: payload.as_mut_ptr().cast(),
-        iov_len: segments,
-    };
+    let mut parts = libc::iovec { iov_base: payload.as_mut_ptr().cast(), iov_len: segments };
     let mut header = sys::empty_header();
     header.msg_namelen = name.encode(target, Family::of(target));
     header.msg_name = name.bytes.as_mut_ptr().cast();
@@ -109,11 +99,8 @@ fn train(socket: &UdpSocket, segments: usize) -> std::io::Result<()> {
     header.msg_iovlen = 1;
     header.msg_controllen = control.train().len() as _;
     header.msg_control = control.train().as_mut_ptr().cast();
-    let mut headers = [libc::mmsghdr {
-        msg_hdr: header,
-        msg_len: 0 as c_int as _,
-    }];
-    // SAFETY: the header points to `name`, `control`, `parts` and `payload`, which outlive the call.
+    let mut headers = [libc::mmsghdr { msg_hdr: header, msg_len: 0 as c_int as _ }];
+    // SAFETY: the header points to `name`, `control`, `parts` and `payload`: they outlive the call.
     unsafe { sys::sendmmsg(socket.as_fd(), &mut headers) }.map(|_| ())
 }
 

@@ -4,8 +4,8 @@
 //! recvmmsg/sendmmsg ([`Epoll`]). The engine's simulator is a third. Nothing here knows QUIC.
 //!
 //! ```text
-//! kernel ──recv──► buffer (ours, lent) ──► Train { bytes, meta } ──► sink   buffer goes back at once
-//! engine ──slot()──► SendSlot { payload } ──send()──► kernel ──completion──► slot is free again
+//! kernel ──recv──► buffer (ours, lent) ──► Train { bytes, meta } ──► sink   buffer goes back
+//! engine ──slot()──► SendSlot { payload } ──send()──► kernel ──it left──► slot is free again
 //! ```
 //!
 //! Invariant: a received buffer is only lent while the sink runs, and a send slot belongs to

@@ -9,10 +9,7 @@ pub(crate) struct Slab<T> {
 
 impl<T> Slab<T> {
     pub(crate) const fn new() -> Self {
-        Self {
-            entries: Vec::new(),
-            free: Vec::new(),
-        }
+        Self { entries: Vec::new(), free: Vec::new() }
     }
 
     /// Keeps `value` and returns its id, or gives it back when every id below `limit` is taken.
@@ -46,9 +43,7 @@ impl<T> Slab<T> {
 
     /// Ids in use.
     pub(crate) fn ids(&self) -> impl Iterator<Item = u32> {
-        (0u32..)
-            .zip(&self.entries)
-            .filter_map(|(id, entry)| entry.as_ref().map(|_| id))
+        (0u32..).zip(&self.entries).filter_map(|(id, entry)| entry.as_ref().map(|_| id))
     }
 }
 

@@ -19,10 +19,7 @@ impl SendSlot {
 
     /// A slot that its owner knows by `index`.
     pub fn new(index: u32) -> Self {
-        Self {
-            index,
-            payload: Vec::with_capacity(Self::CAPACITY),
-        }
+        Self { index, payload: Vec::with_capacity(Self::CAPACITY) }
     }
 
     pub(crate) fn with(index: u32, payload: Vec<u8>) -> Self {

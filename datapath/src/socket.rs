@@ -83,12 +83,7 @@ impl Socket {
     /// # Errors
     /// When the address cannot be had or the kernel refuses an option that correctness needs.
     pub fn bind(address: SocketAddr, options: &SocketOptions) -> Result<Self, SocketError> {
-        let SocketOptions {
-            reuseport,
-            gro,
-            dual_stack,
-            ..
-        } = *options;
+        let SocketOptions { reuseport, gro, dual_stack, .. } = *options;
         let family = Family::of(address);
         let kind = Type::DGRAM.nonblocking();
         let inner = socket2::Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))
@@ -99,12 +94,10 @@ impl Socket {
         if reuseport {
             require("SO_REUSEPORT", inner.set_reuse_port(true))?;
         }
-        let mapped = family == Family::V6 && dual_stack;
-        if mapped || family == Family::V4 {
-            set_all(inner.as_fd(), OPTIONS_V4)?;
-        }
-        if family == Family::V6 {
-            set_all(inner.as_fd(), OPTIONS_V6)?;
+        match family {
+            Family::V4 => set_all(inner.as_fd(), &[OPTIONS_V4, &[PKTINFO_V4]])?,
+            Family::V6 if dual_stack => set_all(inner.as_fd(), &[OPTIONS_V4, OPTIONS_V6])?,
+            Family::V6 => set_all(inner.as_fd(), &[OPTIONS_V6])?,
         }
         let gro = gro && sys::set_option(inner.as_fd(), libc::SOL_UDP, libc::UDP_GRO, &1).is_ok();
         let recv_buffer_bytes = buffer(inner.as_fd(), &RECV_BUFFER, options.recv_buffer_bytes)?;
@@ -113,22 +106,12 @@ impl Socket {
             // Before bind: not one short datagram may slip in.
             attach_length_filter(inner.as_fd(), options.drop_shorter_than)?;
         }
-        inner
-            .bind(&address.into())
-            .map_err(|source| SocketError::Bind { address, source })?;
-        let local = inner
-            .local_addr()
-            .map_err(|source| SocketError::Address { source })?;
+        inner.bind(&address.into()).map_err(|source| SocketError::Bind { address, source })?;
+        let local = inner.local_addr().map_err(|source| SocketError::Address { source })?;
         let local = local.as_socket().ok_or_else(|| SocketError::Address {
             source: io::Error::from_raw_os_error(libc::EAFNOSUPPORT),
         })?;
-        Ok(Self {
-            inner,
-            local,
-            gro,
-            recv_buffer_bytes,
-            send_buffer_bytes,
-        })
+        Ok(Self { inner, local, gro, recv_buffer_bytes, send_buffer_bytes })
     }
 
     /// Where it is bound, with the port the kernel chose.
@@ -184,42 +167,24 @@ type Setting = (&'static str, c_int, c_int, c_int);
 /// For IPv4 peers, on sockets of either family. Errors from ICMP stay off: one "port unreachable"
 /// about some other peer would end a multishot receive.
 const OPTIONS_V4: &[Setting] = &[
-    (
-        "IP_MTU_DISCOVER",
-        libc::IPPROTO_IP,
-        libc::IP_MTU_DISCOVER,
-        libc::IP_PMTUDISC_PROBE,
-    ),
+    ("IP_MTU_DISCOVER", libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
     ("IP_RECVTOS", libc::IPPROTO_IP, libc::IP_RECVTOS, 1),
-    ("IP_PKTINFO", libc::IPPROTO_IP, libc::IP_PKTINFO, 1),
     ("IP_RECVERR", libc::IPPROTO_IP, libc::IP_RECVERR, 0),
 ];
 
+/// For IPv4 sockets. An IPv6 socket tells IPv4 targets too, by IPV6_RECVPKTINFO.
+const PKTINFO_V4: Setting = ("IP_PKTINFO", libc::IPPROTO_IP, libc::IP_PKTINFO, 1);
+
 /// For IPv6 peers.
 const OPTIONS_V6: &[Setting] = &[
-    (
-        "IPV6_MTU_DISCOVER",
-        libc::IPPROTO_IPV6,
-        libc::IPV6_MTU_DISCOVER,
-        libc::IPV6_PMTUDISC_PROBE,
-    ),
-    (
-        "IPV6_RECVTCLASS",
-        libc::IPPROTO_IPV6,
-        libc::IPV6_RECVTCLASS,
-        1,
-    ),
-    (
-        "IPV6_RECVPKTINFO",
-        libc::IPPROTO_IPV6,
-        libc::IPV6_RECVPKTINFO,
-        1,
-    ),
+    ("IPV6_MTU_DISCOVER", libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE),
+    ("IPV6_RECVTCLASS", libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1),
+    ("IPV6_RECVPKTINFO", libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1),
     ("IPV6_RECVERR", libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 0),
 ];
 
-fn set_all(fd: BorrowedFd<'_>, settings: &[Setting]) -> Result<(), SocketError> {
-    for (option, level, name, value) in settings {
+fn set_all(fd: BorrowedFd<'_>, settings: &[&[Setting]]) -> Result<(), SocketError> {
+    for (option, level, name, value) in settings.iter().copied().flatten() {
         require(option, sys::set_option(fd, *level, *name, value))?;
     }
     Ok(())
@@ -236,33 +201,18 @@ struct Buffer {
     option: &'static str,
 }
 
-const RECV_BUFFER: Buffer = Buffer {
-    force: libc::SO_RCVBUFFORCE,
-    plain: libc::SO_RCVBUF,
-    option: "SO_RCVBUF",
-};
-const SEND_BUFFER: Buffer = Buffer {
-    force: libc::SO_SNDBUFFORCE,
-    plain: libc::SO_SNDBUF,
-    option: "SO_SNDBUF",
-};
+const RECV_BUFFER: Buffer =
+    Buffer { force: libc::SO_RCVBUFFORCE, plain: libc::SO_RCVBUF, option: "SO_RCVBUF" };
+const SEND_BUFFER: Buffer =
+    Buffer { force: libc::SO_SNDBUFFORCE, plain: libc::SO_SNDBUF, option: "SO_SNDBUF" };
 
 /// Sets the size of a queue as far as allowed and returns what was obtained.
 fn buffer(fd: BorrowedFd<'_>, buffer: &Buffer, bytes: usize) -> Result<usize, SocketError> {
-    let Buffer {
-        force,
-        plain,
-        option,
-    } = *buffer;
+    let Buffer { force, plain, option } = *buffer;
     // The kernel doubles the value for its own bookkeeping.
-    let wanted = c_int::try_from(bytes)
-        .unwrap_or(c_int::MAX)
-        .min(c_int::MAX / 2);
+    let wanted = c_int::try_from(bytes).unwrap_or(c_int::MAX).min(c_int::MAX / 2);
     if sys::set_option(fd, libc::SOL_SOCKET, force, &wanted).is_err() {
-        require(
-            option,
-            sys::set_option(fd, libc::SOL_SOCKET, plain, &wanted),
-        )?;
+        require(option, sys::set_option(fd, libc::SOL_SOCKET, plain, &wanted))?;
     }
     let obtained = sys::option(fd, libc::SOL_SOCKET, plain)
         .map_err(|source| SocketError::Option { option, source })?;
@@ -274,30 +224,10 @@ fn attach_length_filter(fd: BorrowedFd<'_>, payload_bytes: usize) -> Result<(), 
     let packet_bytes = payload_bytes.saturating_add(UDP_HEADER_BYTES);
     let value = u32::try_from(packet_bytes).unwrap_or(u32::MAX);
     let program = [
-        FilterInstruction {
-            code: LOAD_LENGTH,
-            jump_true: 0,
-            jump_false: 0,
-            value: 0,
-        },
-        FilterInstruction {
-            code: JUMP_IF_AT_LEAST,
-            jump_true: 0,
-            jump_false: 1,
-            value,
-        },
-        FilterInstruction {
-            code: RETURN,
-            jump_true: 0,
-            jump_false: 0,
-            value: u32::MAX,
-        },
-        FilterInstruction {
-            code: RETURN,
-            jump_true: 0,
-            jump_false: 0,
-            value: 0,
-        },
+        FilterInstruction { code: LOAD_LENGTH, jump_true: 0, jump_false: 0, value: 0 },
+        FilterInstruction { code: JUMP_IF_AT_LEAST, jump_true: 0, jump_false: 1, value },
+        FilterInstruction { code: RETURN, jump_true: 0, jump_false: 0, value: u32::MAX },
+        FilterInstruction { code: RETURN, jump_true: 0, jump_false: 0, value: 0 },
     ];
     attach(fd, ("SO_ATTACH_FILTER", libc::SO_ATTACH_FILTER), &program)
 }
@@ -310,27 +240,13 @@ fn attach(
     let mut filter: Vec<_> = program
         .iter()
         .map(|instruction| {
-            let FilterInstruction {
-                code,
-                jump_true,
-                jump_false,
-                value,
-            } = *instruction;
-            libc::sock_filter {
-                code,
-                jt: jump_true,
-                jf: jump_false,
-                k: value,
-            }
+            let FilterInstruction { code, jump_true, jump_false, value } = *instruction;
+            libc::sock_filter { code, jt: jump_true, jf: jump_false, k: value }
         })
         .collect();
     sys::attach(fd, name, &mut filter).map_err(|source| {
         let instructions = program.len();
-        SocketError::Program {
-            option,
-            instructions,
-            source,
-        }
+        SocketError::Program { option, instructions, source }
     })
 }
 
@@ -364,10 +280,7 @@ mod tests {
     #[test]
     fn dual_stack_is_explicit() {
         for dual_stack in [true, false] {
-            let options = SocketOptions {
-                dual_stack,
-                ..SocketOptions::default()
-            };
+            let options = SocketOptions { dual_stack, ..SocketOptions::default() };
             let socket = Socket::bind("[::]:0".parse().unwrap(), &options).unwrap();
             assert_eq!(socket.inner.only_v6().unwrap(), !dual_stack);
         }
@@ -399,10 +312,7 @@ mod tests {
     fn an_invalid_program_is_refused() {
         let socket = loopback("127.0.0.1:0");
         let text = socket.attach_reuseport_cbpf(&[]).unwrap_err().to_string();
-        assert!(
-            text.contains("SO_ATTACH_REUSEPORT_CBPF with 0 instructions"),
-            "{text}"
-        );
+        assert!(text.contains("SO_ATTACH_REUSEPORT_CBPF with 0 instructions"), "{text}");
     }
 
     const fn assert_send<T: Send>() {}

@@ -129,10 +129,7 @@ pub(crate) fn attach(
     program: &mut [libc::sock_filter],
 ) -> io::Result<()> {
     let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let program = libc::sock_fprog {
-        len,
-        filter: program.as_mut_ptr(),
-    };
+    let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
     set_option(fd, libc::SOL_SOCKET, name, &program)
 }
 
@@ -153,13 +150,15 @@ pub(crate) fn empty_header() -> libc::msghdr {
     unsafe { mem::zeroed() }
 }
 
+/// A timeout the kernel can add to its clock; a year and more is no limit.
+pub(crate) fn finite(timeout: Option<Duration>) -> Option<Duration> {
+    timeout.filter(|timeout| timeout.as_secs() < 365 * 24 * 3_600)
+}
+
 /// A duration as the kernel wants it.
 pub(crate) fn timespec(duration: Duration) -> libc::timespec {
     let tv_sec = libc::time_t::try_from(duration.as_secs()).unwrap_or(libc::time_t::MAX);
-    libc::timespec {
-        tv_sec,
-        tv_nsec: duration.subsec_nanos().into(),
-    }
+    libc::timespec { tv_sec, tv_nsec: duration.subsec_nanos().into() }
 }
 
 fn own(fd: c_int) -> io::Result<OwnedFd> {

@@ -60,9 +60,7 @@ impl<'b> Train<'b> {
     /// The datagrams one by one. An empty datagram counts as one.
     pub fn datagrams(&self) -> impl Iterator<Item = &'b [u8]> + use<'b> {
         let empty = self.bytes.is_empty().then_some(self.bytes);
-        empty
-            .into_iter()
-            .chain(self.bytes.chunks(self.meta.stride.max(1)))
+        empty.into_iter().chain(self.bytes.chunks(self.meta.stride.max(1)))
     }
 }
 

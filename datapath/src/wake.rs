@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! other thread: put work where the worker looks ─► pending = true ─► sleeping? ─► write eventfd
-//! worker:       sleeping = true ─► pending? ─► block on the eventfd (and all else) ─► pending = false
+//! worker:       sleeping = true ─► pending? ─► block on the eventfd and all else ─► clear both
 //! ```
 //!
 //! Invariant: of "pending is set" and "sleeping is set" at least one side sees the other's, because
@@ -50,11 +50,7 @@ impl Waker {
 
     fn with(event: Option<File>) -> Self {
         let (pending, sleeping) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self(Arc::new(Shared {
-            event,
-            pending,
-            sleeping,
-        }))
+        Self(Arc::new(Shared { event, pending, sleeping }))
     }
 
     /// Wakes the worker. Any number of calls before it looks count as one.
@@ -131,10 +127,7 @@ mod tests {
         waker.wake();
         waker.wake();
         assert_eq!(signals(&waker), 0);
-        assert!(
-            !waker.doze(),
-            "a pending wake-up must keep the worker from blocking"
-        );
+        assert!(!waker.doze(), "a pending wake-up must keep the worker from blocking");
         assert!(waker.take());
         assert!(!waker.take());
     }

@@ -5,10 +5,7 @@ mod suite;
 
 #[cfg(test)]
 fn uring(recv_buffers: u16) -> quiclane_datapath::Uring {
-    let options = quiclane_datapath::UringOptions {
-        send_slots: 64,
-        recv_buffers,
-    };
+    let options = quiclane_datapath::UringOptions { send_slots: 64, recv_buffers };
     quiclane_datapath::Uring::new(&options).unwrap()
 }
 

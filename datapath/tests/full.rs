@@ -42,10 +42,7 @@ fn uring_waits_for_room_in_the_device() {
 }
 
 fn all_arrive(datapath: &mut impl Datapath, tell: bool) {
-    let options = SocketOptions {
-        send_buffer_bytes: 32 << 10,
-        ..SocketOptions::default()
-    };
+    let options = SocketOptions { send_buffer_bytes: 32 << 10, ..SocketOptions::default() };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let client = Socket::bind(address, &options).expect("a socket");
     let server = Socket::bind(address, &options).expect("a socket");
@@ -58,13 +55,7 @@ fn all_arrive(datapath: &mut impl Datapath, tell: bool) {
     for number in 0..200u8 {
         let mut slot = datapath.slot().expect("a slot");
         slot.payload.resize(1_200, number);
-        let transmit = Transmit {
-            socket,
-            target,
-            source: None,
-            ecn: None,
-            segment: None,
-        };
+        let transmit = Transmit { socket, target, source: None, ecn: None, segment: None };
         datapath.send(slot, &transmit);
     }
     let mut seen = [0; 200];
@@ -72,21 +63,14 @@ fn all_arrive(datapath: &mut impl Datapath, tell: bool) {
     while seen.iter().sum::<u32>() < 200 {
         waits += 1;
         assert!(waits < 2_000, "{} of 200 arrived", seen.iter().sum::<u32>());
-        datapath
-            .wait(Some(Duration::from_millis(500)))
-            .expect("a wait");
+        datapath.wait(Some(Duration::from_millis(500))).expect("a wait");
         datapath.receive(64, &mut |train| {
-            train
-                .datagrams()
-                .for_each(|datagram| seen[usize::from(datagram[0])] += 1);
+            train.datagrams().for_each(|datagram| seen[usize::from(datagram[0])] += 1);
         });
     }
     assert_eq!(seen, [1; 200]);
     let counters = datapath.counters();
-    assert!(
-        counters.send_blocked.value() > 0,
-        "the limit was never reached"
-    );
+    assert!(counters.send_blocked.value() > 0, "the limit was never reached");
     assert_eq!(counters.send_datagrams.value(), 200);
     assert_eq!(counters.send_errors.value(), 0);
     let slots = std::iter::from_fn(|| datapath.slot()).count();

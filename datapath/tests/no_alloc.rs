@@ -47,32 +47,17 @@ fn exercise(datapath: &mut impl Datapath) {
         if round == 100 {
             before = ALLOCATIONS.with(Cell::get);
         }
-        for (bytes, segment) in [
-            (1_200, None),
-            (6_000, Some(1_200)),
-            (2_000, Some(10)),
-            (0, None),
-        ] {
+        for (bytes, segment) in [(1_200, None), (6_000, Some(1_200)), (2_000, Some(10)), (0, None)]
+        {
             let mut slot = datapath.slot().expect("a slot");
             slot.payload.resize(bytes, 1);
             let ecn = Some(Ecn::Ect0);
-            datapath.send(
-                slot,
-                &Transmit {
-                    socket,
-                    target,
-                    source,
-                    ecn,
-                    segment,
-                },
-            );
+            datapath.send(slot, &Transmit { socket, target, source, ecn, segment });
         }
         let mut received = 0;
         let mut waits = 0;
         while received < 1 + 5 + 200 + 1 {
-            datapath
-                .wait(Some(Duration::from_millis(50)))
-                .expect("a wait");
+            datapath.wait(Some(Duration::from_millis(50))).expect("a wait");
             datapath.receive(64, &mut |train| received += train.datagrams().count());
             waits += 1;
             assert!(waits < 1_000, "{received} datagrams arrived");
@@ -88,9 +73,6 @@ fn epoll_allocates_nothing_per_datagram() {
 
 #[test]
 fn uring_allocates_nothing_per_datagram() {
-    let options = UringOptions {
-        send_slots: 16,
-        recv_buffers: 8,
-    };
+    let options = UringOptions { send_slots: 16, recv_buffers: 8 };
     exercise(&mut Uring::new(&options).unwrap());
 }

@@ -12,10 +12,7 @@ const VARIABLE: &str = "QUICLANE_TEST_REFUSE_IO_URING_WITH";
 #[test]
 fn a_container_without_io_uring_is_explained() {
     for (errno, remedies) in [
-        (
-            libc::EPERM,
-            ["seccomp profile", "sysctl -w kernel.io_uring_disabled=0"],
-        ),
+        (libc::EPERM, ["seccomp profile", "sysctl -w kernel.io_uring_disabled=0"]),
         (libc::ENOSYS, ["seccomp profile", "6.1 or later"]),
     ] {
         let output = Command::new(std::env::current_exe().unwrap())
@@ -24,16 +21,8 @@ fn a_container_without_io_uring_is_explained() {
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            output.status.success(),
-            "{text}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        assert_eq!(
-            text.matches("io_uring_setup was refused").count(),
-            2,
-            "{text}"
-        );
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(text.matches("io_uring_setup was refused").count(), 2, "{text}");
         for remedy in remedies {
             assert_eq!(text.matches(remedy).count(), 2, "{text}");
         }
@@ -59,35 +48,12 @@ fn refuse_io_uring(errno: u32) {
     const RETURN: u16 = 0x06;
     let number = u32::try_from(libc::SYS_io_uring_setup).expect("a small number");
     let mut program = [
-        libc::sock_filter {
-            code: LOAD_NUMBER,
-            jt: 0,
-            jf: 0,
-            k: 0,
-        },
-        libc::sock_filter {
-            code: JUMP_IF_EQUAL,
-            jt: 0,
-            jf: 1,
-            k: number,
-        },
-        libc::sock_filter {
-            code: RETURN,
-            jt: 0,
-            jf: 0,
-            k: libc::SECCOMP_RET_ERRNO | errno,
-        },
-        libc::sock_filter {
-            code: RETURN,
-            jt: 0,
-            jf: 0,
-            k: libc::SECCOMP_RET_ALLOW,
-        },
+        libc::sock_filter { code: LOAD_NUMBER, jt: 0, jf: 0, k: 0 },
+        libc::sock_filter { code: JUMP_IF_EQUAL, jt: 0, jf: 1, k: number },
+        libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ERRNO | errno },
+        libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
     ];
-    let program = libc::sock_fprog {
-        len: 4,
-        filter: program.as_mut_ptr(),
-    };
+    let program = libc::sock_fprog { len: 4, filter: program.as_mut_ptr() };
     // SAFETY: no pointers are involved.
     let result = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
     assert_eq!(result, 0);

@@ -8,10 +8,7 @@ use std::time::Duration;
 use quiclane_datapath::{Datapath, Socket, SocketOptions, Transmit, Uring, UringOptions};
 
 fn uring(recv_buffers: u16) -> Uring {
-    let options = UringOptions {
-        send_slots: 8,
-        recv_buffers,
-    };
+    let options = UringOptions { send_slots: 8, recv_buffers };
     Uring::new(&options).expect("io_uring")
 }
 
@@ -35,13 +32,8 @@ fn drain(uring: &mut Uring) -> Vec<Vec<u8>> {
 /// Names and values of the counters that are not zero, but those of plain traffic.
 fn causes(uring: &Uring) -> Vec<(&'static str, u64)> {
     let traffic = |name: &str| name.starts_with("recv_") || name.starts_with("send_");
-    let counted = uring
-        .counters()
-        .each()
-        .map(|(name, _, value)| (name, value));
-    counted
-        .filter(|(name, value)| *value > 0 && !traffic(name))
-        .collect()
+    let counted = uring.counters().each().map(|(name, _, value)| (name, value));
+    counted.filter(|(name, value)| *value > 0 && !traffic(name)).collect()
 }
 
 #[test]
@@ -86,20 +78,11 @@ fn a_socket_error_arms_again_after_a_rest() {
     // SAFETY: `value` lives across the call and is 4 bytes long.
     let result = unsafe { libc::setsockopt(fd, level, libc::IP_RECVERR, value, 4) };
     assert_eq!(result, 0);
-    let closed = UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let socket = uring.adopt(socket).unwrap();
     let mut slot = uring.slot().unwrap();
     slot.payload.push(0);
-    let transmit = Transmit {
-        socket,
-        target: closed,
-        source: None,
-        ecn: None,
-        segment: None,
-    };
+    let transmit = Transmit { socket, target: closed, source: None, ecn: None, segment: None };
     uring.send(slot, &transmit);
     assert_eq!(drain(&mut uring).len(), 0);
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -112,22 +95,12 @@ fn a_socket_error_arms_again_after_a_rest() {
 #[test]
 fn options_out_of_range_are_named() {
     for recv_buffers in [0, 3, 33, 40_000] {
-        let options = UringOptions {
-            recv_buffers,
-            ..UringOptions::default()
-        };
+        let options = UringOptions { recv_buffers, ..UringOptions::default() };
         let text = Uring::new(&options).unwrap_err().to_string();
-        assert!(
-            text.starts_with(&format!("{recv_buffers} receive buffers")),
-            "{text}"
-        );
+        assert!(text.starts_with(&format!("{recv_buffers} receive buffers")), "{text}");
     }
     // One of each is enough to work.
-    let mut uring = Uring::new(&UringOptions {
-        send_slots: 0,
-        recv_buffers: 1,
-    })
-    .unwrap();
+    let mut uring = Uring::new(&UringOptions { send_slots: 0, recv_buffers: 1 }).unwrap();
     assert!(uring.slot().is_some());
 }
 

@@ -171,7 +171,7 @@ impl Endpoint {
             send_buffer_bytes: buffer_bytes,
             ..SocketOptions::default()
         };
-        let mut config = ClientConfig::new(target.tls.crypto());
+        let mut config = ClientConfig::new(target.tls.quic());
         config.transport_config(Arc::clone(&self.settings.transport));
         if let Some(cids) = &self.settings.initial_cids {
             config.initial_dst_cid_provider(Arc::clone(cids));

@@ -142,7 +142,9 @@ impl ClientTls {
         Ok(Self { crypto: Arc::new(crypto) })
     }
 
-    pub(crate) fn crypto(&self) -> Arc<QuicClientConfig> {
+    /// As quinn-proto wants it, for those who drive it themselves.
+    #[must_use]
+    pub fn quic(&self) -> Arc<QuicClientConfig> {
         Arc::clone(&self.crypto)
     }
 }

@@ -1,7 +1,7 @@
 //! buffers is the memory the kernel receives into, and the ring by which it learns of it.
 //!
 //! ```text
-//! commit ─► the kernel's ─► completion: ours ─► bytes() lent to the sink ─► give_back ─► commit ...
+//! commit ─► the kernel's ─► completion: ours ─► bytes() lent to the sink ─► give_back ─► commit
 //! ```
 //!
 //! Invariant: a buffer belongs to exactly one of {kernel, us}, and `bytes` is only called for ours.
@@ -57,14 +57,7 @@ impl Buffers {
                 return Err(error);
             }
         };
-        let mut buffers = Self {
-            entries,
-            memory,
-            count,
-            tail: 0,
-            ours: count,
-            leaked: false,
-        };
+        let mut buffers = Self { entries, memory, count, tail: 0, ours: count, leaked: false };
         for id in 0..count {
             buffers.give_back(id);
         }
@@ -186,12 +179,7 @@ mod tests {
             buffers.arrived();
             buffers.arrived();
             assert_eq!(buffers.available(), 2);
-            assert!(
-                buffers
-                    .bytes((round % 4) as u16, 100)
-                    .iter()
-                    .all(|byte| *byte == 0)
-            );
+            assert!(buffers.bytes((round % 4) as u16, 100).iter().all(|byte| *byte == 0));
             buffers.give_back((round % 4) as u16);
             buffers.give_back(((round + 1) % 4) as u16);
             buffers.commit();

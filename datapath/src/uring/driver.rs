@@ -44,12 +44,7 @@ impl Driver {
             .setup_clamp()
             .setup_cqsize(completions)
             .build(entries)?;
-        Ok(Self {
-            ring,
-            backlog: VecDeque::new(),
-            pushed: 0,
-            outstanding: 0,
-        })
+        Ok(Self { ring, backlog: VecDeque::new(), pushed: 0, outstanding: 0 })
     }
 
     pub(super) fn submitter(&self) -> Submitter<'_> {
@@ -127,11 +122,8 @@ impl Driver {
         let flags = (EnterFlags::GETEVENTS | EnterFlags::EXT_ARG).bits();
         // SAFETY: EXT_ARG announces the type of `arguments`, which lives across the call with the
         // timeout it points to; what the entries point to is valid by the contract of `push`.
-        let entered = unsafe {
-            self.ring
-                .submitter()
-                .enter(entries, want, flags, Some(&arguments))
-        };
+        let entered =
+            unsafe { self.ring.submitter().enter(entries, want, flags, Some(&arguments)) };
         match entered {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
@@ -153,10 +145,7 @@ impl Driver {
         space: &'s mut [MaybeUninit<cqueue::Entry>; TAKE_MAX],
     ) -> &'s [cqueue::Entry] {
         let taken = &*self.ring.completion().fill(space);
-        let last = taken
-            .iter()
-            .filter(|entry| !cqueue::more(entry.flags()))
-            .count();
+        let last = taken.iter().filter(|entry| !cqueue::more(entry.flags())).count();
         self.outstanding -= last as u64;
         taken
     }
@@ -175,12 +164,7 @@ impl Driver {
 
 impl std::fmt::Debug for Driver {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            ring: _,
-            backlog,
-            pushed,
-            outstanding,
-        } = self;
+        let Self { ring: _, backlog, pushed, outstanding } = self;
         formatter
             .debug_struct("Driver")
             .field("backlog", &backlog.len())

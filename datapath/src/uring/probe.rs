@@ -14,18 +14,14 @@ pub(super) fn probe() -> Result<(), SetupError> {
     let driver = Driver::open(8, 32).map_err(refused("io_uring_setup"))?;
     let mut operations = Probe::new();
     let submitter = driver.submitter();
-    submitter
-        .register_probe(&mut operations)
-        .map_err(refused("IORING_REGISTER_PROBE"))?;
+    submitter.register_probe(&mut operations).map_err(refused("IORING_REGISTER_PROBE"))?;
     for (name, code) in NEEDED {
         if !operations.is_supported(code) {
             return Err(SetupError::Operation { name });
         }
     }
     let mut buffers = Buffers::new(1).map_err(refused("allocating receive buffers"))?;
-    buffers
-        .register(&submitter)
-        .map_err(refused("IORING_REGISTER_PBUF_RING"))?;
+    buffers.register(&submitter).map_err(refused("IORING_REGISTER_PBUF_RING"))?;
     submitter.unregister_buf_ring(GROUP).map_err(|source| {
         buffers.leak();
         SetupError::uring("IORING_UNREGISTER_PBUF_RING", source)

@@ -58,15 +58,7 @@ pub(super) struct Held {
 impl Held {
     pub(super) fn new(socket: Socket, generation: Generation, gso: bool) -> Self {
         let arm = Arm::Off;
-        Self {
-            socket,
-            generation,
-            arm,
-            fed: false,
-            gso,
-            sends: 0,
-            closing: false,
-        }
+        Self { socket, generation, arm, fed: false, gso, sends: 0, closing: false }
     }
 
     /// Whether nothing in flight uses it.
@@ -99,13 +91,7 @@ impl Receiver {
         header.msg_namelen = NAME_SPACE;
         header.msg_controllen = CONTROL_BYTES as _;
         let filled = VecDeque::with_capacity(count.into());
-        Self {
-            buffers,
-            header,
-            filled,
-            starved: VecDeque::new(),
-            resting: Vec::new(),
-        }
+        Self { buffers, header, filled, starved: VecDeque::new(), resting: Vec::new() }
     }
 
     /// Whether there is something to do that no completion will announce.
@@ -120,10 +106,7 @@ impl Receiver {
 
     /// Starts receiving.
     pub(super) fn arm(&mut self, held: &mut Held, id: u32, driver: &mut Driver) {
-        let handle = Handle {
-            id,
-            generation: held.generation,
-        };
+        let handle = Handle { id, generation: held.generation };
         held.fed = false;
         if self.buffers.available() == 0 {
             // The kernel would answer ENOBUFS even if there is nothing to receive.
@@ -184,10 +167,7 @@ impl Receiver {
             held.arm = Arm::Off;
             return;
         }
-        let handle = Handle {
-            id,
-            generation: held.generation,
-        };
+        let handle = Handle { id, generation: held.generation };
         let entry = opcode::AsyncCancel::new(Token::Receive(handle).encode()).build();
         // SAFETY: the entry points to nothing.
         unsafe { driver.push(entry.user_data(Token::Cancel(handle).encode())) };
@@ -221,15 +201,9 @@ impl Receiver {
         let bytes = usize::try_from(result).unwrap_or(0);
         if let Some(buffer) = cqueue::buffer_select(flags) {
             self.buffers.arrived();
-            self.filled.push_back(Filled {
-                handle,
-                buffer,
-                bytes,
-            });
+            self.filled.push_back(Filled { handle, buffer, bytes });
         }
-        let held = sockets
-            .get_mut(handle.id)
-            .filter(|held| held.generation == handle.generation);
+        let held = sockets.get_mut(handle.id).filter(|held| held.generation == handle.generation);
         let Some(held) = held else { return };
         held.fed |= result >= 0;
         if cqueue::more(flags) {
@@ -272,12 +246,7 @@ impl Receiver {
         let mut handed = 0;
         let mut returned = false;
         while handed < trains_max {
-            let Some(Filled {
-                handle,
-                buffer,
-                bytes,
-            }) = self.filled.pop_front()
-            else {
+            let Some(Filled { handle, buffer, bytes }) = self.filled.pop_front() else {
                 break;
             };
             let held = sockets.get(handle.id);
@@ -315,12 +284,7 @@ fn lend(
         return false;
     };
     let (name, control, payload) = (out.name_data(), out.control_data(), out.payload_data());
-    let message = Message {
-        flags: out.flags(),
-        name,
-        control,
-        payload,
-    };
+    let message = Message { flags: out.flags(), name, control, payload };
     let train = arrival::train(socket, &message, counters);
     train.map(sink).is_some()
 }
@@ -331,13 +295,7 @@ const _: () = assert!(NAME_SPACE as usize == NAME_BYTES);
 
 impl std::fmt::Debug for Receiver {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            buffers,
-            header: _,
-            filled,
-            starved,
-            resting,
-        } = self;
+        let Self { buffers, header: _, filled, starved, resting } = self;
         formatter
             .debug_struct("Receiver")
             .field("buffers", buffers)

@@ -82,10 +82,7 @@ impl Sender {
     pub(super) fn new(slots: u32) -> Self {
         let head = || Head {
             header: sys::empty_header(),
-            part: libc::iovec {
-                iov_base: std::ptr::null_mut(),
-                iov_len: 0,
-            },
+            part: libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 },
             generation: Generation::default(),
             attempt: Attempt::None,
         };
@@ -108,11 +105,7 @@ impl Sender {
         let Some((index, flight)) = self.flights.board(slot) else {
             return;
         };
-        match rooms
-            .sockets
-            .get_mut(transmit.socket.0)
-            .filter(|held| !held.closing)
-        {
+        match rooms.sockets.get_mut(transmit.socket.0).filter(|held| !held.closing) {
             Some(held) => {
                 let gso = held.gso.then_some(&*rooms.gso);
                 flight.address(transmit, held.socket.family(), gso);
@@ -127,11 +120,7 @@ impl Sender {
     }
 
     fn dispatch(&mut self, index: u32, rooms: &mut Rooms<'_>) {
-        match self
-            .flights
-            .get_mut(index)
-            .is_some_and(|flight| flight.is_cut())
-        {
+        match self.flights.get_mut(index).is_some_and(|flight| flight.is_cut()) {
             true => self.send_cut(index, rooms),
             false => self.push(index, Attempt::Now, rooms),
         }
@@ -152,9 +141,7 @@ impl Sender {
         let mut queue = Queue::default();
         queue.push(index, &mut self.flights);
         let Held { socket, gso, .. } = held;
-        let next = self
-            .outbox
-            .send(socket, &mut queue, gso, &mut self.flights, rooms.counters);
+        let next = self.outbox.send(socket, &mut queue, gso, &mut self.flights, rooms.counters);
         if before && !held.gso && !held.closing {
             rooms.gso.refused();
         }
@@ -176,25 +163,14 @@ impl Sender {
         let Some(held) = rooms.sockets.get(flight.socket) else {
             return;
         };
-        let Head {
-            header,
-            part,
-            generation,
-            attempt: current,
-        } = &mut **head;
+        let Head { header, part, generation, attempt: current } = &mut **head;
         flight.point(flight.message(0).unwrap_or_default(), header, part);
         *generation = generation.next();
         *current = attempt;
-        let handle = Handle {
-            id: index,
-            generation: *generation,
-        };
+        let handle = Handle { id: index, generation: *generation };
         let fd = Fd(held.socket.as_fd().as_raw_fd());
         let (message, skip) = match attempt {
-            Attempt::Now => (
-                libc::MSG_DONTWAIT.cast_unsigned(),
-                squeue::Flags::SKIP_SUCCESS,
-            ),
+            Attempt::Now => (libc::MSG_DONTWAIT.cast_unsigned(), squeue::Flags::SKIP_SUCCESS),
             Attempt::None | Attempt::Patient => (0, squeue::Flags::empty()),
         };
         let entry = opcode::SendMsg::new(fd, header).flags(message).build();
@@ -294,13 +270,7 @@ impl Sender {
 
 impl std::fmt::Debug for Sender {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            flights: _,
-            heads,
-            boarding,
-            delayed,
-            outbox: _,
-        } = self;
+        let Self { flights: _, heads, boarding, delayed, outbox: _ } = self;
         formatter
             .debug_struct("Sender")
             .field("slots", &heads.len())

@@ -57,10 +57,7 @@ impl Token {
     pub(super) fn decode(bits: u64) -> Option<Self> {
         let [kind, g2, g1, g0, i3, i2, i1, i0] = bits.to_be_bytes();
         let generation = Generation(u32::from_be_bytes([0, g2, g1, g0]));
-        let handle = Handle {
-            id: u32::from_be_bytes([i3, i2, i1, i0]),
-            generation,
-        };
+        let handle = Handle { id: u32::from_be_bytes([i3, i2, i1, i0]), generation };
         match kind {
             RECEIVE => Some(Self::Receive(handle)),
             CANCEL => Some(Self::Cancel(handle)),
@@ -74,10 +71,7 @@ impl Token {
 }
 
 const MASK: u32 = (1 << 24) - 1;
-const NONE: Handle = Handle {
-    id: 0,
-    generation: Generation(0),
-};
+const NONE: Handle = Handle { id: 0, generation: Generation(0) };
 
 const RECEIVE: u8 = 1;
 const CANCEL: u8 = 2;
@@ -93,10 +87,8 @@ mod tests {
     use super::*;
 
     fn tokens() -> impl Strategy<Value = Token> {
-        let handle = (any::<u32>(), 0..=MASK).prop_map(|(id, generation)| Handle {
-            id,
-            generation: Generation(generation),
-        });
+        let handle = (any::<u32>(), 0..=MASK)
+            .prop_map(|(id, generation)| Handle { id, generation: Generation(generation) });
         prop_oneof![
             handle.clone().prop_map(Token::Receive),
             handle.clone().prop_map(Token::Cancel),

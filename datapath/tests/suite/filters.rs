@@ -9,34 +9,18 @@ use super::{collect, drain, open_with};
 
 pub(crate) fn a_classic_program_chooses_the_socket<D: Datapath>(make: impl Fn() -> D) {
     let datapath = &mut make();
-    let options = SocketOptions {
-        reuseport: true,
-        ..SocketOptions::default()
-    };
+    let options = SocketOptions { reuseport: true, ..SocketOptions::default() };
     let first = Socket::bind("127.0.0.1:0".parse().unwrap(), &options).unwrap();
     let address = first.local_addr();
     // Load byte 0 of the payload, return it.
     let program = [
-        FilterInstruction {
-            code: 0x30,
-            jump_true: 0,
-            jump_false: 0,
-            value: 0,
-        },
-        FilterInstruction {
-            code: 0x16,
-            jump_true: 0,
-            jump_false: 0,
-            value: 0,
-        },
+        FilterInstruction { code: 0x30, jump_true: 0, jump_false: 0, value: 0 },
+        FilterInstruction { code: 0x16, jump_true: 0, jump_false: 0, value: 0 },
     ];
     let mut sockets = vec![first];
     sockets.extend((1..4).map(|_| Socket::bind(address, &options).unwrap()));
     sockets[0].attach_reuseport_cbpf(&program).unwrap();
-    let ids: Vec<_> = sockets
-        .into_iter()
-        .map(|socket| datapath.adopt(socket).unwrap())
-        .collect();
+    let ids: Vec<_> = sockets.into_iter().map(|socket| datapath.adopt(socket).unwrap()).collect();
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
     for number in 0..40u8 {
         peer.send_to(&[number % 4, number], address).unwrap();
@@ -51,20 +35,13 @@ pub(crate) fn a_classic_program_chooses_the_socket<D: Datapath>(make: impl Fn() 
 
 pub(crate) fn short_datagrams_are_dropped<D: Datapath>(make: impl Fn() -> D) {
     let datapath = &mut make();
-    let options = SocketOptions {
-        drop_shorter_than: 21,
-        ..SocketOptions::default()
-    };
+    let options = SocketOptions { drop_shorter_than: 21, ..SocketOptions::default() };
     let (_, address) = open_with(datapath, "[::1]:0", &options);
     let peer = UdpSocket::bind("[::1]:0").unwrap();
     for bytes in [0, 21, 20, 1, 22, 1_200, 20] {
         peer.send_to(&vec![7; bytes], address).unwrap();
     }
     let got = drain(datapath, Duration::from_millis(20));
-    let lengths: Vec<_> = got
-        .iter()
-        .flat_map(|train| &train.datagrams)
-        .map(Vec::len)
-        .collect();
+    let lengths: Vec<_> = got.iter().flat_map(|train| &train.datagrams).map(Vec::len).collect();
     assert_eq!(lengths, [21, 22, 1_200]);
 }

@@ -19,21 +19,13 @@ pub(crate) fn a_wait_ends_in_time<D: Datapath>(make: impl Fn() -> D) {
     assert!(start.elapsed() < Duration::from_millis(100));
     let start = now();
     datapath.wait(Some(Duration::from_millis(30))).unwrap();
-    assert!(
-        start.elapsed() >= Duration::from_millis(29),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() >= Duration::from_millis(29), "{:?}", start.elapsed());
     let start = now();
     for _ in 0..20 {
         datapath.wait(Some(Duration::from_micros(200))).unwrap();
     }
     // Timers finer than a millisecond: 20 waits take 4 ms, not 20.
-    assert!(
-        start.elapsed() < Duration::from_millis(15),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_millis(15), "{:?}", start.elapsed());
 }
 
 pub(crate) fn a_wake_up_ends_a_wait<D: Datapath>(make: impl Fn() -> D) {
@@ -56,12 +48,24 @@ pub(crate) fn a_wake_up_ends_a_wait<D: Datapath>(make: impl Fn() -> D) {
             }
         });
     }
+    // A timeout that is longer than any clock.
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(5));
+            waker.wake();
+        });
+        let start = now();
+        while datapath.counters().wakeups.value() < 12 {
+            datapath.wait(Some(Duration::MAX)).unwrap();
+        }
+        assert!(start.elapsed() >= Duration::from_millis(3));
+    });
     // And the next wait is not cut short for ever.
     let start = now();
     while start.elapsed() < Duration::from_millis(20) {
         datapath.wait(Some(Duration::from_millis(20))).unwrap();
     }
-    assert_eq!(datapath.counters().wakeups.value(), 11);
+    assert_eq!(datapath.counters().wakeups.value(), 12);
 }
 
 pub(crate) fn no_wake_up_is_lost<D: Datapath>(make: impl Fn() -> D) {
@@ -154,8 +158,7 @@ pub(crate) fn closing_and_opening_with_traffic<D: Datapath>(make: impl Fn() -> D
     let mut open_sockets: Vec<_> = (0..8).map(|_| open(datapath, "127.0.0.1:0")).collect();
     for round in 0..200usize {
         for (_, address) in &open_sockets {
-            peer.send_to(&address.port().to_be_bytes(), address)
-                .unwrap();
+            peer.send_to(&address.port().to_be_bytes(), address).unwrap();
         }
         let (old, _) = open_sockets.remove(round % 8);
         datapath.close(old);
@@ -165,11 +168,7 @@ pub(crate) fn closing_and_opening_with_traffic<D: Datapath>(make: impl Fn() -> D
             let here = open_sockets.iter().find(|(id, _)| *id == train.meta.socket);
             let (_, address) = here.expect("an open socket");
             for datagram in train.datagrams() {
-                assert_eq!(
-                    datagram,
-                    address.port().to_be_bytes(),
-                    "meant for this very socket"
-                );
+                assert_eq!(datagram, address.port().to_be_bytes(), "meant for this very socket");
             }
         });
     }

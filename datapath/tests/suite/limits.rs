@@ -24,10 +24,7 @@ pub(crate) fn a_burst_larger_than_all_buffers_arrives<D: Datapath>(make: impl Fn
 
 pub(crate) fn trains_max_is_kept<D: Datapath>(make: impl Fn() -> D) {
     let datapath = &mut make();
-    let options = SocketOptions {
-        gro: false,
-        ..SocketOptions::default()
-    };
+    let options = SocketOptions { gro: false, ..SocketOptions::default() };
     let (_, server_addr) = open_with(datapath, "127.0.0.1:0", &options);
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
     for number in 0..20u8 {
@@ -46,10 +43,7 @@ pub(crate) fn trains_max_is_kept<D: Datapath>(make: impl Fn() -> D) {
 
 pub(crate) fn a_flooded_socket_does_not_starve_another<D: Datapath>(make: impl Fn() -> D) {
     let datapath = &mut make();
-    let options = SocketOptions {
-        gro: false,
-        ..SocketOptions::default()
-    };
+    let options = SocketOptions { gro: false, ..SocketOptions::default() };
     let (flooded, flooded_addr) = open_with(datapath, "127.0.0.1:0", &options);
     let (quiet, quiet_addr) = open_with(datapath, "127.0.0.1:0", &options);
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -60,14 +54,9 @@ pub(crate) fn a_flooded_socket_does_not_starve_another<D: Datapath>(make: impl F
         }
         peer.send_to(b"quiet", quiet_addr).unwrap();
         datapath.wait(Some(Duration::ZERO)).unwrap();
-        datapath.receive(16, &mut |train| {
-            quiet_count += u32::from(train.meta.socket == quiet)
-        });
+        datapath.receive(16, &mut |train| quiet_count += u32::from(train.meta.socket == quiet));
     }
-    assert!(
-        quiet_count >= 90,
-        "{quiet_count} of 100 turns reached the quiet socket"
-    );
+    assert!(quiet_count >= 90, "{quiet_count} of 100 turns reached the quiet socket");
     datapath.close(flooded);
 }
 
@@ -101,9 +90,7 @@ pub(crate) fn more_sends_than_slots<D: Datapath>(make: impl Fn() -> D) {
             received.extend(got.into_iter().flat_map(|train| train.datagrams));
         }
     }
-    let sent: Vec<_> = (0..1_000u16)
-        .map(|number| number.to_be_bytes().to_vec())
-        .collect();
+    let sent: Vec<_> = (0..1_000u16).map(|number| number.to_be_bytes().to_vec()).collect();
     assert_eq!(received, sent, "in order and complete");
     assert_eq!(datapath.counters().slots_exhausted.value(), 0);
 }
@@ -117,14 +104,7 @@ pub(crate) fn what_cannot_be_sent_is_counted<D: Datapath>(make: impl Fn() -> D) 
     send(datapath, &to(client, "[::1]:9".parse().unwrap()), b"x");
     // An address that is not ours.
     let source = Some("192.0.2.1".parse().unwrap());
-    send(
-        datapath,
-        &Transmit {
-            source,
-            ..to(client, client_addr)
-        },
-        b"x",
-    );
+    send(datapath, &Transmit { source, ..to(client, client_addr) }, b"x");
     send(datapath, &to(client, client_addr), b"good");
     assert_eq!(collect(datapath, 1)[0].bytes, b"good");
     // A socket that is closed.
@@ -142,23 +122,17 @@ pub(crate) fn what_cannot_be_sent_is_counted<D: Datapath>(make: impl Fn() -> D) 
 
 pub(crate) fn two_thousand_sockets<D: Datapath>(make: impl Fn() -> D) {
     let datapath = &mut make();
-    let options = SocketOptions {
-        recv_buffer_bytes: 16 << 10,
-        ..SocketOptions::default()
-    };
-    let sockets: Vec<_> = (0..2_000)
-        .map(|_| open_with(datapath, "127.0.0.1:0", &options))
-        .collect();
+    let options = SocketOptions { recv_buffer_bytes: 16 << 10, ..SocketOptions::default() };
+    let sockets: Vec<_> =
+        (0..2_000).map(|_| open_with(datapath, "127.0.0.1:0", &options)).collect();
     datapath.flush();
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
     for round in 0..2u8 {
         for (_, address) in &sockets {
             peer.send_to(&[round], address).unwrap();
         }
-        let mut reached: Vec<_> = collect(datapath, sockets.len())
-            .iter()
-            .map(|train| train.meta.socket.0)
-            .collect();
+        let mut reached: Vec<_> =
+            collect(datapath, sockets.len()).iter().map(|train| train.meta.socket.0).collect();
         reached.sort_unstable();
         let mut all: Vec<_> = sockets.iter().map(|(id, _)| id.0).collect();
         all.sort_unstable();
@@ -167,7 +141,5 @@ pub(crate) fn two_thousand_sockets<D: Datapath>(make: impl Fn() -> D) {
     for (id, _) in sockets {
         datapath.close(id);
     }
-    turn(datapath, Duration::ZERO, &mut |_| {
-        panic!("nothing was sent")
-    });
+    turn(datapath, Duration::ZERO, &mut |_| panic!("nothing was sent"));
 }

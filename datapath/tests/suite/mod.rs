@@ -40,13 +40,7 @@ pub(crate) fn at(ip: &str, wildcard: SocketAddr) -> SocketAddr {
 }
 
 pub(crate) fn to(socket: SocketId, target: SocketAddr) -> Transmit {
-    Transmit {
-        socket,
-        target,
-        source: None,
-        ecn: None,
-        segment: None,
-    }
+    Transmit { socket, target, source: None, ecn: None, segment: None }
 }
 
 pub(crate) fn send(datapath: &mut impl Datapath, transmit: &Transmit, payload: &[u8]) {
@@ -91,11 +85,7 @@ pub(crate) fn turn(
     loop {
         let trains = datapath.receive(64, &mut |train| {
             let datagrams = train.datagrams().map(<[u8]>::to_vec).collect();
-            sink(Got {
-                bytes: train.bytes.to_vec(),
-                meta: train.meta,
-                datagrams,
-            });
+            sink(Got { bytes: train.bytes.to_vec(), meta: train.meta, datagrams });
         });
         total += trains;
         if trains < 64 {

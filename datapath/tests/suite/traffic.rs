@@ -12,14 +12,7 @@ fn ping_pong<D: Datapath>(datapath: &mut D, client: &str, server: &str, server_i
     let (server, server_addr) = open(datapath, server);
     let server_addr = at(server_ip, server_addr);
     for ecn in CODEPOINTS {
-        send(
-            datapath,
-            &Transmit {
-                ecn,
-                ..to(client, server_addr)
-            },
-            b"ping",
-        );
+        send(datapath, &Transmit { ecn, ..to(client, server_addr) }, b"ping");
         let got = collect(datapath, 1).remove(0);
         assert_eq!(got.bytes, b"ping");
         assert_eq!(got.meta.stride, 4);
@@ -29,11 +22,7 @@ fn ping_pong<D: Datapath>(datapath: &mut D, client: &str, server: &str, server_i
         assert_eq!(got.meta.ecn, ecn);
 
         let source = got.meta.target;
-        let back = Transmit {
-            ecn,
-            source,
-            ..to(server, got.meta.source)
-        };
+        let back = Transmit { ecn, source, ..to(server, got.meta.source) };
         send(datapath, &back, b"pong");
         let got = collect(datapath, 1).remove(0);
         assert_eq!(got.bytes, b"pong");
@@ -75,19 +64,9 @@ pub(crate) fn the_source_address_is_kept<D: Datapath>(make: impl Fn() -> D) {
         let got = collect(datapath, 1).remove(0);
         assert_eq!(got.meta.target, Some(aimed.ip()));
         // Without a source the routing table answers from another address.
-        send(
-            datapath,
-            &to(server, client_addr),
-            b"from the routing table",
-        );
-        assert_eq!(
-            collect(datapath, 1)[0].meta.source,
-            at("127.0.0.1", server_addr)
-        );
-        let back = Transmit {
-            source: got.meta.target,
-            ..to(server, client_addr)
-        };
+        send(datapath, &to(server, client_addr), b"from the routing table");
+        assert_eq!(collect(datapath, 1)[0].meta.source, at("127.0.0.1", server_addr));
+        let back = Transmit { source: got.meta.target, ..to(server, client_addr) };
         send(datapath, &back, b"from the aimed address");
         assert_eq!(collect(datapath, 1)[0].meta.source, aimed);
     }
@@ -114,11 +93,7 @@ pub(crate) fn large_datagrams_arrive_whole<D: Datapath>(make: impl Fn() -> D) {
     // Up to the MTU of loopback: fragmentation is forbidden.
     for bytes in [1_200, 9_000, 65_000] {
         let payload: Vec<u8> = (0..=250).cycle().take(bytes).collect();
-        send(
-            datapath,
-            &to(client, at("127.0.0.1", server_addr)),
-            &payload,
-        );
+        send(datapath, &to(client, at("127.0.0.1", server_addr)), &payload);
         let got = collect(datapath, 1).remove(0);
         assert_eq!(got.bytes, payload);
         assert_eq!(got.meta.stride, bytes);

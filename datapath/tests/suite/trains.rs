@@ -23,14 +23,7 @@ fn travels<D: Datapath>(
     (segments, bytes, last): (usize, usize, usize),
 ) -> usize {
     let payload = train(segments, bytes, last);
-    send(
-        datapath,
-        &Transmit {
-            segment: Some(bytes),
-            ..*transmit
-        },
-        &payload,
-    );
+    send(datapath, &Transmit { segment: Some(bytes), ..*transmit }, &payload);
     let got = collect(datapath, segments);
     let datagrams: Vec<_> = got.iter().flat_map(|train| &train.datagrams).collect();
     let sent: Vec<_> = payload.chunks(bytes).collect();
@@ -45,10 +38,7 @@ pub(crate) fn a_train_arrives_as_its_datagrams<D: Datapath>(make: impl Fn() -> D
     for (client, server) in [("127.0.0.1:0", "127.0.0.1:0"), ("[::1]:0", "[::1]:0")] {
         let (client, _) = open(datapath, client);
         let (_, server_addr) = open(datapath, server);
-        let transmit = Transmit {
-            ecn: Some(Ecn::Ce),
-            ..to(client, server_addr)
-        };
+        let transmit = Transmit { ecn: Some(Ecn::Ce), ..to(client, server_addr) };
         assert_eq!(travels(datapath, &transmit, (50, 1_200, 700)), 1);
         assert_eq!(travels(datapath, &transmit, (2, 1_200, 1)), 1);
         assert_eq!(travels(datapath, &transmit, (1, 1_200, 1_200)), 1);
@@ -77,15 +67,9 @@ pub(crate) fn a_train_of_64_kib_arrives_whole<D: Datapath>(make: impl Fn() -> D)
 pub(crate) fn without_gro_every_datagram_is_a_train<D: Datapath>(make: impl Fn() -> D) {
     let datapath = &mut make();
     let (client, _) = open(datapath, "127.0.0.1:0");
-    let options = SocketOptions {
-        gro: false,
-        ..SocketOptions::default()
-    };
+    let options = SocketOptions { gro: false, ..SocketOptions::default() };
     let (_, server_addr) = open_with(datapath, "127.0.0.1:0", &options);
-    assert_eq!(
-        travels(datapath, &to(client, server_addr), (20, 1_200, 5)),
-        20
-    );
+    assert_eq!(travels(datapath, &to(client, server_addr), (20, 1_200, 5)), 20);
 }
 
 /// A socket that asks for no checksum cannot send trains: the kernel answers EINVAL, like routes
@@ -95,10 +79,7 @@ pub(crate) fn a_route_without_gso_gets_single_datagrams<D: Datapath>(make: impl 
     let socket = Socket::bind("127.0.0.1:0".parse().unwrap(), &SocketOptions::default()).unwrap();
     without_checksum(&socket);
     let client = datapath.adopt(socket).unwrap();
-    let options = SocketOptions {
-        gro: false,
-        ..SocketOptions::default()
-    };
+    let options = SocketOptions { gro: false, ..SocketOptions::default() };
     let (server, server_addr) = open_with(datapath, "127.0.0.1:0", &options);
     let transmit = to(client, server_addr);
     travels(datapath, &transmit, (40, 1_000, 1));
@@ -118,10 +99,7 @@ pub(crate) fn a_route_without_gso_gets_single_datagrams<D: Datapath>(make: impl 
 pub(crate) fn too_many_segments_are_cut_by_us<D: Datapath>(make: impl Fn() -> D) {
     let datapath = &mut make();
     let (client, _) = open(datapath, "127.0.0.1:0");
-    let options = SocketOptions {
-        gro: false,
-        ..SocketOptions::default()
-    };
+    let options = SocketOptions { gro: false, ..SocketOptions::default() };
     let (_, server_addr) = open_with(datapath, "127.0.0.1:0", &options);
     travels(datapath, &to(client, server_addr), (300, 10, 3));
     assert_eq!(datapath.counters().gso_fallbacks.value(), 0);
