@@ -16,7 +16,7 @@ use quinn_proto::{EndpointConfig, TransportConfig};
 use crate::app::App;
 use crate::cid::{Accepts, CidGenerator};
 use crate::clock::Clock;
-use crate::config::{Config, Limits, Retry, ServerConfig, Steering};
+use crate::config::{Config, Io, Limits, Retry, ServerConfig, Steering};
 use crate::endpoint::{Endpoint, Settings};
 use crate::error::{ConfigError, RunError, StartError};
 use crate::keys::{EpochKeys, Master, fill_random};
@@ -117,8 +117,11 @@ impl Engine {
             mailboxes: Mailboxes::new(plan.workers(), config.limits.toss_mailbox),
             control: Control::default(),
         };
-        let (threads, wakers) = launch.workers(sockets, Arc::new(make))?;
+        let (threads, started) = launch.workers(sockets, Arc::new(make))?;
         let (metrics, control) = (launch.metrics, launch.control);
+        let (wakers, notes): (Vec<_>, Vec<_>) =
+            started.into_iter().map(|Started { waker, note }| (waker, note)).unzip();
+        notes.into_iter().flatten().for_each(|note| plan.note(note));
         let stopper = Stopper { control, wakers: wakers.into() };
         Ok(Self { plan, listen, metrics, stopper, threads })
     }
@@ -332,7 +335,7 @@ impl Launch<'_> {
         &self,
         sockets: Vec<Vec<Socket>>,
         make: Arc<F>,
-    ) -> Result<(Threads, Vec<Waker>), StartError>
+    ) -> Result<(Threads, Vec<Started>), StartError>
     where
         A: App,
         F: Fn(WorkerInfo) -> A + Send + Sync + 'static,
@@ -349,20 +352,20 @@ impl Launch<'_> {
             threads.push(thread);
         }
         drop(ready);
-        let mut wakers = Vec::new();
+        let mut ready = Vec::new();
         let mut failure = None;
         for _ in 0..threads.len() {
             match started.recv() {
-                Ok(Ok(waker)) => wakers.push(waker),
+                Ok(Ok(one)) => ready.push(one),
                 Ok(Err(error)) => failure = failure.or(Some(error)),
                 Err(_) => break,
             }
         }
-        if wakers.len() == threads.len() {
-            return Ok((threads, wakers));
+        if ready.len() == threads.len() {
+            return Ok((threads, ready));
         }
         self.control.stop(Duration::ZERO);
-        wakers.iter().for_each(Waker::wake);
+        ready.iter().for_each(|started| started.waker.wake());
         let worker = threads.len();
         let reason = "ended before it was ready".to_owned();
         Err(failure.unwrap_or(StartError::Worker { worker, reason }))
@@ -374,6 +377,7 @@ impl Launch<'_> {
         Seat {
             info: WorkerInfo { id, workers: self.plan.workers(), core: self.plan.cores()[id] },
             backend: self.plan.backend(),
+            may_fall_back: self.config.io == Io::Auto,
             send_slots: self.config.limits.send_slots,
             sockets,
             settings: self.identity.settings(worker, &self.transport, &self.config.limits),
@@ -390,6 +394,7 @@ impl Launch<'_> {
 struct Seat {
     info: WorkerInfo,
     backend: Backend,
+    may_fall_back: bool,
     send_slots: usize,
     sockets: Vec<Socket>,
     settings: Settings,
@@ -400,7 +405,13 @@ struct Seat {
     control: Control,
 }
 
-type Ready = mpsc::Sender<Result<Waker, StartError>>;
+type Ready = mpsc::Sender<Result<Started, StartError>>;
+
+/// What a worker reports once it can receive.
+struct Started {
+    waker: Waker,
+    note: Option<String>,
+}
 
 impl Seat {
     fn run<A: App>(self, make: &impl Fn(WorkerInfo) -> A, ready: &Ready) -> Result<(), RunError> {
@@ -412,12 +423,19 @@ impl Seat {
             Backend::Uring => {
                 let options =
                     UringOptions { send_slots: self.send_slots, ..UringOptions::default() };
-                let datapath = Uring::new(&options).map_err(StartError::from);
-                self.drive(datapath, make, ready)
+                match Uring::new(&options) {
+                    // The probe made one small ring; many workers can still exceed a limit.
+                    Err(error) if self.may_fall_back => {
+                        let note = format!("worker {}: {error}; using epoll", self.info.id);
+                        let datapath = Epoll::new(self.send_slots).map_err(StartError::from);
+                        self.drive(datapath, make, ready, Some(note))
+                    }
+                    datapath => self.drive(datapath.map_err(StartError::from), make, ready, None),
+                }
             }
             Backend::Epoll => {
                 let datapath = Epoll::new(self.send_slots).map_err(StartError::from);
-                self.drive(datapath, make, ready)
+                self.drive(datapath, make, ready, None)
             }
         }
     }
@@ -427,6 +445,7 @@ impl Seat {
         datapath: Result<D, StartError>,
         make: &impl Fn(WorkerInfo) -> A,
         ready: &Ready,
+        note: Option<String>,
     ) -> Result<(), RunError> {
         let id = self.info.id;
         // Whoever waits on `ready` may be gone only if another worker failed: then we stop too.
@@ -447,7 +466,7 @@ impl Seat {
         let app = make(self.info);
         let mut worker =
             Worker::new(datapath, app, Clock::System, endpoint, intake, self.control.clone());
-        let _ = ready.send(Ok(waker));
+        let _ = ready.send(Ok(Started { waker, note }));
         let identity = self.identity;
         loop {
             match worker.turn() {

@@ -2,69 +2,12 @@
 
 mod common;
 
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::net::UdpSocket;
 use std::time::Duration;
 
-use common::{Certificate, Served, law_holds, perf_server, total};
+use common::{Served, exchange, law_holds, perf_server, quinn_client as client, total};
 use quiclane::{Io, Limits, Retry, Steering, Transport};
-use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, TransportConfig, VarInt};
-
-/// A quinn client that trusts `certificate`, on the address family of `server`.
-fn client(certificate: &Certificate, server: SocketAddr, early_data: bool) -> Endpoint {
-    let mut endpoint = Endpoint::client(local(server)).unwrap();
-    endpoint.set_default_client_config(client_config(certificate, early_data));
-    endpoint
-}
-
-fn local(server: SocketAddr) -> SocketAddr {
-    if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }.parse().unwrap()
-}
-
-fn client_config(certificate: &Certificate, early_data: bool) -> ClientConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(certificate.roots())
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![b"perf".to_vec()];
-    tls.enable_early_data = early_data;
-    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-    let mut transport = TransportConfig::default();
-    transport.max_idle_timeout(Some(Duration::from_secs(20).try_into().unwrap()));
-    config.transport_config(Arc::new(transport));
-    config
-}
-
-/// One perf request: `up` bytes of upload, `down` bytes of download.
-async fn exchange(connection: &Connection, up: usize, down: u64) -> Result<(), ConnectionError> {
-    let (mut send, mut recv) = connection.open_bi().await?;
-    let write = async {
-        send.write_all(&down.to_be_bytes()).await?;
-        let chunk = vec![0; 64 << 10];
-        let mut left = up;
-        while left > 0 {
-            let n = left.min(chunk.len());
-            send.write_all(&chunk[..n]).await?;
-            left -= n;
-        }
-        send.finish().unwrap();
-        Ok::<_, quinn::WriteError>(())
-    };
-    let read = async {
-        let mut got = 0;
-        while let Some(chunk) = recv.read_chunk(usize::MAX, true).await.unwrap() {
-            got += chunk.bytes.len() as u64;
-        }
-        got
-    };
-    let (written, got) = tokio::join!(write, read);
-    written.unwrap();
-    assert_eq!(got, down);
-    Ok(())
-}
+use quinn::{Connection, ConnectionError, Endpoint, VarInt};
 
 async fn connect(endpoint: &Endpoint, server: &Served) -> Connection {
     endpoint.connect(server.address(), "localhost").unwrap().await.unwrap()

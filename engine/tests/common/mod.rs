@@ -1,5 +1,5 @@
 //! What several integration tests share: a server with a certificate, and its counters.
-#![allow(dead_code, reason = "each test binary uses its own part of this")]
+#![expect(dead_code, reason = "each test binary uses its own part of this")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,28 +8,30 @@ use std::time::Duration;
 use quiclane::apps::{Perf, PerfOptions};
 use quiclane::metrics::WorkerSnapshot;
 use quiclane::{Config, Engine, Provider, ServerConfig, ServerTls};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, TransportConfig};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
 /// A self-signed certificate for localhost.
-pub struct Certificate {
+pub(crate) struct Certificate {
     der: CertificateDer<'static>,
     key: Vec<u8>,
 }
 
 impl Certificate {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         Self { der: made.cert.der().clone(), key: made.signing_key.serialize_der() }
     }
 
-    pub fn roots(&self) -> Arc<RootCertStore> {
+    pub(crate) fn roots(&self) -> Arc<RootCertStore> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).unwrap();
         Arc::new(roots)
     }
 
-    pub fn server(&self, alpn: &[&str], early_data: bool) -> ServerTls {
+    pub(crate) fn server(&self, alpn: &[&str], early_data: bool) -> ServerTls {
         let alpn = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         let key = self.key.clone().try_into().unwrap();
         ServerTls::new(Provider::AwsLcRs, vec![self.der.clone()], key, alpn, early_data).unwrap()
@@ -37,17 +39,17 @@ impl Certificate {
 }
 
 /// A running server.
-pub struct Served {
-    pub certificate: Certificate,
+pub(crate) struct Served {
+    pub(crate) certificate: Certificate,
     engine: Engine,
 }
 
 /// A perf server on `listen`, with the configuration changed by `change`.
-pub fn perf_server(listen: &str, workers: usize, change: impl FnOnce(&mut Config)) -> Served {
+pub(crate) fn perf_server(listen: &str, workers: usize, change: impl FnOnce(&mut Config)) -> Served {
     server(listen, workers, false, change)
 }
 
-pub fn server(
+pub(crate) fn server(
     listen: &str,
     workers: usize,
     early_data: bool,
@@ -63,24 +65,24 @@ pub fn server(
 }
 
 impl Served {
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.engine.listen()[0]
     }
 
-    pub fn engine(&self) -> &Engine {
+    pub(crate) fn engine(&self) -> &Engine {
         &self.engine
     }
 
-    pub fn snapshots(&self) -> Vec<WorkerSnapshot> {
+    pub(crate) fn snapshots(&self) -> Vec<WorkerSnapshot> {
         self.engine.metrics().snapshots()
     }
 
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.engine.stop(Duration::ZERO);
     }
 
     /// Stops it and returns the final counters.
-    pub fn finish(self) -> Vec<WorkerSnapshot> {
+    pub(crate) fn finish(self) -> Vec<WorkerSnapshot> {
         self.engine.stop(Duration::ZERO);
         let metrics = self.engine.metrics();
         self.engine.join().unwrap();
@@ -88,8 +90,63 @@ impl Served {
     }
 }
 
+/// A quinn client that trusts `certificate`, on the address family of `server`.
+pub(crate) fn quinn_client(certificate: &Certificate, server: SocketAddr, early_data: bool) -> Endpoint {
+    let mut endpoint = Endpoint::client(local(server)).unwrap();
+    endpoint.set_default_client_config(client_config(certificate, early_data));
+    endpoint
+}
+
+fn local(server: SocketAddr) -> SocketAddr {
+    if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }.parse().unwrap()
+}
+
+fn client_config(certificate: &Certificate, early_data: bool) -> ClientConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(certificate.roots())
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"perf".to_vec()];
+    tls.enable_early_data = early_data;
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    let mut transport = TransportConfig::default();
+    transport.max_idle_timeout(Some(Duration::from_secs(20).try_into().unwrap()));
+    config.transport_config(Arc::new(transport));
+    config
+}
+
+/// One perf request: `up` bytes of upload, `down` bytes of download.
+pub(crate) async fn exchange(connection: &Connection, up: usize, down: u64) -> Result<(), ConnectionError> {
+    let (mut send, mut recv) = connection.open_bi().await?;
+    let write = async {
+        send.write_all(&down.to_be_bytes()).await?;
+        let chunk = vec![0; 64 << 10];
+        let mut left = up;
+        while left > 0 {
+            let n = left.min(chunk.len());
+            send.write_all(&chunk[..n]).await?;
+            left -= n;
+        }
+        send.finish().unwrap();
+        Ok::<_, quinn::WriteError>(())
+    };
+    let read = async {
+        let mut got = 0;
+        while let Some(chunk) = recv.read_chunk(usize::MAX, true).await.unwrap() {
+            got += chunk.bytes.len() as u64;
+        }
+        got
+    };
+    let (written, got) = tokio::join!(write, read);
+    written.unwrap();
+    assert_eq!(got, down);
+    Ok(())
+}
+
 /// The law of every count, on each worker and for tosses between them.
-pub fn law_holds(snapshots: &[WorkerSnapshot]) {
+pub(crate) fn law_holds(snapshots: &[WorkerSnapshot]) {
     for snapshot in snapshots {
         let (arrived, routed) = snapshot.law();
         assert_eq!(arrived, routed, "{snapshot:?}");
@@ -99,12 +156,12 @@ pub fn law_holds(snapshots: &[WorkerSnapshot]) {
     assert!(total(snapshots, |s| s.tossed_in) <= tossed, "{snapshots:?}");
 }
 
-pub fn total(snapshots: &[WorkerSnapshot], field: impl Fn(&WorkerSnapshot) -> u64) -> u64 {
+pub(crate) fn total(snapshots: &[WorkerSnapshot], field: impl Fn(&WorkerSnapshot) -> u64) -> u64 {
     snapshots.iter().map(field).sum()
 }
 
 /// A well-formed first Initial packet of a client that will not go on: number `n` of many.
-pub fn initial(n: u64) -> Vec<u8> {
+pub(crate) fn initial(n: u64) -> Vec<u8> {
     use quinn_proto::{ClientConfig, Endpoint, EndpointConfig};
     let tls = quiclane::ClientTls::new(
         Provider::AwsLcRs,
