@@ -88,16 +88,16 @@ impl Endpoint {
         }
     }
 
-    /// Takes a datagram that was routed here. `socket` is where an answer leaves from.
+    /// Takes a datagram that was routed here; `ours`: with a connection ID that we chose.
     pub(crate) fn datagram(
         &mut self,
         now: Instant,
         meta: &Meta,
-        socket: SocketId,
+        ours: bool,
         bytes: BytesMut,
         datapath: &mut impl Datapath,
     ) {
-        let length = bytes.len();
+        let (length, socket) = (bytes.len(), meta.socket);
         let short_header = bytes.first().is_some_and(|first| first & 0x80 == 0);
         let ecn = meta.ecn.map(codepoint);
         self.scratch.clear();
@@ -105,14 +105,25 @@ impl Endpoint {
         match event {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 let Some(connection) = self.connections[handle.0].as_mut() else { return };
-                if connection.proto.remote_address() != meta.source {
-                    connection.off_path.received(meta.source, length);
+                let active = connection.proto.remote_address() == meta.source;
+                connection.address_proven |= ours && active;
+                let Connection { proto, off_path, handshake_bytes, .. } = connection.as_mut();
+                *handshake_bytes += if active { length as u64 } else { 0 };
+                off_path.received(meta.source, length, active);
+                // A response from elsewhere than the active path validates nothing.
+                if active && off_path.awaits(meta.source) {
+                    let before = proto.stats().frame_rx.path_response;
+                    proto.handle_event(event);
+                    if proto.stats().frame_rx.path_response > before {
+                        off_path.validated(meta.source);
+                    }
+                } else {
+                    proto.handle_event(event);
                 }
-                connection.proto.handle_event(event);
                 self.touch(handle.0);
             }
             Some(DatagramEvent::NewConnection(incoming)) => {
-                self.incoming(now, incoming, socket, datapath);
+                self.incoming(now, incoming, length, socket, datapath);
             }
             Some(DatagramEvent::Response(response)) => {
                 let counter = if short_header {
@@ -180,7 +191,9 @@ impl Endpoint {
         match self.proto.connect(now, config, target.address, &target.server_name) {
             Ok((handle, proto)) => {
                 self.counters.opened.add(1);
-                Ok(self.insert(handle, Connection::outgoing(proto, socket, self.deadline(now))))
+                let mut connection = Connection::new(proto, socket, self.deadline(now));
+                connection.address_proven = true;
+                Ok(self.insert(handle, connection))
             }
             Err(error) => {
                 datapath.close(socket);
@@ -232,6 +245,7 @@ impl Endpoint {
         &mut self,
         now: Instant,
         incoming: Incoming,
+        length: usize,
         socket: SocketId,
         datapath: &mut impl Datapath,
     ) {
@@ -261,12 +275,16 @@ impl Endpoint {
             }
             return;
         }
+        let proven = incoming.remote_address_validated();
         match self.proto.accept(incoming, now, &mut self.scratch, None) {
             Ok((handle, proto)) => {
                 self.counters.accepted.add(1);
                 self.half_open += 1;
                 self.counters.half_open.set(self.half_open as u64);
-                self.insert(handle, Connection::incoming(proto, socket, self.deadline(now)));
+                let mut connection = Connection::new(proto, socket, self.deadline(now));
+                connection.address_proven = proven;
+                connection.handshake_bytes = length as u64;
+                self.insert(handle, connection);
             }
             Err(error) => {
                 if let Some(response) = error.response {

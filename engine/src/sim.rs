@@ -201,6 +201,14 @@ impl Simulation {
         self.network.borrow().fault_counts()
     }
 
+    /// The largest ratio of bytes sent to an address that nobody owns to bytes that came from it.
+    #[must_use]
+    pub fn amplification(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+        let ratio = |(_, from, to): (SocketAddr, u64, u64)| to as f64 / from.max(1) as f64;
+        self.network.borrow().spoofed().map(ratio).fold(0.0, f64::max)
+    }
+
     /// The counters of a group's workers.
     #[must_use]
     pub fn snapshots(&self, group: GroupId) -> Vec<WorkerSnapshot> {

@@ -53,6 +53,8 @@ pub(crate) struct Intake {
 struct Arrival {
     bytes: BytesMut,
     meta: Meta,
+    /// Carries a connection ID that we chose.
+    ours: bool,
 }
 
 /// What reaches a worker from outside.
@@ -120,8 +122,8 @@ impl<D: Datapath, A: App> Worker<D, A> {
         self.busy = self.intake.receive(&mut self.datapath);
         self.busy |= self.intake.take_tossed();
         for arrival in self.intake.inbox.drain(..) {
-            let Arrival { bytes, meta } = arrival;
-            self.endpoint.datagram(now, &meta, meta.socket, bytes, &mut self.datapath);
+            let Arrival { bytes, meta, ours } = arrival;
+            self.endpoint.datagram(now, &meta, ours, bytes, &mut self.datapath);
         }
         self.intake.wake_siblings();
         self.busy |= self.endpoint.expire(now);
@@ -246,7 +248,8 @@ impl Intake {
                 route => {
                     if self.count(route) {
                         let bytes = self.pool.copy(datagram);
-                        self.inbox.push(Arrival { bytes, meta: train.meta });
+                        let ours = route == Route::Live;
+                        self.inbox.push(Arrival { bytes, meta: train.meta, ours });
                     }
                 }
             }
@@ -285,7 +288,7 @@ impl Intake {
                 }
                 route => {
                     if self.count(route) {
-                        self.inbox.push(Arrival { bytes, meta });
+                        self.inbox.push(Arrival { bytes, meta, ours: route == Route::Live });
                     }
                 }
             }

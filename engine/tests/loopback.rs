@@ -111,7 +111,10 @@ fn round_trip(io: Io, listen: &str) {
         report: report.clone(),
     })
     .unwrap();
+    let start = quiclane::clock::now();
     assert_eq!(reports.recv_timeout(Duration::from_secs(5)).unwrap(), "HELLO");
+    // A first flight that waits for a timer costs a second.
+    assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
     client.join().unwrap();
     engine.stop(Duration::ZERO);
     for snapshot in engine.metrics().snapshots() {

@@ -298,6 +298,8 @@ fn one(seed: u64, tls: &Tls) -> u64 {
         );
         assert!(outcome.closed.iter().all(|why| honest(&why) || why == "closed by us"));
     }
+    let amplification = world.sim.amplification();
+    assert!(amplification <= 3.0, "{amplification} times to an address that nobody owns");
     assert_eq!(world.closed(), world.connections * world.clients.len(), "{:?}", world.sim.faults());
     world.sim.trace_hash()
 }

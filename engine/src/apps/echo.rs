@@ -29,8 +29,7 @@ pub struct Echo {
 }
 
 impl Echo {
-    /// The protocol's ALPN name. It is registered with IANA for TCP's and UDP's echo, and no RFC
-    /// says what it means over QUIC.
+    /// The protocol's ALPN name; a convention, as no document defines it over QUIC.
     pub const ALPN: &[u8] = b"echo";
 
     /// A server for one worker.
@@ -255,8 +254,8 @@ struct Pending {
 }
 
 impl Pending {
-    /// Takes a chunk as it is, unless it is small: then it would hold a whole datagram in memory
-    /// for the sake of a few bytes, and is copied.
+    /// Takes a chunk as it is, unless it is small: then it would keep a block of receive memory
+    /// from being used again for the sake of a few bytes, and is copied.
     fn push(&mut self, chunk: Bytes) {
         if chunk.len() < COPY_BELOW_BYTES {
             self.small.extend_from_slice(&chunk);
@@ -287,7 +286,7 @@ const READ_BYTES_MAX: usize = 64 << 10;
 const READS_PER_VISIT_MAX: usize = 4;
 
 /// Chunks below this are copied. A full datagram carries at least 1,100 bytes of a stream, so a
-/// bulk transfer is not copied, and what is kept holds at most twice its size.
+/// bulk transfer is not copied.
 const COPY_BELOW_BYTES: usize = 1_024;
 
 /// Datagrams returned before other connections get their turn: an arriving train's 64, with room

@@ -23,10 +23,10 @@ use crate::app::{App, CloseReason, Conn, ConnId, Dir, Lane, Read, StreamId, VarI
 /// Choices of a [`Perf`] server.
 #[derive(Clone, Debug)]
 pub struct PerfOptions {
-    /// The largest response in bytes; whoever asks for more gets a reset. Default 16 GiB: a core
-    /// is busy with one for a quarter of a minute, so that benchmarks pass and a single request
-    /// cannot occupy the server for days. `u64::MAX` allows the draft's request without end,
-    /// which a client stops with STOP_SENDING: for hosts under your own control only.
+    /// The largest response in bytes; whoever asks for more gets a reset. Default 16 GiB, a
+    /// quarter of a minute at 10 Gbit/s: benchmarks pass, and a single request cannot occupy the
+    /// server for days. `u64::MAX` allows the draft's request without end, which a client stops
+    /// with STOP_SENDING: for hosts under your own control only.
     pub response_bytes_max: u64,
     /// Whether to answer as soon as the header is there, in parallel to the upload, instead of
     /// after the client's FIN. Default false, as msquic and quinn do: the client's time then
@@ -399,8 +399,8 @@ fn count_refusal(counters: &PerfCounters, wanted: Wanted) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// What is read and written at most in one visit: a tenth of a millisecond on a core that moves
-/// 20 Gbit/s. More lets a bulk stream delay the small ones, less costs more visits.
+/// What is read and written at most in one visit: four full GSO trains. More lets a bulk stream
+/// delay the small ones, less costs more visits.
 const VISIT_BYTES_MAX: usize = 256 << 10;
 
 /// The content of every response.

@@ -133,8 +133,9 @@ impl WorkList {
     }
 }
 
-/// Visits in one turn. A visit moves at most 256 KiB and takes about 20 us, so that a turn stays
-/// near a millisecond: more makes handshakes and acknowledgements wait, less sends worse batches.
+/// Visits in one turn. A visit moves at most 256 KiB, so no app takes more than 16 MiB in or out
+/// before the worker looks at other packets again; the windows of most connections end it sooner.
+/// More makes handshakes and acknowledgements wait, less sends smaller batches.
 const VISITS_PER_TURN_MAX: usize = 64;
 
 #[cfg(test)]

@@ -18,6 +18,11 @@ pub(crate) struct Connection {
     pub(crate) socket: SocketId,
     pub(crate) alpn: Vec<u8>,
     pub(crate) off_path: OffPath,
+    /// The peer owns the address of the handshake: it used a connection ID that we chose, of 72
+    /// unpredictable bits (RFC 9000 section 8.1), or a token that we gave it.
+    pub(super) address_proven: bool,
+    /// Bytes from the address of the handshake.
+    pub(super) handshake_bytes: u64,
     pub(super) phase: Phase,
     /// Why we closed it, until the app was told.
     pub(super) closing: Option<CloseReason>,
@@ -36,31 +41,19 @@ pub(super) enum Phase {
 }
 
 impl Connection {
-    /// A connection that a client opened to us.
-    pub(super) fn incoming(
+    pub(super) fn new(
         proto: quinn_proto::Connection,
         socket: SocketId,
         deadline: Instant,
     ) -> Self {
-        Self::new(proto, socket, deadline)
-    }
-
-    /// A connection that we opened; it owns `socket`.
-    pub(super) fn outgoing(
-        proto: quinn_proto::Connection,
-        socket: SocketId,
-        deadline: Instant,
-    ) -> Self {
-        Self::new(proto, socket, deadline)
-    }
-
-    fn new(proto: quinn_proto::Connection, socket: SocketId, deadline: Instant) -> Self {
         Self {
             proto,
             id: ConnId { slot: 0, generation: 0 },
             socket,
             alpn: Vec::new(),
             off_path: OffPath::default(),
+            address_proven: false,
+            handshake_bytes: 0,
             phase: Phase::Handshake { deadline },
             closing: None,
             issued_cids: 0,
@@ -116,6 +109,22 @@ impl Connection {
     pub(super) fn handshake_overdue(&self, now: Instant) -> bool {
         matches!(self.phase, Phase::Handshake { deadline } if deadline <= now)
             && !self.proto.is_closed()
+    }
+
+    /// Full-size datagrams that may be sent now: any number once the peer's address is proven,
+    /// until then three times the bytes that came from there, rounded down. quinn-proto rounds
+    /// up.
+    //= https://www.rfc-editor.org/rfc/rfc9000#section-8.1
+    //# Prior to validating the client address, servers MUST NOT send more
+    //# than three times as many bytes as the number of bytes they have
+    //# received.
+    pub(super) fn datagrams_allowed(&self) -> usize {
+        if self.address_proven {
+            return usize::MAX;
+        }
+        let stats = self.proto.stats();
+        let budget = (3 * self.handshake_bytes).saturating_sub(stats.udp_tx.bytes);
+        usize::try_from(budget).unwrap_or(usize::MAX) / usize::from(stats.path.current_mtu)
     }
 
     /// When the connection wants to be looked at again.

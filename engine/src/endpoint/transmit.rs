@@ -60,6 +60,10 @@ fn transmit_one(
 ) -> Sent {
     let segments_max = datapath.segments_max(usize::from(connection.proto.current_mtu()));
     for _ in 0..TRAINS_MAX {
+        let segments_max = segments_max.min(connection.datagrams_allowed());
+        if segments_max == 0 {
+            return Sent::All;
+        }
         let Some(mut slot) = spare.take().or_else(|| datapath.slot()) else {
             return Sent::SlotsBusy;
         };
@@ -68,8 +72,9 @@ fn transmit_one(
             *spare = Some(slot);
             return Sent::All;
         };
-        let off_path = transmit.destination != connection.proto.remote_address();
-        if off_path && !connection.off_path.may_send(transmit.destination, transmit.size) {
+        let Connection { proto, off_path, .. } = connection;
+        let active = transmit.destination == proto.remote_address();
+        if !off_path.may_send(transmit.destination, transmit.size, active) {
             counters.unvalidated_path.add(1);
             slot.payload.clear();
             *spare = Some(slot);

@@ -26,6 +26,8 @@ pub struct Faults {
     pub corrupt: u64,
     /// Carried with the mark "congestion experienced" if it was ECN-capable.
     pub congested: u64,
+    /// Seen by somebody who sends a copy from an address of their own, ahead of the original.
+    pub spoof: u64,
     /// Refused by the sending kernel (ENOBUFS).
     pub send_error: u64,
     /// Datagrams that a socket holds; more are dropped.
@@ -47,6 +49,7 @@ impl Default for Faults {
             late: 0,
             corrupt: 0,
             congested: 0,
+            spoof: 0,
             send_error: 0,
             socket_datagrams: 2_900,
             mtu: 1_472,
@@ -62,7 +65,7 @@ impl Faults {
         let mut random = Random::new(seed, "faults");
         let mut often = |most: u64| if random.below(3) == 0 { 0 } else { random.below(most + 1) };
         let (loss, duplicate, late, corrupt) = (often(80), often(50), often(50), often(30));
-        let (congested, send_error) = (often(20), often(20));
+        let (congested, send_error, spoof) = (often(20), often(20), often(20));
         let mut random = Random::new(seed, "shape");
         Self {
             delay: Duration::from_micros(50 + random.below(20_000)),
@@ -72,6 +75,7 @@ impl Faults {
             late,
             corrupt,
             congested,
+            spoof,
             send_error,
             socket_datagrams: 32 + usize::try_from(random.below(512)).unwrap_or(0),
             mtu: 1_200 + usize::try_from(random.below(300)).unwrap_or(0),
@@ -109,6 +113,8 @@ pub(super) struct Network {
     inside: BTreeMap<SocketAddr, (usize, SocketId)>,
     next_port: u16,
     next_rebind: Option<Instant>,
+    /// Bytes from and to addresses that nobody owns.
+    spoofed: BTreeMap<SocketAddr, (u64, u64)>,
     trace: u64,
     start: Instant,
 }
@@ -160,6 +166,7 @@ impl Network {
             outside: BTreeMap::new(),
             inside: BTreeMap::new(),
             next_port: 1_024,
+            spoofed: BTreeMap::new(),
             trace: seed,
             start,
             time,
@@ -251,6 +258,9 @@ impl Network {
             self.note("too_big");
             return false;
         }
+        if let Some((_, to)) = self.spoofed.get_mut(&transmit.target) {
+            *to += bytes.len() as u64;
+        }
         let source = self.outside.get(&local).copied().unwrap_or(local);
         let (target, ecn) = (transmit.target, transmit.ecn);
         self.launch(Datagram { bytes: bytes.to_vec(), source, target, ecn });
@@ -258,6 +268,7 @@ impl Network {
     }
 
     pub(super) fn inject(&mut self, source: SocketAddr, target: SocketAddr, bytes: &[u8]) {
+        self.spoofed.entry(source).or_default();
         self.launch(Datagram { bytes: bytes.to_vec(), source, target, ecn: None });
     }
 
@@ -325,6 +336,11 @@ impl Network {
         self.trace
     }
 
+    /// For every address that nobody owns: bytes that came from it and bytes that went there.
+    pub(super) fn spoofed(&self) -> impl Iterator<Item = (SocketAddr, u64, u64)> {
+        self.spoofed.iter().map(|(address, (from, to))| (*address, *from, *to))
+    }
+
     pub(super) fn fault_counts(&self) -> Vec<(&'static str, u64)> {
         self.counts.iter().map(|(name, count)| (*name, *count)).collect()
     }
@@ -333,6 +349,13 @@ impl Network {
         if self.hit(self.faults.loss) {
             self.record(&datagram, 1);
             return self.note("loss");
+        }
+        if self.inside.contains_key(&datagram.source) && self.hit(self.faults.spoof) {
+            self.note("spoof");
+            let source = SocketAddr::from(([203, 0, 113, 9], datagram.source.port()));
+            self.spoofed.entry(source).or_default();
+            let bytes = datagram.bytes.clone();
+            self.fly(Datagram { bytes, source, ..datagram });
         }
         if self.hit(self.faults.duplicate) {
             self.note("duplicate");
@@ -371,6 +394,9 @@ impl Network {
             Some(listener) => listener.choose(&datagram, &mut self.random),
             None => self.inside.get(&datagram.target).copied(),
         };
+        if let Some((from, _)) = self.spoofed.get_mut(&datagram.source) {
+            *from += datagram.bytes.len() as u64;
+        }
         let Some((index, socket)) = owner else {
             self.record(&datagram, 2);
             return self.note("unreachable");
