@@ -462,7 +462,7 @@ impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Application { code, reason } => {
-                write!(f, "closed by the peer's application with code {code}: {reason}")
+                write!(f, "closed by the peer's application with code {code}{}", words(reason))
             }
             Self::IdleTimeout => f.write_str("idle timeout"),
             Self::HandshakeTimeout => f.write_str("handshake not complete by its deadline"),
@@ -470,10 +470,17 @@ impl fmt::Display for CloseReason {
             Self::Local => f.write_str("closed by us"),
             Self::StatelessReset => f.write_str("stateless reset: the peer lost the connection"),
             Self::PeerTransport { code, reason } => {
-                write!(f, "closed by the peer with transport error {code:#x}: {reason}")
+                write!(f, "closed by the peer with transport error {code:#x}{}", words(reason))
             }
-            Self::Transport { code, reason } => write!(f, "transport error {code:#x}: {reason}"),
+            Self::Transport { code, reason } => {
+                write!(f, "transport error {code:#x}{}", words(reason))
+            }
             Self::VersionMismatch => f.write_str("no common QUIC version"),
         }
     }
+}
+
+/// A peer's words, if it had any.
+fn words(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(": {reason}") }
 }

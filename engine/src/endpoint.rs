@@ -369,8 +369,9 @@ impl Endpoint {
     }
 }
 
-/// How long a closing worker waits for its last packets to leave.
-pub(crate) const LINGER: Duration = Duration::from_millis(50);
+/// How long a closing worker waits at most until its connections are drained, which takes three
+/// probe timeouts: until then a close that was lost is sent again when the peer asks.
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
 fn codepoint(ecn: Ecn) -> EcnCodepoint {
     match ecn {

@@ -96,7 +96,7 @@ pub enum StateError {
     },
     /// Others could read the master key.
     #[error(
-        "{path} can be read by others (mode {mode:o}): chmod 600 it, and rotate the key if it leaked"
+        "{path} can be read by others (mode {mode:o}): chmod 600 it, and rotate the key if seen"
     )]
     Exposed {
         /// The file.
@@ -135,14 +135,6 @@ pub enum StartError {
     /// Another process serves on the same address.
     #[error("{0} is already in use: stop the other server or choose another port")]
     InUse(SocketAddr),
-    /// The metrics address.
-    #[error("metrics on {address}: {source}")]
-    Metrics {
-        /// The address.
-        address: SocketAddr,
-        /// Why not.
-        source: io::Error,
-    },
     /// A thread.
     #[error("starting worker {worker}: {reason}")]
     Worker {

@@ -31,6 +31,8 @@ pub use clock::Clock;
 mod config;
 pub use config::{Config, Congestion, Io, Limits, Retry, ServerConfig, Steering, Transport};
 
+mod congestion;
+
 mod endpoint;
 
 mod engine;
@@ -39,9 +41,13 @@ pub use engine::{Engine, Stopper, WorkerInfo};
 mod error;
 pub use error::{ConfigError, ConnectError, RunError, StartError, StateError, TlsError};
 
+mod identity;
+
 mod keys;
 
 mod limits;
+
+mod listen;
 
 pub mod metrics;
 pub use metrics::Metrics;

@@ -52,13 +52,16 @@ worker_counters! {
     Total "route_received" received "Datagrams received from the worker's own sockets.";
     Total "route_tossed_in" tossed_in "Datagrams taken over from siblings.";
     Total "route_live" live "Datagrams with a connection ID of this worker; all of a client's.";
-    Total "route_initial" initial "First Initial and 0-RTT datagrams with a client-chosen connection ID.";
+    Total "route_initial" initial
+        "First Initial and 0-RTT datagrams with a client-chosen connection ID.";
     Total "route_other_long" other_long "Long headers of unknown versions.";
     Total "route_sibling" sibling "Datagrams that belong to another worker.";
     Total "route_draining" draining "Datagrams that belong to an older process.";
     Total "route_orphan" orphan "Datagrams of epochs that no process owns.";
-    Total "toss_dropped" toss_dropped "Strays dropped because the owner's mailbox was full; part of sibling.";
-    Total "pool_replaced_blocks" pool_replaced "Receive blocks replaced because slices of the old one are held.";
+    Total "toss_dropped" toss_dropped
+        "Strays dropped because the owner's mailbox was full; part of sibling.";
+    Total "pool_replaced_blocks" pool_replaced
+        "Receive blocks replaced because slices of the old one are held.";
     Total "endpoint_accepted_connections" accepted "Incoming connections whose handshake began.";
     Total "endpoint_opened_connections" opened "Outgoing connections that were started.";
     Total "endpoint_connected_connections" connected "Handshakes completed, both directions.";
@@ -66,15 +69,20 @@ worker_counters! {
     Gauge "endpoint_open_connections" open "Connections held now, closing ones included.";
     Gauge "endpoint_half_open_connections" half_open "Incoming handshakes under way now.";
     Total "endpoint_retries" retries "Retry packets sent.";
-    Total "endpoint_refused_connections" refused "Incoming connections refused, by a limit or while stopping.";
+    Total "endpoint_refused_connections" refused
+        "Incoming connections refused, by a limit or while stopping.";
     Total "endpoint_ignored_initials" ignored "First Initials dropped at the half-open limit.";
     Total "endpoint_stateless_resets" resets_sent "Stateless resets sent.";
-    Total "endpoint_responses" responses "Other stateless answers: Version Negotiation and early closes.";
-    Total "endpoint_responses_dropped" responses_dropped "Stateless answers dropped because no send slot was free.";
+    Total "endpoint_responses" responses
+        "Other stateless answers: Version Negotiation and early closes.";
+    Total "endpoint_responses_dropped" responses_dropped
+        "Stateless answers dropped because no send slot was free.";
     Total "limit_handshake_deadline" handshake_deadline "Handshakes given up at the deadline.";
     Total "limit_connections" connection_limit "Connections refused at the limit `connections`.";
-    Total "limit_issued_cids" issued_cids "Connections closed at the limit `issued_cids_unacknowledged`.";
-    Total "limit_unvalidated_path" unvalidated_path "Datagrams not sent to an unvalidated address beyond three times what came from it.";
+    Total "limit_issued_cids" issued_cids
+        "Connections closed at the limit `issued_cids_unacknowledged`.";
+    Total "limit_unvalidated_path" unvalidated_path
+        "Datagrams not sent to an unvalidated address beyond three times what came from it.";
     Total "worker_turns" turns "Turns of the worker's loop.";
 }
 

@@ -11,9 +11,13 @@
 mod datapath;
 use datapath::SimDatapath;
 
+mod faults;
+pub use faults::{Delivery, Faults};
+
 mod network;
 use network::Network;
-pub use network::{Delivery, Faults};
+
+mod random;
 
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
@@ -27,8 +31,9 @@ use crate::app::App;
 use crate::clock::{Clock, VirtualTime};
 use crate::config::Config;
 use crate::endpoint::Endpoint;
-use crate::engine::{Identity, WorkerInfo};
+use crate::engine::WorkerInfo;
 use crate::error::StartError;
+use crate::identity::Identity;
 use crate::metrics::{Metrics, WorkerSnapshot};
 use crate::toss::Mailboxes;
 use crate::transport::transport;
@@ -100,7 +105,7 @@ impl Simulation {
         let Some(server) = &config.server else {
             return Err(crate::error::ConfigError::NoListen.into());
         };
-        let config = Config { seed: Some(self.seed), ..config.clone() };
+        let config = Config { seed: Some(self.group_seed()), ..config.clone() };
         let identity = Identity::server(server, &config, config.workers)?;
         self.network.borrow_mut().add_listeners(&server.listen, delivery, identity.layout);
         self.group(&config, &identity, &server.listen, IpAddr::from([127, 0, 0, 1]), make)
@@ -116,8 +121,7 @@ impl Simulation {
         ip: IpAddr,
         make: impl Fn(WorkerInfo) -> A,
     ) -> Result<GroupId, StartError> {
-        let seed = self.seed ^ (self.groups.len() as u64).rotate_left(32);
-        let config = Config { seed: Some(seed), ..config.clone() };
+        let config = Config { seed: Some(self.group_seed()), ..config.clone() };
         let identity = Identity::client(config.seed);
         self.group(&config, &identity, &[], ip, make)
     }
@@ -219,6 +223,11 @@ impl Simulation {
     #[must_use]
     pub fn is_finished(&self, group: GroupId) -> bool {
         self.groups[group.0].nodes.clone().all(|node| !self.nodes[node].running)
+    }
+
+    /// Another one for each group, or two servers would have the same keys.
+    fn group_seed(&self) -> u64 {
+        self.seed ^ (self.groups.len() as u64).rotate_left(32)
     }
 
     /// Runs every worker that has something to do now; false if none had.

@@ -27,10 +27,14 @@ pub enum Provider {
 
 impl Provider {
     fn crypto(self) -> Arc<CryptoProvider> {
-        match self {
-            Self::AwsLcRs => Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
-            Self::Ring => Arc::new(rustls::crypto::ring::default_provider()),
-        }
+        let provider = match self {
+            Self::AwsLcRs => rustls::crypto::aws_lc_rs::default_provider(),
+            Self::Ring => rustls::crypto::ring::default_provider(),
+        };
+        // aws-lc seeds itself for a tenth of a second at its first use in a process: better now
+        // than in the first handshake. A failure would come up again there.
+        let _ = provider.secure_random.fill(&mut [0; 8]);
+        Arc::new(provider)
     }
 }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn_proto::congestion::{BbrConfig, CubicConfig, NewRenoConfig};
 use quinn_proto::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
-use crate::config::{Congestion, Transport};
+use crate::config::Transport;
+use crate::congestion::Factory;
 use crate::error::ConfigError;
 
 /// Checks every value and says which one is out of range.
@@ -55,14 +55,8 @@ pub(crate) fn transport(settings: &Transport) -> Result<Arc<TransportConfig>, Co
         )
         .datagram_send_buffer_size(datagram_send_bytes)
         .initial_mtu(initial_mtu)
-        .mtu_discovery_config(discovery(initial_mtu, mtu_max));
-    match congestion {
-        Congestion::Cubic => config.congestion_controller_factory(Arc::new(CubicConfig::default())),
-        Congestion::NewReno => {
-            config.congestion_controller_factory(Arc::new(NewRenoConfig::default()))
-        }
-        Congestion::Bbr => config.congestion_controller_factory(Arc::new(BbrConfig::default())),
-    };
+        .mtu_discovery_config(discovery(initial_mtu, mtu_max))
+        .congestion_controller_factory(Factory::new(congestion));
     Ok(Arc::new(config))
 }
 

@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use quiclane_datapath::{Datapath, Meta, SocketId, Train, WaitError};
-use quinn_proto::VarInt;
 
-use crate::app::{App, Lane};
+use crate::app::{App, Lane, VarInt};
 use crate::clock::Clock;
 use crate::endpoint::{Endpoint, LINGER, Sent};
 use crate::metrics::WorkerCounters;

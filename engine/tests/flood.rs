@@ -78,8 +78,7 @@ fn flood(io: Io) {
     let stop = Arc::new(AtomicBool::new(false));
     let (address, stopped) = (server.address(), Arc::clone(&stop));
     let attacker = std::thread::spawn(move || attack(address, 0x9e37_79b9_7f4a_7c15, &stopped));
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     // A third to warm up, the rest to watch.
     let before = runtime.block_on(steady(&server, length / 3));
     let warm = resident_bytes();
@@ -91,7 +90,8 @@ fn flood(io: Io) {
     law_holds(&snapshots);
     let junk = total(&snapshots, |s| s.junk);
     println!(
-        "{io:?}: {sent} random datagrams sent, {junk} counted as junk, {} answers, {grown} bytes grown",
+        "{io:?}: {sent} random datagrams sent, {junk} counted as junk, {} answers, \
+         {grown} bytes grown",
         before + after
     );
     assert!(junk > 1_000, "the flood must arrive");

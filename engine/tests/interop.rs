@@ -114,7 +114,7 @@ fn retry_auto_starts_above_the_threshold() {
     });
     let attack = UdpSocket::bind("127.0.0.1:0").unwrap();
     for n in 0..20u64 {
-        attack.send_to(&common::initial(n), server.address()).unwrap();
+        attack.send_to(&common::initial(n, "perf"), server.address()).unwrap();
     }
     runtime().block_on(async {
         let endpoint = client(&server.certificate, server.address(), false);
@@ -207,7 +207,8 @@ fn rebinding(steering: Steering, io: Io) {
                         tokio::time::sleep(Duration::from_millis(20)).await;
                         endpoint.rebind(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
                     };
-                    let (done, ()) = tokio::join!(exchange(&connection, 2_000_000, 4_000_000), moved);
+                    let (done, ()) =
+                        tokio::join!(exchange(&connection, 2_000_000, 4_000_000), moved);
                     done.unwrap();
                 }
                 connection.close(VarInt::from_u32(0), b"");

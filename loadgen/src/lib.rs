@@ -1,1 +1,32 @@
-//! loadgen
+//! loadgen asks honestly: it offers load to a QUIC server and measures what comes back.
+//!
+//! ```text
+//! LoadConfig ─► Load::start ─► one Client per worker ─► Tally per worker ─► Report
+//!                    │               │ Gate: connect, warm up, measure, all together
+//!                    └── Progress ◄──┘
+//! ```
+//!
+//! It is a closed loop: each connection keeps a fixed number of requests in flight and starts the
+//! next one when one ends. The definition of every number it prints is in this crate's README.
+//!
+//! Invariant: every request that was started ends in exactly one of three counts: answered in
+//! full, failed under one class, or cancelled when the run ended. The same holds for handshakes.
+
+#![forbid(unsafe_code)]
+
+mod backoff;
+mod client;
+mod config;
+pub use config::{LoadConfig, LoadError, PERF_ALPN, Stop, Workload};
+mod cpu;
+mod gate;
+mod live;
+pub use live::Progress;
+mod load;
+pub use load::{Load, Stopper};
+mod report;
+pub use report::{Detail, ErrorReport, LatencyReport, Report};
+mod tally;
+pub use tally::{ClassCount, Counts, Ending};
+mod text;
+pub use text::group;

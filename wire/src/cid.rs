@@ -30,10 +30,7 @@ impl ServerId {
     pub const LEN_MAX: usize = 8;
 
     /// No server ID: no load balancer in front of us reads our connection IDs.
-    pub const EMPTY: Self = Self {
-        len: 0,
-        bytes: [0; Self::LEN_MAX],
-    };
+    pub const EMPTY: Self = Self { len: 0, bytes: [0; Self::LEN_MAX] };
 
     /// The server ID with these bytes, or `None` if they are more than 8.
     pub fn new(id: &[u8]) -> Option<Self> {
@@ -97,15 +94,8 @@ impl Layout {
     ///
     /// The config codepoint is 0 with a server ID and 7, "unroutable" in QUIC-LB, without one.
     pub const fn new(server: ServerId) -> Self {
-        let codepoint = if server.is_empty() {
-            CODEPOINT_UNROUTABLE
-        } else {
-            CODEPOINT_SERVER_ID
-        };
-        Self {
-            first: codepoint << LENGTH_BITS | (REST_LEN + server.len),
-            server,
-        }
+        let codepoint = if server.is_empty() { CODEPOINT_UNROUTABLE } else { CODEPOINT_SERVER_ID };
+        Self { first: codepoint << LENGTH_BITS | (REST_LEN + server.len), server }
     }
 
     /// The first byte of every connection ID: config codepoint and length of the rest.
@@ -152,11 +142,7 @@ impl Layout {
 
     /// The connection ID that says `parts`; of `unique` only the low 40 bits fit.
     pub fn encode(&self, check_key: &Key, parts: Parts) -> ConnectionId {
-        let Parts {
-            worker,
-            epoch,
-            unique,
-        } = parts;
+        let Parts { worker, epoch, unique } = parts;
         let [_, _, _, unique @ ..] = unique.to_be_bytes();
         let mut cid = ConnectionId::EMPTY.pushed(self.first);
         for byte in self.server.as_slice() {
@@ -213,11 +199,7 @@ impl Layout {
         }
         let [worker, epoch, unique @ ..] = cid.read::<{ 2 + UNIQUE_LEN }>(self.worker_at())?;
         let [a, b, c, d, e] = unique;
-        Some(Parts {
-            worker,
-            epoch,
-            unique: u64::from_be_bytes([0, 0, 0, a, b, c, d, e]),
-        })
+        Some(Parts { worker, epoch, unique: u64::from_be_bytes([0, 0, 0, a, b, c, d, e]) })
     }
 
     /// The check bytes of a connection ID: the first four of SipHash-2-4 over all before them.
@@ -248,11 +230,7 @@ pub struct UniqueSequence {
 impl UniqueSequence {
     /// The sequence under this key from this start, of which the low 40 bits count.
     pub const fn new(key: Key, start: u64) -> Self {
-        Self {
-            key,
-            counter: start & UNIQUE_MASK,
-            left: UNIQUE_COUNT,
-        }
+        Self { key, counter: start & UNIQUE_MASK, left: UNIQUE_COUNT }
     }
 }
 

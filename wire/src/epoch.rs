@@ -134,11 +134,7 @@ mod tests {
     #[test]
     fn a_table_keeps_what_it_is_given() {
         let mut table = EpochTable::unknown();
-        let entry = EpochEntry {
-            state: EpochState::Live,
-            workers: 7,
-            ..EpochEntry::UNKNOWN
-        };
+        let entry = EpochEntry { state: EpochState::Live, workers: 7, ..EpochEntry::UNKNOWN };
         table.set(255, entry);
         for epoch in 0..=u8::MAX {
             let expected = if epoch == 255 { 7 } else { 0 };

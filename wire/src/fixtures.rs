@@ -46,10 +46,7 @@ impl PacketBuffer {
     /// The largest payload a fixture has.
     pub const LEN_MAX: usize = 1500;
 
-    const EMPTY: Self = Self {
-        bytes: [0; Self::LEN_MAX],
-        len: 0,
-    };
+    const EMPTY: Self = Self { bytes: [0; Self::LEN_MAX], len: 0 };
 
     /// The payload.
     pub fn as_slice(&self) -> &[u8] {
@@ -87,9 +84,7 @@ impl AsRef<[u8]> for PacketBuffer {
 impl fmt::Debug for PacketBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes: ", self.len)?;
-        self.as_slice()
-            .iter()
-            .try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.as_slice().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -138,15 +133,11 @@ impl Case {
         }
         let verdict = match self.expect {
             Expect::Verdict(verdict) => verdict,
-            Expect::Spread => Verdict::Initial {
-                spread: spread(spread_key, dcid(bytes.as_slice())),
-            },
+            Expect::Spread => {
+                Verdict::Initial { spread: spread(spread_key, dcid(bytes.as_slice())) }
+            }
         };
-        Fixture {
-            name: self.name,
-            bytes,
-            verdict,
-        }
+        Fixture { name: self.name, bytes, verdict }
     }
 }
 
@@ -206,11 +197,7 @@ struct Own {
 
 impl Own {
     const fn new(epoch: u8, worker: u8) -> Self {
-        Self {
-            epoch,
-            worker,
-            damage: None,
-        }
+        Self { epoch, worker, damage: None }
     }
 
     const fn damaged(self, field: Field, mask: u8) -> Self {
@@ -219,11 +206,7 @@ impl Own {
     }
 
     fn append(&self, layout: &Layout, packet: &mut PacketBuffer) {
-        let parts = Parts {
-            worker: self.worker,
-            epoch: self.epoch,
-            unique: 0x1_2345_6789,
-        };
+        let parts = Parts { worker: self.worker, epoch: self.epoch, unique: 0x1_2345_6789 };
         let at = packet.len;
         let cid = layout.encode(&check_key(self.epoch), parts);
         packet.extend(cid.as_slice());

@@ -26,10 +26,7 @@ impl ConnectionId {
     pub const LEN_MAX: usize = 20;
 
     /// The connection ID of no bytes.
-    pub const EMPTY: Self = Self {
-        len: 0,
-        bytes: [0; Self::LEN_MAX],
-    };
+    pub const EMPTY: Self = Self { len: 0, bytes: [0; Self::LEN_MAX] };
 
     /// The connection ID with these bytes, or `None` if they are more than 20.
     #[inline]
@@ -113,9 +110,7 @@ impl AsRef<[u8]> for ConnectionId {
 
 impl fmt::Debug for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_slice()
-            .iter()
-            .try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.as_slice().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -202,12 +197,7 @@ pub fn peek<B: Bytes + ?Sized>(datagram: &B) -> Result<Header, Reason> {
     if datagram.len() < scid_len_at + 1 + usize::from(scid_len) {
         return Err(Reason::LongTruncated);
     }
-    Ok(Header::Long {
-        version,
-        first,
-        dcid,
-        scid_len,
-    })
+    Ok(Header::Long { version, first, dcid, scid_len })
 }
 
 /// The header form bit of the first byte.

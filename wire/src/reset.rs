@@ -86,9 +86,8 @@ pub fn write_reset(
     if len < RESET_LEN_MIN {
         return false;
     }
-    let Some((unpredictable, last)) = out
-        .get_mut(..len)
-        .and_then(|reset| reset.split_last_chunk_mut())
+    let Some((unpredictable, last)) =
+        out.get_mut(..len).and_then(|reset| reset.split_last_chunk_mut())
     else {
         return false;
     };

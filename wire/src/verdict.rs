@@ -178,19 +178,12 @@ pub fn classify<B: Bytes + ?Sized, E: Epochs + ?Sized>(
     spread_key: &Key,
     epochs: &E,
 ) -> Verdict {
-    let judge = Judge {
-        layout,
-        spread_key,
-        epochs,
-    };
+    let judge = Judge { layout, spread_key, epochs };
     let verdict = match peek(datagram) {
         Ok(Header::Short) => judge.short(datagram),
-        Ok(Header::Long {
-            version,
-            first,
-            dcid,
-            scid_len: _,
-        }) => judge.long(datagram.len(), version, first, &dcid),
+        Ok(Header::Long { version, first, dcid, scid_len: _ }) => {
+            judge.long(datagram.len(), version, first, &dcid)
+        }
         Err(reason) => Err(reason),
     };
     match verdict {
@@ -262,9 +255,7 @@ impl<E: Epochs + ?Sized> Judge<'_, E> {
         if dcid.len() < INITIAL_DCID_LEN_MIN {
             return Err(Reason::ShortInitialDcid);
         }
-        Ok(Verdict::Initial {
-            spread: spread_of(self.spread_key, dcid),
-        })
+        Ok(Verdict::Initial { spread: spread_of(self.spread_key, dcid) })
     }
 
     /// Who owns a connection ID of ours: `Live`, `Draining` or `Orphan`.
@@ -275,10 +266,8 @@ impl<E: Epochs + ?Sized> Judge<'_, E> {
         if entry.state == EpochState::Unknown {
             return Err(Reason::UnknownEpoch);
         }
-        let Parts { worker, epoch, .. } = self
-            .layout
-            .parts(&entry.check_key, cid)
-            .ok_or(Reason::ShortHeaderCheck)?;
+        let Parts { worker, epoch, .. } =
+            self.layout.parts(&entry.check_key, cid).ok_or(Reason::ShortHeaderCheck)?;
         if entry.state == EpochState::Retired {
             return Ok(Verdict::Orphan { epoch, worker });
         }
@@ -304,10 +293,7 @@ mod tests {
         for (index, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index);
             let name = reason.name();
-            assert!(
-                name.bytes()
-                    .all(|byte| byte == b'_' || byte.is_ascii_lowercase())
-            );
+            assert!(name.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()));
             let same = Reason::ALL.iter().filter(|other| other.name() == name);
             assert_eq!(same.count(), 1, "{name}");
         }

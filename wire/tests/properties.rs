@@ -224,25 +224,13 @@ fn a_reset_is_always_smaller_than_its_trigger() {
 #[test]
 fn a_reset_that_does_not_fit_is_not_written() {
     let mut random = noise(2);
-    for (room, len) in [
-        (64, 20),
-        (64, 0),
-        (64, 65),
-        (20, 21),
-        (0, 21),
-        (64, usize::MAX),
-    ] {
+    for (room, len) in [(64, 20), (64, 0), (64, 65), (20, 21), (0, 21), (64, usize::MAX)] {
         let mut out = vec![0xaa; room];
         assert!(!write_reset(&mut out, len, &[1; TOKEN_LEN], &mut random));
         assert!(out.iter().all(|byte| *byte == 0xaa));
     }
     let mut out = [0; RESET_LEN_MIN];
-    assert!(write_reset(
-        &mut out,
-        RESET_LEN_MIN,
-        &[1; TOKEN_LEN],
-        &mut random
-    ));
+    assert!(write_reset(&mut out, RESET_LEN_MIN, &[1; TOKEN_LEN], &mut random));
 }
 
 #[test]
@@ -251,12 +239,7 @@ fn every_unpredictable_byte_of_a_reset_varies() {
     let mut seen = vec![HashSet::new(); RESET_LEN_MAX - TOKEN_LEN];
     for _ in 0..200 {
         let mut out = [0; RESET_LEN_MAX];
-        assert!(write_reset(
-            &mut out,
-            RESET_LEN_MAX,
-            &[0; TOKEN_LEN],
-            &mut random
-        ));
+        assert!(write_reset(&mut out, RESET_LEN_MAX, &[0; TOKEN_LEN], &mut random));
         for (seen, byte) in seen.iter_mut().zip(out) {
             seen.insert(byte);
         }
@@ -289,10 +272,7 @@ fn a_spread_is_even() {
             counts[usize::from(worker)] += 1;
         }
         // Six standard deviations, about 32 each.
-        assert!(
-            counts.iter().all(|count| count.abs_diff(per_worker) < 190),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|count| count.abs_diff(per_worker) < 190), "{counts:?}");
     }
 }
 
@@ -323,23 +303,13 @@ fn world() -> impl Strategy<Value = World> {
             let [state, workers, ..] = random().to_le_bytes();
             let entry = EpochEntry {
                 state: EpochState::from_u8(state & 3),
-                check_key: Key {
-                    k0: random(),
-                    k1: random(),
-                },
-                reset_root: Key {
-                    k0: random(),
-                    k1: random(),
-                },
+                check_key: Key { k0: random(), k1: random() },
+                reset_root: Key { k0: random(), k1: random() },
                 workers,
             };
             epochs.set(epoch, entry);
         }
-        World {
-            layout: Layout::new(server),
-            spread_key,
-            epochs,
-        }
+        World { layout: Layout::new(server), spread_key, epochs }
     })
 }
 

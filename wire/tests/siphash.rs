@@ -35,16 +35,8 @@ fn the_whole_reference_table_of_64_bits() {
     let message: Vec<u8> = (0..64).collect();
     for (len, expected) in VECTORS_64.into_iter().enumerate() {
         let data = &message[..len];
-        assert_eq!(
-            siphash64(&Key::from_bytes(KEY), data),
-            expected,
-            "{len} bytes"
-        );
-        assert_eq!(
-            other64(&KEY, data),
-            expected,
-            "{len} bytes, the other crate"
-        );
+        assert_eq!(siphash64(&Key::from_bytes(KEY), data), expected, "{len} bytes");
+        assert_eq!(other64(&KEY, data), expected, "{len} bytes, the other crate");
     }
 }
 
@@ -53,16 +45,8 @@ fn both_widths_agree_with_siphasher_at_every_length() {
     let message: Vec<u8> = (0..=255).collect();
     for len in 0..message.len() {
         let data = &message[..len];
-        assert_eq!(
-            siphash64(&Key::from_bytes(KEY), data),
-            other64(&KEY, data),
-            "{len} bytes"
-        );
-        assert_eq!(
-            siphash128(&Key::from_bytes(KEY), data),
-            other128(&KEY, data),
-            "{len} bytes"
-        );
+        assert_eq!(siphash64(&Key::from_bytes(KEY), data), other64(&KEY, data), "{len} bytes");
+        assert_eq!(siphash128(&Key::from_bytes(KEY), data), other128(&KEY, data), "{len} bytes");
     }
 }
 

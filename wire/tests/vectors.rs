@@ -11,11 +11,7 @@ fn every_fixture_gets_its_verdict() {
     let (layout, spread_key, epochs) = world();
     for fixture in fixtures() {
         let verdict = classify(fixture.bytes.as_slice(), &layout, &spread_key, &epochs);
-        assert_eq!(
-            verdict, fixture.verdict,
-            "{}: {:?}",
-            fixture.name, fixture.bytes
-        );
+        assert_eq!(verdict, fixture.verdict, "{}: {:?}", fixture.name, fixture.bytes);
     }
 }
 
@@ -23,18 +19,10 @@ fn every_fixture_gets_its_verdict() {
 #[test]
 fn no_prefix_and_no_flipped_bit_of_a_fixture_strays() {
     let (layout, spread_key, epochs) = world();
-    for Fixture {
-        name,
-        bytes,
-        verdict,
-    } in fixtures()
-    {
+    for Fixture { name, bytes, verdict } in fixtures() {
         let stays = |datagram: &[u8]| {
             let damaged = classify(datagram, &layout, &spread_key, &epochs);
-            assert!(
-                damaged == verdict || !is_owned(damaged),
-                "{name}: {datagram:02x?}"
-            );
+            assert!(damaged == verdict || !is_owned(damaged), "{name}: {datagram:02x?}");
         };
         let whole = bytes.as_slice();
         for len in 0..whole.len() {
@@ -98,10 +86,7 @@ fn the_table_covers_every_verdict_and_reason() {
     assert!(covers(|verdict| matches!(verdict, Verdict::Live { .. })));
     assert!(covers(|verdict| matches!(verdict, Verdict::Initial { .. })));
     assert!(covers(|verdict| matches!(verdict, Verdict::OtherLong)));
-    assert!(covers(|verdict| matches!(
-        verdict,
-        Verdict::Draining { .. }
-    )));
+    assert!(covers(|verdict| matches!(verdict, Verdict::Draining { .. })));
     assert!(covers(|verdict| matches!(verdict, Verdict::Orphan { .. })));
     assert!(verdicts.len() >= 90, "{} fixtures", verdicts.len());
 }
@@ -117,9 +102,7 @@ fn fixtures_have_names_of_their_own() {
 
 #[test]
 fn fixtures_have_the_lengths_they_claim() {
-    let lengths: Vec<usize> = fixtures()
-        .map(|fixture| fixture.bytes.as_slice().len())
-        .collect();
+    let lengths: Vec<usize> = fixtures().map(|fixture| fixture.bytes.as_slice().len()).collect();
     for length in [0, 1, 16, 20, 21, 22, 1199, 1200, 1500] {
         assert!(lengths.contains(&length), "no fixture of {length} bytes");
     }
@@ -131,11 +114,7 @@ fn fixtures_have_the_lengths_they_claim() {
 fn the_bytes_are_frozen() {
     let (layout, spread_key, epochs) = world();
     let entry = epochs.get(LIVE_EPOCH);
-    let parts = Parts {
-        worker: 2,
-        epoch: LIVE_EPOCH,
-        unique: 0x01_2345_6789,
-    };
+    let parts = Parts { worker: 2, epoch: LIVE_EPOCH, unique: 0x01_2345_6789 };
     let cid = layout.encode(&entry.check_key, parts);
     assert_eq!(hex(cid.as_slice()), "0ec4605e02070123456789f3c94cac");
     let token = token(&worker_key(&entry.reset_root, 2), cid.as_slice());

@@ -8,6 +8,7 @@ use quinn_proto::crypto::rustls::HandshakeData;
 use quinn_proto::{ConnectionError, Dir, Side, StreamId, VarInt};
 
 use crate::app::{CloseReason, ConnId};
+use crate::congestion;
 use crate::limits::OffPath;
 
 /// One connection of a worker.
@@ -41,11 +42,7 @@ pub(super) enum Phase {
 }
 
 impl Connection {
-    pub(super) fn new(
-        proto: quinn_proto::Connection,
-        socket: SocketId,
-        deadline: Instant,
-    ) -> Self {
+    pub(super) fn new(proto: quinn_proto::Connection, socket: SocketId, deadline: Instant) -> Self {
         Self {
             proto,
             id: ConnId { slot: 0, generation: 0 },
@@ -152,6 +149,7 @@ impl Connection {
         if self.proto.is_closed() {
             return;
         }
+        congestion::lift(&self.proto);
         self.proto.close(now, code, Bytes::from_static(reason.as_bytes()));
         if self.phase != Phase::ToldClosed {
             self.closing = Some(why);

@@ -65,9 +65,9 @@ impl Endpoint {
     /// Carries events between the connection and quinn-proto's endpoint.
     fn endpoint_events(&mut self, slot: usize) -> (bool, bool) {
         let (mut progressed, mut drained) = (false, false);
-        loop {
-            let Some(connection) = self.connections[slot].as_mut() else { break };
-            let Some(event) = connection.proto.poll_endpoint_events() else { break };
+        while let Some(connection) = self.connections[slot].as_mut()
+            && let Some(event) = connection.proto.poll_endpoint_events()
+        {
             progressed = true;
             drained |= event.is_drained();
             let before = self.issued();

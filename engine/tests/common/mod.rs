@@ -45,7 +45,11 @@ pub(crate) struct Served {
 }
 
 /// A perf server on `listen`, with the configuration changed by `change`.
-pub(crate) fn perf_server(listen: &str, workers: usize, change: impl FnOnce(&mut Config)) -> Served {
+pub(crate) fn perf_server(
+    listen: &str,
+    workers: usize,
+    change: impl FnOnce(&mut Config),
+) -> Served {
     server(listen, workers, false, change)
 }
 
@@ -91,7 +95,11 @@ impl Served {
 }
 
 /// A quinn client that trusts `certificate`, on the address family of `server`.
-pub(crate) fn quinn_client(certificate: &Certificate, server: SocketAddr, early_data: bool) -> Endpoint {
+pub(crate) fn quinn_client(
+    certificate: &Certificate,
+    server: SocketAddr,
+    early_data: bool,
+) -> Endpoint {
     let mut endpoint = Endpoint::client(local(server)).unwrap();
     endpoint.set_default_client_config(client_config(certificate, early_data));
     endpoint
@@ -118,7 +126,11 @@ fn client_config(certificate: &Certificate, early_data: bool) -> ClientConfig {
 }
 
 /// One perf request: `up` bytes of upload, `down` bytes of download.
-pub(crate) async fn exchange(connection: &Connection, up: usize, down: u64) -> Result<(), ConnectionError> {
+pub(crate) async fn exchange(
+    connection: &Connection,
+    up: usize,
+    down: u64,
+) -> Result<(), ConnectionError> {
     let (mut send, mut recv) = connection.open_bi().await?;
     let write = async {
         send.write_all(&down.to_be_bytes()).await?;
@@ -161,17 +173,18 @@ pub(crate) fn total(snapshots: &[WorkerSnapshot], field: impl Fn(&WorkerSnapshot
 }
 
 /// A well-formed first Initial packet of a client that will not go on: number `n` of many.
-pub(crate) fn initial(n: u64) -> Vec<u8> {
+pub(crate) fn initial(n: u64, alpn: &str) -> Vec<u8> {
     use quinn_proto::{ClientConfig, Endpoint, EndpointConfig};
     let tls = quiclane::ClientTls::new(
         Provider::AwsLcRs,
         quiclane::Trust::Insecure,
-        vec![b"perf".to_vec()],
+        vec![alpn.as_bytes().to_vec()],
         false,
         false,
     );
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &n.to_le_bytes());
-    let mut endpoint = Endpoint::new(Arc::new(EndpointConfig::new(Arc::new(key))), None, true, None);
+    let mut endpoint =
+        Endpoint::new(Arc::new(EndpointConfig::new(Arc::new(key))), None, true, None);
     let config = ClientConfig::new(tls.unwrap().quic());
     let now = quiclane::clock::now();
     let address = "127.0.0.1:1".parse().unwrap();

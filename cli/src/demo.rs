@@ -1,0 +1,139 @@
+//! demo does the main job on any machine: a server and a load generator in one process.
+
+mod report;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use clap::Args;
+use quiclane::apps::{Perf, PerfOptions};
+use quiclane::{
+    ClientTls, Config, Engine, Provider, Retry, ServerConfig, ServerTls, Steering, Target, clock,
+};
+use quiclane_loadgen::{Ending, Load, LoadConfig, PERF_ALPN, Report, Stop, Workload};
+
+use crate::certificate::{Identity, seed};
+use crate::exit::{Exit, Failure};
+use crate::load::watch;
+use crate::progress::Meter;
+use crate::{output, signals};
+use report::{DemoReport, WorkerReport};
+
+/// Show what quiclane does, on this machine, in ten seconds
+///
+/// Starts a server with one worker per core on a free port of 127.0.0.1 and drives it with the
+/// load generator: many small requests, then bulk data in both directions, then handshakes. Needs
+/// no privileges and no files. Server and generator share the cores: the rates show that all is
+/// well, they are no benchmark.
+#[derive(Args, Debug)]
+pub(crate) struct DemoArgs {
+    /// The report as JSON on stdout
+    #[arg(long)]
+    json: bool,
+
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
+    let signals = signals::listen()?;
+    let began = clock::now();
+    seed(Provider::default());
+    let identity = Identity::generate()?;
+    let trust = identity.trust()?;
+    let alpn = || vec![PERF_ALPN.to_vec()];
+    let engine = start(identity, alpn())?;
+    let tls = ClientTls::new(Provider::default(), trust, alpn(), false, false)?;
+    let address = engine.listen()[0];
+    let target = Target { address, server_name: "localhost".into(), tls, local: None };
+    if !args.json {
+        output::result(report::introduction(&engine, address))?;
+    }
+    let stage = Stage { args, signals, target, cores: engine.plan().workers() };
+    let Some(perf) = stage.perf()? else { return Ok(Exit::Interrupted) };
+    let Some(bulk) = stage.bulk()? else { return Ok(Exit::Interrupted) };
+    let Some(handshakes) = stage.handshakes()? else { return Ok(Exit::Interrupted) };
+    let (plan, metrics) = (engine.plan().clone(), engine.metrics());
+    engine.stop(Duration::ZERO);
+    engine.join()?;
+    let workers = WorkerReport::all(&plan, &metrics.snapshots());
+    let duration = clock::now().saturating_duration_since(began);
+    let report = DemoReport::new(&plan, workers, duration, [perf, bulk, handshakes]);
+    if args.json {
+        output::json(&report)?;
+    } else {
+        output::result(format_args!("\n{report}"))?;
+    }
+    Ok(if report.is_ok() { Exit::Ok } else { Exit::Failed })
+}
+
+/// A server with one worker per core.
+fn start(identity: Identity, alpn: Vec<Vec<u8>>) -> Result<Engine, Failure> {
+    let Identity { chain, key } = identity;
+    let server = ServerConfig {
+        listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+        tls: ServerTls::new(Provider::default(), chain, key, alpn, false)?,
+        steering: Steering::Auto,
+        retry: Retry::Auto,
+        state_dir: None,
+        server_id: Vec::new(),
+    };
+    let config = Config { server: Some(server), ..Config::default() };
+    Ok(Engine::start(config, |_| Perf::new(PerfOptions::default()))?)
+}
+
+/// Where the runs take place.
+struct Stage<'a> {
+    args: &'a DemoArgs,
+    signals: Receiver<()>,
+    target: Target,
+    cores: usize,
+}
+
+impl Stage<'_> {
+    fn perf(&self) -> Result<Option<Report>, Failure> {
+        let workload = Workload::Requests { request_size: 100, response_size: 1 << 10 };
+        self.run("1. Many small requests", workload, 8 * self.cores, 8)
+    }
+
+    fn bulk(&self) -> Result<Option<Report>, Failure> {
+        let workload = Workload::Requests { request_size: 4 << 20, response_size: 16 << 20 };
+        self.run("2. Bulk data, up and then down on each stream", workload, 2 * self.cores, 1)
+    }
+
+    fn handshakes(&self) -> Result<Option<Report>, Failure> {
+        self.run("3. Handshakes", Workload::Handshakes, 8 * self.cores, 1)
+    }
+
+    /// One run; `None` if it was interrupted.
+    fn run(
+        &self,
+        title: &str,
+        workload: Workload,
+        connections: usize,
+        streams: u32,
+    ) -> Result<Option<Report>, Failure> {
+        let config = LoadConfig {
+            connections,
+            streams,
+            request_timeout: Some(REQUEST_TIMEOUT),
+            workers: self.cores,
+            ..LoadConfig::new(vec![self.target.clone()], workload, Stop::Duration(RUN))
+        };
+        let mut meter = Meter::new(self.args.quiet, config.workload, config.stop);
+        let report = watch(Load::start(config)?, &self.signals, &mut meter)?;
+        if !self.args.json {
+            output::result(format_args!("\n{title}\n{report}"))?;
+        }
+        Ok(Some(report).filter(|report| report.detail.ending != Ending::Interrupted))
+    }
+}
+
+/// Each run: three of them, start and stop stay well under 15 s.
+const RUN: Duration = Duration::from_millis(2_500);
+
+/// On loopback nothing takes this long unless something is broken.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,124 @@
+//! report puts the runs of a demo together with what the server saw of them.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use quiclane::metrics::WorkerSnapshot;
+use quiclane::{Engine, Plan};
+use quiclane_loadgen::{Report, group};
+use serde::Serialize;
+
+/// The result of a demo; serialised, the `demo` object of the JSON contract.
+#[derive(Debug, Serialize)]
+pub(super) struct DemoReport {
+    schema: u32,
+    ok: bool,
+    duration_s: f64,
+    io: String,
+    steering: String,
+    workers: Vec<WorkerReport>,
+    perf: Report,
+    bulk: Report,
+    handshakes: Report,
+}
+
+/// What one worker of the server saw.
+#[derive(Debug, Serialize)]
+pub(super) struct WorkerReport {
+    id: usize,
+    core: Option<usize>,
+    /// Incoming connections whose handshake began here.
+    connections: u64,
+    /// Datagrams received on the worker's own sockets.
+    datagrams: u64,
+    /// Datagrams that belonged to another worker and were carried there.
+    tossed: u64,
+}
+
+impl WorkerReport {
+    /// One for each worker.
+    pub(super) fn all(plan: &Plan, snapshots: &[WorkerSnapshot]) -> Vec<Self> {
+        let cores = plan.cores().iter().copied().chain(std::iter::repeat(None));
+        snapshots
+            .iter()
+            .zip(cores)
+            .enumerate()
+            .map(|(id, (snapshot, core))| Self {
+                id,
+                core,
+                connections: snapshot.accepted,
+                datagrams: snapshot.received,
+                tossed: snapshot.sibling,
+            })
+            .collect()
+    }
+}
+
+impl DemoReport {
+    /// Of the three runs in their order.
+    pub(super) fn new(
+        plan: &Plan,
+        workers: Vec<WorkerReport>,
+        duration: Duration,
+        [perf, bulk, handshakes]: [Report; 3],
+    ) -> Self {
+        Self {
+            schema: 1,
+            ok: perf.ok && bulk.ok && handshakes.ok,
+            duration_s: (duration.as_secs_f64() * 1e3).round() / 1e3,
+            io: plan.io().into(),
+            steering: plan.steering().into(),
+            workers,
+            perf,
+            bulk,
+            handshakes,
+        }
+    }
+
+    /// Whether nothing failed.
+    pub(super) fn is_ok(&self) -> bool {
+        self.ok
+    }
+}
+
+impl fmt::Display for DemoReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "What the server's workers saw")?;
+        writeln!(
+            f,
+            "{:>6} {:>6} {:>12} {:>14} {:>12}",
+            "worker", "core", "connections", "datagrams", "tossed"
+        )?;
+        for WorkerReport { id, core, connections, datagrams, tossed } in &self.workers {
+            let core = core.map_or_else(|| "any".into(), |core| core.to_string());
+            let (connections, datagrams) = (group(*connections), group(*datagrams));
+            let tossed = group(*tossed);
+            writeln!(f, "{id:>6} {core:>6} {connections:>12} {datagrams:>14} {tossed:>12}")?;
+        }
+        let verdict = if self.ok { "nothing failed" } else { "something failed, see above" };
+        writeln!(f, "\ndemo: {verdict}, in {:.1} s", self.duration_s)?;
+        write!(f, "{NEXT}")
+    }
+}
+
+/// What is about to happen, and on what.
+pub(super) fn introduction(engine: &Engine, address: SocketAddr) -> String {
+    let plan = engine.plan();
+    let mut text = format!(
+        "A server with {} workers on {address} (io {}, steering {}) and a load generator with as \
+         many,\nin one process, on the same cores.",
+        plan.workers(),
+        plan.io(),
+        plan.steering()
+    );
+    // What a restart would lose is no news for a server that lives ten seconds.
+    for note in plan.notes().iter().filter(|note| !note.starts_with("state:")) {
+        text.push_str("\nnote: ");
+        text.push_str(note);
+    }
+    text
+}
+
+const NEXT: &str = "next: `quiclane serve`, and elsewhere \
+                    `quiclane load quic://localhost:4433 --perf -k`";

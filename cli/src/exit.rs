@@ -1,0 +1,113 @@
+//! exit knows what the command ends with: codes, and the errors that lead to them.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use quiclane::{RunError, StartError, TlsError};
+use quiclane_loadgen::LoadError;
+
+use crate::certificate::CertificateError;
+use crate::target::TargetError;
+
+/// Exit codes that scripts can rely on. When several hold, the first of usage, interrupted,
+/// failed. (3 and 4 are reserved: a broken service level objective, a saturated generator.)
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// Everything asked for was done, and nothing failed.
+    Ok = 0,
+    /// Something failed.
+    Failed = 1,
+    /// The command line asks for something impossible.
+    Usage = 2,
+    /// Stopped by a signal before it was done.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command cannot go on. Each message names the value and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// A flag without the one it needs.
+    #[error("{given} needs {needed}")]
+    Incomplete {
+        /// The flag, with its value.
+        given: String,
+        /// What to add.
+        needed: &'static str,
+    },
+    /// The folder of --root.
+    #[error("--root {path}: {source}; give a folder that this user may read")]
+    Root {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The metrics address.
+    #[error("--metrics {address}: {source}; choose another address or port")]
+    Metrics {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Signals cannot be caught.
+    #[error("catching signals: {0}")]
+    Signals(std::io::Error),
+    /// A report cannot be written.
+    #[error("writing to stdout: {0}")]
+    Output(std::io::Error),
+    /// A certificate, key or root.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The server to load.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// TLS material that does not fit together.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The engine did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The engine failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The load generator.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
+impl Failure {
+    /// The exit code: 2 for what a different command line would have avoided.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Incomplete { .. }
+            | Self::Root { .. }
+            | Self::Certificate(_)
+            | Self::Tls(_)
+            | Self::Start(StartError::Config(_))
+            | Self::Load(
+                LoadError::NoTarget
+                | LoadError::NothingInFlight { .. }
+                | LoadError::NoWork
+                | LoadError::WarmUpNeedsDuration
+                | LoadError::OpenFiles { .. }
+                | LoadError::Start(StartError::Config(_)),
+            ) => Exit::Usage,
+            Self::Target(error) if error.is_usage() => Exit::Usage,
+            Self::Metrics { .. }
+            | Self::Signals(_)
+            | Self::Output(_)
+            | Self::Target(_)
+            | Self::Start(_)
+            | Self::Run(_)
+            | Self::Load(_) => Exit::Failed,
+        }
+    }
+}

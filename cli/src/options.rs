@@ -1,0 +1,150 @@
+//! options are the flags that several commands share, and what they mean to the engine.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use quiclane::{Congestion, Io, Provider, Transport};
+
+use crate::flags::{Cores, cores, positive_time, positive_usize, size_u32, time};
+
+/// Threads, cores and I/O.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Threads and I/O")]
+pub(crate) struct WorkerOptions {
+    /// Worker threads [default: one per core this process may use]
+    #[arg(short = 't', long, visible_alias = "threads", value_name = "N",
+          value_parser = positive_usize)]
+    pub(crate) workers: Option<usize>,
+
+    /// Cores to pin the workers to, in worker order, for example 0-3,6 [default: one each, if
+    /// there are enough]
+    #[arg(long, value_name = "LIST", value_parser = cores)]
+    pub(crate) cores: Option<Cores>,
+
+    /// How datagrams enter and leave
+    #[arg(long, value_enum, default_value_t = IoFlag::Auto, value_name = "WAY")]
+    pub(crate) io: IoFlag,
+
+    /// Cryptography behind TLS and packet protection
+    #[arg(long, value_enum, default_value_t = ProviderFlag::AwsLcRs, value_name = "NAME")]
+    pub(crate) provider: ProviderFlag,
+}
+
+impl WorkerOptions {
+    /// Threads asked for; 0 leaves it to the engine.
+    pub(crate) fn workers(&self) -> usize {
+        self.workers.unwrap_or(0)
+    }
+
+    /// Cores asked for; empty leaves them to the engine.
+    pub(crate) fn cores(&self) -> Vec<usize> {
+        self.cores.as_ref().map(|cores| cores.0.clone()).unwrap_or_default()
+    }
+}
+
+/// QUIC settings of each connection.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "QUIC")]
+pub(crate) struct TransportOptions {
+    /// Silence after which a connection is dropped
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = positive_time)]
+    idle_timeout: Duration,
+
+    /// Ping a silent peer this often; 0 = never
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = time)]
+    keep_alive: Duration,
+
+    /// Bytes a peer may have in flight on one stream [default: 1m]
+    #[arg(long, value_name = "SIZE", value_parser = size_u32)]
+    stream_window: Option<u32>,
+
+    /// Bytes a peer may have in flight on all streams of a connection [default: 4m]
+    #[arg(long, value_name = "SIZE", value_parser = size_u32)]
+    window: Option<u32>,
+
+    /// Largest UDP payload to try, in bytes; 1200 sends no larger ones and probes nothing
+    #[arg(long, value_name = "BYTES", default_value_t = Transport::default().mtu_max,
+          value_parser = clap::value_parser!(u16).range(1_200..=65_527))]
+    mtu_max: u16,
+
+    /// Congestion control
+    #[arg(long, value_enum, default_value_t = CongestionFlag::Cubic, value_name = "NAME")]
+    congestion: CongestionFlag,
+}
+
+impl TransportOptions {
+    /// As the engine wants them.
+    pub(crate) fn transport(&self) -> Transport {
+        let default = Transport::default();
+        Transport {
+            idle_timeout: self.idle_timeout,
+            keep_alive: (!self.keep_alive.is_zero()).then_some(self.keep_alive),
+            stream_receive_window: self.stream_window.unwrap_or(default.stream_receive_window),
+            receive_window: self.window.unwrap_or(default.receive_window),
+            initial_mtu: default.initial_mtu.min(self.mtu_max),
+            mtu_max: self.mtu_max,
+            congestion: self.congestion.into(),
+            ..default
+        }
+    }
+}
+
+/// --io.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum IoFlag {
+    /// io_uring where the kernel allows it, else epoll
+    Auto,
+    /// io_uring or fail
+    Uring,
+    /// epoll with recvmmsg and sendmmsg
+    Epoll,
+}
+
+impl From<IoFlag> for Io {
+    fn from(flag: IoFlag) -> Self {
+        match flag {
+            IoFlag::Auto => Self::Auto,
+            IoFlag::Uring => Self::Uring,
+            IoFlag::Epoll => Self::Epoll,
+        }
+    }
+}
+
+/// --provider.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ProviderFlag {
+    /// aws-lc-rs, the faster one
+    AwsLcRs,
+    /// ring
+    Ring,
+}
+
+impl From<ProviderFlag> for Provider {
+    fn from(flag: ProviderFlag) -> Self {
+        match flag {
+            ProviderFlag::AwsLcRs => Self::AwsLcRs,
+            ProviderFlag::Ring => Self::Ring,
+        }
+    }
+}
+
+/// --congestion.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum CongestionFlag {
+    /// RFC 9438
+    Cubic,
+    /// RFC 9002 section 7
+    NewReno,
+    /// BBR, experimental
+    Bbr,
+}
+
+impl From<CongestionFlag> for Congestion {
+    fn from(flag: CongestionFlag) -> Self {
+        match flag {
+            CongestionFlag::Cubic => Self::Cubic,
+            CongestionFlag::NewReno => Self::NewReno,
+            CongestionFlag::Bbr => Self::Bbr,
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! progress shows a run while it lasts: a bar on a terminal, one line per second elsewhere.
+
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use quiclane::clock;
+use quiclane_loadgen::{Progress, Stop, Workload};
+
+use crate::output;
+
+/// Shows one run.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    display: Display,
+    workload: Workload,
+    stop: Stop,
+    /// What was shown last, and when.
+    last: Option<(Instant, Progress)>,
+    /// When measuring began.
+    measuring_since: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Display {
+    Nothing,
+    Bar(ProgressBar),
+    Lines,
+}
+
+impl Meter {
+    /// A meter for a run of `workload` that ends at `stop`.
+    pub(crate) fn new(quiet: bool, workload: Workload, stop: Stop) -> Self {
+        let display = if quiet {
+            Display::Nothing
+        } else if io::stderr().is_terminal() {
+            Display::Bar(bar(stop))
+        } else {
+            Display::Lines
+        };
+        Self { display, workload, stop, last: None, measuring_since: None }
+    }
+
+    /// Shows how far the run is, if it is time to.
+    pub(crate) fn show(&mut self, progress: Progress) {
+        let now = clock::now();
+        if progress.measuring > 0 {
+            self.measuring_since.get_or_insert(now);
+        }
+        let interval = match self.display {
+            Display::Nothing => return,
+            Display::Bar(_) => BAR_INTERVAL,
+            Display::Lines => LINE_INTERVAL,
+        };
+        let Some((since, before)) = self.last else {
+            self.last = Some((now, Progress::default()));
+            return;
+        };
+        let passed = now.saturating_duration_since(since);
+        if passed < interval {
+            return;
+        }
+        let text = self.text(&before, &progress, passed);
+        match &self.display {
+            Display::Nothing => {}
+            Display::Lines => output::log(text),
+            Display::Bar(bar) => {
+                bar.set_position(self.position(now, &progress));
+                bar.set_message(text);
+            }
+        }
+        self.last = Some((now, progress));
+    }
+
+    /// Takes the bar away, so that the report stands alone.
+    pub(crate) fn clear(&self) {
+        if let Display::Bar(bar) = &self.display {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn position(&self, now: Instant, progress: &Progress) -> u64 {
+        match self.stop {
+            Stop::Requests(_) if self.workload.is_handshakes() => progress.handshakes,
+            Stop::Requests(_) => progress.requests + progress.requests_failed,
+            Stop::Duration(_) => {
+                let since = self.measuring_since.unwrap_or(now);
+                millis(now.saturating_duration_since(since))
+            }
+        }
+    }
+
+    fn text(&self, before: &Progress, now: &Progress, passed: Duration) -> String {
+        let per_s = |after: u64, before: u64| {
+            after.saturating_sub(before) as f64 / passed.as_secs_f64().max(1e-9)
+        };
+        let failed = now.requests_failed + now.handshakes_failed;
+        let handshakes = per_s(now.handshakes, before.handshakes);
+        if self.workload.is_handshakes() {
+            return format!("{handshakes:.0} handshakes/s, {failed} failed");
+        }
+        if now.measuring == 0 {
+            return format!("connecting: {} open, {failed} failed", now.open);
+        }
+        let requests = per_s(now.requests, before.requests);
+        let bytes = |progress: &Progress| progress.bytes_down + progress.bytes_up;
+        let gbit_s = per_s(bytes(now), bytes(before)) * 8.0 / 1e9;
+        format!(
+            "{requests:.0} requests/s, {gbit_s:.3} Gbit/s, {} connections, {failed} failed",
+            now.open
+        )
+    }
+}
+
+fn bar(stop: Stop) -> ProgressBar {
+    let length = match stop {
+        Stop::Requests(requests) => requests,
+        Stop::Duration(duration) => millis(duration),
+    };
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    // The template is a constant; a plain bar is no reason to stop.
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {percent:>3}%  {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Smooth to the eye.
+const BAR_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Readable in a log.
+const LINE_INTERVAL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(requests: u64) -> Progress {
+        let mut progress = Progress::default();
+        progress.requests = requests;
+        progress.measuring = 1;
+        progress
+    }
+
+    #[test]
+    fn rates_are_those_since_the_last_look() {
+        let meter = Meter::new(true, Workload::Download(1), Stop::Requests(1_000));
+        let text = meter.text(&progress(100), &progress(300), Duration::from_secs(2));
+        assert!(text.starts_with("100 requests/s"), "{text}");
+        assert_eq!(meter.position(clock::now(), &progress(300)), 300);
+    }
+
+    #[test]
+    fn before_measuring_connections_are_what_counts() {
+        let meter = Meter::new(true, Workload::Download(1), Stop::Requests(1));
+        let text = meter.text(&Progress::default(), &Progress::default(), Duration::from_secs(1));
+        assert!(text.starts_with("connecting"), "{text}");
+    }
+}

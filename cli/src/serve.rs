@@ -1,0 +1,347 @@
+//! serve runs the engine with the protocols that come with it, until a signal stops it.
+
+mod limits;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use quiclane::apps::{Echo, Hq, HqOptions, HqRoot, Perf, PerfOptions, Protocols};
+use quiclane::{App, Config, Engine, Retry, ServerConfig, ServerTls, Steering};
+
+use crate::certificate::{Identity, NAMES, seed};
+use crate::exit::{Exit, Failure};
+use crate::flags::{Bytes, address, hex, time};
+use crate::metrics::MetricsServer;
+use crate::options::{TransportOptions, WorkerOptions};
+use crate::{output, signals};
+use limits::LimitOptions;
+
+/// Serve QUIC until SIGINT or SIGTERM
+///
+/// When it is ready, stdout gets exactly one line:
+///   ready listen=ADDR[,ADDR] workers=N io=... steering=... epoch=...
+/// The log on stderr says what was chosen and why. The first signal lets open connections finish
+/// for --drain, the second closes them at once.
+#[derive(Args, Debug)]
+#[command(verbatim_doc_comment, after_help = EXAMPLES)]
+pub(crate) struct ServeArgs {
+    /// Address to listen on; may be repeated. Port 0 takes a free one; [::] takes IPv4 too
+    #[arg(long, value_name = "ADDR", default_value = "[::]:4433", value_parser = address)]
+    listen: Vec<SocketAddr>,
+
+    /// Application protocols, best first [default: perf,echo, and hq-interop with --root]
+    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',')]
+    alpn: Vec<Protocol>,
+
+    /// Certificate chain, PEM [default: one for localhost is made in memory]
+    #[arg(long, value_name = "FILE")]
+    cert: Option<PathBuf>,
+
+    /// Private key of --cert, PEM
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+
+    /// Folder whose files hq-interop serves
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+
+    /// Accept 0-RTT data of resumed connections; it can be replayed
+    #[arg(long)]
+    early_data: bool,
+
+    /// Where the keys of connection IDs, resets and tokens survive a restart [default: in memory]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+
+    /// QUIC-LB server ID at the front of connection IDs, up to 8 bytes, for example 0a1b
+    #[arg(long, value_name = "HEX", default_value = "", hide_default_value = true,
+          value_parser = hex)]
+    server_id: Bytes,
+
+    /// How a packet finds its worker
+    #[arg(long, value_enum, default_value_t = SteeringFlag::Auto, value_name = "WAY")]
+    steering: SteeringFlag,
+
+    /// When clients must prove their address before anything is spent on them
+    #[arg(long, value_enum, default_value_t = RetryFlag::Auto, value_name = "WHEN")]
+    retry: RetryFlag,
+
+    /// Answer Prometheus here, for example 127.0.0.1:9433 [default: nowhere]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    metrics: Option<SocketAddr>,
+
+    /// After the first signal, how long open connections may go on
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
+    drain: Duration,
+
+    /// Log nothing but warnings and errors
+    #[arg(short, long)]
+    quiet: bool,
+
+    #[command(flatten)]
+    workers: WorkerOptions,
+
+    #[command(flatten)]
+    transport: TransportOptions,
+
+    #[command(flatten)]
+    limits: LimitOptions,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
+    let signals = signals::listen()?;
+    let identity = args.identity()?;
+    let protocols = args.protocols()?;
+    let metrics = args.metrics.map(MetricsServer::bind).transpose()?;
+    let config = args.config(identity, &protocols)?;
+    let offer = Offer::new(protocols, args)?;
+    let engine = Engine::start(config, move |_| offer.apps())?;
+    args.log_plan(&engine);
+    if let Some(server) = metrics {
+        args.note(format_args!("metrics: http://{}/metrics", server.address()));
+        server.serve(engine.metrics())?;
+    }
+    output::result(ready_line(&engine))?;
+    let exit = wait(&engine, &signals, args);
+    engine.join()?;
+    args.note(format_args!("stopped"));
+    Ok(exit)
+}
+
+impl ServeArgs {
+    fn identity(&self) -> Result<Identity, Failure> {
+        match (&self.cert, &self.key) {
+            (Some(certificate), Some(key)) => Ok(Identity::read(certificate, key)?),
+            (Some(certificate), None) => Err(Failure::Incomplete {
+                given: format!("--cert {}", certificate.display()),
+                needed: "--key FILE, the private key that belongs to it",
+            }),
+            (None, Some(key)) => Err(Failure::Incomplete {
+                given: format!("--key {}", key.display()),
+                needed: "--cert FILE, the certificate chain it belongs to",
+            }),
+            (None, None) => {
+                let identity = Identity::generate()?;
+                self.note(format_args!(
+                    "certificate: self-signed, in memory, for {}; SHA-256 {}",
+                    NAMES.join(", "),
+                    identity.fingerprint()
+                ));
+                Ok(identity)
+            }
+        }
+    }
+
+    /// The protocols to offer, best first.
+    fn protocols(&self) -> Result<Vec<Protocol>, Failure> {
+        if self.alpn.contains(&Protocol::HqInterop) && self.root.is_none() {
+            return Err(Failure::Incomplete {
+                given: "--alpn hq-interop".into(),
+                needed: "--root DIR, the folder whose files it serves",
+            });
+        }
+        if !self.alpn.is_empty() {
+            return Ok(self.alpn.clone());
+        }
+        let mut protocols = vec![Protocol::Perf, Protocol::Echo];
+        protocols.extend(self.root.is_some().then_some(Protocol::HqInterop));
+        Ok(protocols)
+    }
+
+    fn config(&self, identity: Identity, protocols: &[Protocol]) -> Result<Config, Failure> {
+        let Identity { chain, key } = identity;
+        let alpn = protocols.iter().map(|protocol| protocol.name().to_vec()).collect();
+        let provider = self.workers.provider.into();
+        seed(provider);
+        let tls = ServerTls::new(provider, chain, key, alpn, self.early_data)?;
+        let server = ServerConfig {
+            listen: self.listen.clone(),
+            tls,
+            steering: self.steering.into(),
+            retry: self.retry.into(),
+            state_dir: self.state_dir.clone(),
+            server_id: self.server_id.0.clone(),
+        };
+        Ok(Config {
+            server: Some(server),
+            workers: self.workers.workers(),
+            cores: self.workers.cores(),
+            io: self.workers.io.into(),
+            limits: self.limits.limits(),
+            transport: self.limits.streams(self.transport.transport()),
+            seed: None,
+        })
+    }
+
+    fn log_plan(&self, engine: &Engine) {
+        let plan = engine.plan();
+        let cores: Vec<String> = plan
+            .cores()
+            .iter()
+            .map(|core| core.map_or_else(|| "any".into(), |core| core.to_string()))
+            .collect();
+        self.note(format_args!(
+            "plan: {} workers on cores {}; io {}; steering {}; epoch {}",
+            plan.workers(),
+            cores.join(","),
+            plan.io(),
+            plan.steering(),
+            plan.epoch()
+        ));
+        for note in plan.notes() {
+            self.note(note);
+        }
+    }
+
+    fn note(&self, text: impl std::fmt::Display) {
+        if !self.quiet {
+            output::log(text);
+        }
+    }
+}
+
+/// What `--quiet` and everything else leaves on stdout.
+fn ready_line(engine: &Engine) -> String {
+    let plan = engine.plan();
+    let listen: Vec<String> = engine.listen().iter().map(ToString::to_string).collect();
+    format!(
+        "ready listen={} workers={} io={} steering={} epoch={}",
+        listen.join(","),
+        plan.workers(),
+        plan.io(),
+        plan.steering(),
+        plan.epoch()
+    )
+}
+
+/// Waits until the engine has stopped, of itself or because of signals.
+fn wait(engine: &Engine, signals: &Receiver<()>, args: &ServeArgs) -> Exit {
+    let mut asked = 0;
+    while !engine.is_finished() {
+        match signals.recv_timeout(INTERVAL) {
+            Ok(()) => asked += 1,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => continue,
+        }
+        match asked {
+            1 => {
+                args.note(format_args!(
+                    "stopping: open connections have {:?} to finish; a second signal closes them",
+                    args.drain
+                ));
+                engine.stop(args.drain);
+            }
+            2 => engine.stop(Duration::ZERO),
+            _ => return Exit::Interrupted,
+        }
+    }
+    if asked > 1 { Exit::Interrupted } else { Exit::Ok }
+}
+
+/// The protocols of a server, from which each worker makes its apps.
+#[derive(Debug)]
+struct Offer {
+    protocols: Vec<Protocol>,
+    root: Option<HqRoot>,
+    perf: PerfOptions,
+}
+
+impl Offer {
+    fn new(protocols: Vec<Protocol>, args: &ServeArgs) -> Result<Self, Failure> {
+        let root = match &args.root {
+            Some(path) => Some(
+                HqRoot::open(path)
+                    .map_err(|source| Failure::Root { path: path.clone(), source })?,
+            ),
+            None => None,
+        };
+        Ok(Self { protocols, root, perf: args.limits.perf() })
+    }
+
+    fn apps(&self) -> Protocols {
+        let apps = self.protocols.iter().filter_map(|protocol| {
+            let app: Box<dyn App> = match protocol {
+                Protocol::Perf => Box::new(Perf::new(self.perf.clone())),
+                Protocol::HqInterop => Box::new(Hq::new(self.root.clone()?, HqOptions::default())),
+                Protocol::Echo => Box::new(Echo::new()),
+            };
+            Some((protocol.name().to_vec(), app))
+        });
+        Protocols::new(apps.collect())
+    }
+}
+
+/// --alpn.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Protocol {
+    /// As many bytes as the client asks for (draft-banks-quic-performance)
+    Perf,
+    /// Files, by HTTP/0.9
+    HqInterop,
+    /// What the client sent
+    Echo,
+}
+
+impl Protocol {
+    fn name(self) -> &'static [u8] {
+        match self {
+            Self::Perf => Perf::ALPN,
+            Self::HqInterop => Hq::ALPN,
+            Self::Echo => Echo::ALPN,
+        }
+    }
+}
+
+/// --steering.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SteeringFlag {
+    /// The best way this host allows
+    Auto,
+    /// Classic BPF reads the worker from the connection ID
+    Cbpf,
+    /// The kernel's hash of addresses and ports; workers carry strays to one another
+    Hash,
+}
+
+impl From<SteeringFlag> for Steering {
+    fn from(flag: SteeringFlag) -> Self {
+        match flag {
+            SteeringFlag::Auto => Self::Auto,
+            SteeringFlag::Cbpf => Self::Cbpf,
+            SteeringFlag::Hash => Self::Hash,
+        }
+    }
+}
+
+/// --retry.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum RetryFlag {
+    /// Never
+    Off,
+    /// While many handshakes are unfinished, see --retry-above
+    Auto,
+    /// Always
+    Always,
+}
+
+impl From<RetryFlag> for Retry {
+    fn from(flag: RetryFlag) -> Self {
+        match flag {
+            RetryFlag::Off => Self::Off,
+            RetryFlag::Auto => Self::Auto,
+            RetryFlag::Always => Self::Always,
+        }
+    }
+}
+
+/// How often the end of the engine is looked for.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+const EXAMPLES: &str = "\
+Examples:
+  quiclane serve
+  quiclane serve --listen 127.0.0.1:4433 --workers 2 --metrics 127.0.0.1:9433
+  quiclane serve --cert cert.pem --key key.pem --alpn hq-interop --root /srv/www";

@@ -1,0 +1,96 @@
+//! limits are the flags for the limits of a server; each is counted when it is reached.
+
+use std::time::Duration;
+
+use clap::Args;
+use quiclane::apps::PerfOptions;
+use quiclane::{Limits, Transport};
+
+use crate::flags::{count_u32, positive_time, positive_usize, size};
+
+/// Limits of connections and workers.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct LimitOptions {
+    /// Connections per worker, closing ones included
+    #[arg(long, value_name = "N", default_value = "100k", value_parser = positive_usize)]
+    max_connections: usize,
+
+    /// Unfinished handshakes per worker; beyond, first packets are dropped
+    #[arg(long, value_name = "N", default_value = "4096", value_parser = positive_usize)]
+    max_half_open: usize,
+
+    /// Unfinished handshakes per worker above which --retry auto sends Retry
+    #[arg(long, value_name = "N", default_value = "256", value_parser = positive_usize)]
+    retry_above: usize,
+
+    /// Time from the first packet to a complete handshake
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = positive_time)]
+    handshake_timeout: Duration,
+
+    /// Bidirectional streams a client may have open
+    #[arg(long, value_name = "N", default_value = "100", value_parser = count_u32)]
+    max_streams_bidi: u32,
+
+    /// Unidirectional streams a client may have open
+    #[arg(long, value_name = "N", default_value = "10", value_parser = count_u32)]
+    max_streams_uni: u32,
+
+    /// Largest response of the perf protocol; requests for more are reset with code 2
+    #[arg(long, value_name = "SIZE", default_value = "16g", value_parser = size)]
+    max_response: u64,
+
+    /// Kernel buffer per socket and direction
+    #[arg(long, value_name = "SIZE", default_value = "4m", value_parser = size)]
+    socket_buffer: u64,
+}
+
+impl LimitOptions {
+    /// As the engine wants them.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            connections: self.max_connections,
+            half_open: self.max_half_open,
+            half_open_retry: self.retry_above,
+            handshake_deadline: self.handshake_timeout,
+            socket_buffer_bytes: usize::try_from(self.socket_buffer).unwrap_or(usize::MAX),
+            ..Limits::default()
+        }
+    }
+
+    /// As the `perf` protocol wants them.
+    pub(crate) fn perf(&self) -> PerfOptions {
+        PerfOptions { response_bytes_max: self.max_response, ..PerfOptions::default() }
+    }
+
+    /// `transport` with the stream limits.
+    pub(crate) fn streams(&self, transport: Transport) -> Transport {
+        Transport {
+            streams_bidi: self.max_streams_bidi,
+            streams_uni: self.max_streams_uni,
+            ..transport
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        limits: LimitOptions,
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_engine() {
+        let flags = Flags::parse_from(["serve"]).limits;
+        assert_eq!(format!("{:?}", flags.limits()), format!("{:?}", Limits::default()));
+        assert_eq!(format!("{:?}", flags.perf()), format!("{:?}", PerfOptions::default()));
+        let transport = flags.streams(Transport::default());
+        assert_eq!(format!("{transport:?}"), format!("{:?}", Transport::default()));
+    }
+}

@@ -1,0 +1,35 @@
+//! demo: the promise of the first minute, and the shape of its JSON.
+
+use crate::command::{assert_fields, assert_load_report, quiclane};
+
+#[test]
+fn the_demo_succeeds_and_says_what_it_did() {
+    let outcome = quiclane(&["demo", "--json", "--quiet"]);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let report = outcome.json();
+    let fields =
+        ["schema", "ok", "duration_s", "io", "steering", "workers", "perf", "bulk", "handshakes"];
+    assert_fields(&report, &fields);
+    assert_eq!((report["schema"].as_u64(), report["ok"].as_bool()), (Some(1), Some(true)));
+    assert!(report["duration_s"].as_f64().unwrap() < 15.0, "{report}");
+    let workers = report["workers"].as_array().unwrap();
+    for (id, worker) in workers.iter().enumerate() {
+        assert_fields(worker, &["id", "core", "connections", "datagrams", "tossed"]);
+        assert_eq!(worker["id"], id);
+        assert!(worker["datagrams"].as_u64().unwrap() > 0, "every worker has work: {report}");
+    }
+    for run in ["perf", "bulk", "handshakes"] {
+        assert_load_report(&report[run]);
+        assert_eq!(report[run]["ok"], true, "{run}");
+    }
+    assert!(report["perf"]["requests"].as_u64().unwrap() > 0);
+    assert!(report["bulk"]["bytes_down"].as_u64().unwrap() > 0);
+    assert!(report["bulk"]["bytes_up"].as_u64().unwrap() > 0);
+    let connections: u64 =
+        workers.iter().map(|worker| worker["connections"].as_u64().unwrap()).sum();
+    let handshakes: u64 = ["perf", "bulk", "handshakes"]
+        .map(|run| report[run]["handshakes"].as_u64().unwrap())
+        .iter()
+        .sum();
+    assert!(connections >= handshakes, "{report}");
+}

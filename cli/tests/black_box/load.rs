@@ -1,0 +1,151 @@
+//! load: every workload against `serve`, what the JSON says, and how runs end badly.
+
+use std::net::UdpSocket;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::command::{Running, Serve, assert_load_report, line};
+
+#[test]
+fn requests_by_number() {
+    let server = Serve::start(&["-q"]);
+    let outcome = server.load("--json -c 3 -m 4 -n 1k --request-size 100 --response-size 2k");
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let report = outcome.json();
+    assert_load_report(&report);
+    assert_eq!(report["ok"], true);
+    assert_eq!(report["requests"], 1_000);
+    assert_eq!(report["handshakes"], 3);
+    assert_eq!(report["bytes_down"], 1_000 * 2_048);
+    assert_eq!(report["bytes_up"], 1_000 * 100);
+    assert!(report["latency_us"]["p50"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn requests_by_duration_as_text() {
+    let server = Serve::start(&["-q"]);
+    let outcome = server.load("-c 2 -d 300ms --warmup 100ms");
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    for word in ["perf requests", "2 connections x 1 stream", "p99.9", "requests", "handshakes"] {
+        assert!(outcome.stdout.contains(word), "{word}: {}", outcome.stdout);
+    }
+}
+
+#[test]
+fn bulk_is_one_stream_per_connection() {
+    let server = Serve::start(&["-q"]);
+    let down = server.load("--json -c 2 --download 5m").json();
+    assert_load_report(&down);
+    assert_eq!((down["bytes_down"].as_u64(), down["requests"].as_u64()), (Some(10 << 20), Some(2)));
+    let up = server.load("--json -c 2 --upload 5m").json();
+    assert_load_report(&up);
+    assert_eq!(up["bytes_up"], 10 << 20);
+    assert!(up["gbit_s"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn a_response_larger_than_the_server_gives_is_a_reset_with_its_code() {
+    let server = Serve::start(&["-q", "--max-response", "1m"]);
+    assert_eq!(server.load("-c 1 --download 1m").code, 0);
+    let outcome = server.load("-c 1 --download 2m");
+    assert_eq!(outcome.code, 1, "{outcome:?}");
+    assert!(outcome.stdout.contains("reset  (first: by the server, with code 2)"), "{outcome:?}");
+}
+
+#[test]
+fn handshakes_by_number_and_duration() {
+    let server = Serve::start(&["-q"]);
+    let report = server.load("--json -c 4 --handshakes -n 30").json();
+    assert_load_report(&report);
+    assert_eq!((report["handshakes"].as_u64(), report["requests"].as_u64()), (Some(30), Some(0)));
+    let report = server.load("--json -c 4 --handshakes -d 1s").json();
+    assert!(report["handshakes_per_s"].as_f64().unwrap() > 0.0, "{report}");
+}
+
+#[test]
+fn every_backend_and_provider_works() {
+    for flags in [["--io", "epoll"], ["--provider", "ring"]] {
+        let server = Serve::start(&[&["-q"], &flags[..]].concat());
+        let outcome = server.load(&format!("--json -c 1 -n 10 {}", flags.join(" ")));
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+    }
+}
+
+#[test]
+fn without_a_server_it_fails_soon_and_says_why() {
+    // Bound, but silent: nobody else can have the port.
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let began = began();
+    let outcome = line(&format!(
+        "load quic://{address} --perf -k --json -d 60s -c 3 --connect-timeout 300ms"
+    ));
+    assert_eq!(outcome.code, 1, "{outcome:?}");
+    assert!(began.elapsed() < Duration::from_secs(5));
+    let report = outcome.json();
+    assert_load_report(&report);
+    assert_eq!(report["ok"], false);
+    assert!(report["errors"]["by_class"]["handshake_timeout"].as_u64().unwrap() >= 3);
+    assert!(outcome.stderr.contains("no connection could be established"), "{outcome:?}");
+    assert!(outcome.stderr.contains(&address.to_string()), "{outcome:?}");
+}
+
+#[test]
+fn a_certificate_that_is_not_trusted_has_a_hint() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("other.pem");
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    std::fs::write(&path, made.cert.pem()).unwrap();
+    let server = Serve::start(&["-q"]);
+    let flags = format!("--perf -q -n 1 --cacert {}", path.display());
+    let outcome = line(&format!("load quic://{} {flags}", server.address()));
+    assert_eq!(outcome.code, 1, "{outcome:?}");
+    assert!(outcome.stdout.contains("tls"), "{outcome:?}");
+    assert!(outcome.stderr.contains("-k for a server of your own"), "{outcome:?}");
+}
+
+#[test]
+fn an_interrupted_run_reports_what_it_has() {
+    let server = Serve::start(&["-q"]);
+    let url = format!("quic://{}", server.address());
+    let mut load = Running::start(&["load", &url, "--perf", "-k", "--json", "-d", "60s"]);
+    load.until("requests/s");
+    load.signal("INT");
+    let outcome = load.wait();
+    assert_eq!(outcome.code, 130, "{outcome:?}");
+    let report = outcome.json();
+    assert_load_report(&report);
+    assert_eq!(report["ok"], false);
+    assert!(report["requests"].as_u64().unwrap() > 0, "{report}");
+    assert!(report["duration_s"].as_f64().unwrap() < 30.0, "{report}");
+}
+
+#[test]
+fn progress_goes_to_stderr_once_per_second() {
+    let server = Serve::start(&["-q"]);
+    let url = format!("quic://{}", server.address());
+    let outcome = line(&format!("load {url} --perf -k --json -c 1 -d 1500ms"));
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(outcome.stderr.contains("requests/s"), "{outcome:?}");
+    assert_load_report(&outcome.json());
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let server = Serve::start(&["-q"]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_quiclane"))
+        .args(["load", &format!("quic://{}", server.address()), "--perf", "-k", "-q", "-n", "5"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let outcome = child.wait_with_output().unwrap();
+    assert_eq!(outcome.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&outcome.stderr), "");
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test of the command from outside has no clock")]
+fn began() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,7 @@
+//! black_box runs the built command as its users do, and looks at what comes out.
+
+mod command;
+mod demo;
+mod load;
+mod serve;
+mod usage;

@@ -1,0 +1,108 @@
+//! serve: the ready line, the log, metrics, certificates and the ways to stop.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+use crate::command::{Running, Serve, line};
+
+#[test]
+fn stdout_has_one_line_and_the_log_the_plan() {
+    let server = Serve::start(&[]);
+    let keys: Vec<&str> =
+        server.ready.split_whitespace().map(|word| word.split('=').next().unwrap()).collect();
+    assert_eq!(keys, ["ready", "listen", "workers", "io", "steering", "epoch"]);
+    assert!(server.ready.contains(" workers=2 "), "{}", server.ready);
+    let outcome = server.stop("TERM");
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (0, ""), "{outcome:?}");
+    for word in ["SHA-256", "plan: 2 workers", "stopping", "stopped"] {
+        assert!(outcome.stderr.contains(word), "{word}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn quiet_leaves_the_log_empty() {
+    let outcome = Serve::start(&["--quiet"]).stop("INT");
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""), "{outcome:?}");
+}
+
+#[test]
+fn several_addresses_are_served() {
+    let server = Serve::start(&["--listen", "127.0.0.1:0", "-q"]);
+    let addresses: Vec<String> = server.address().split(',').map(String::from).collect();
+    assert_eq!(addresses.len(), 2);
+    for address in addresses {
+        let outcome = line(&format!("load quic://{address} --perf -k -q -c 2 -n 10"));
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+    }
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let server = Serve::start(&["-q"]);
+    let outcome = line(&format!("serve -q --listen {}", server.address()));
+    assert_eq!(outcome.code, 1, "{outcome:?}");
+    assert!(outcome.stderr.contains(server.address()), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("in use"), "{}", outcome.stderr);
+}
+
+#[test]
+fn metrics_are_answered_over_http() {
+    // Found free; nobody else on this machine is after it in the next moment.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let server = Serve::start(&["-q", "--metrics", &free.to_string()]);
+    assert_eq!(server.load("-c 2 -n 20").code, 0);
+    let mut client = TcpStream::connect(free).unwrap();
+    client.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut response = String::new();
+    client.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+    assert!(response.contains("quiclane_route_received_total{worker=\"0\"} "), "{response}");
+    let outcome = line(&format!("serve -q --listen 127.0.0.1:0 --metrics {free}"));
+    assert_eq!(outcome.code, 1, "{outcome:?}");
+    assert!(outcome.stderr.contains(&format!("--metrics {free}")), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_certificate_of_ones_own_is_used_and_trusted_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let (certificate, key) = (directory.path().join("c.pem"), directory.path().join("k.pem"));
+    let made = rcgen::generate_simple_self_signed(vec!["quic.example".to_owned()]).unwrap();
+    fs::write(&certificate, made.cert.pem()).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
+    let server = Serve::start(&["-q", "--cert", certificate, "--key", key]);
+    let load = |flags: &str| {
+        line(&format!("load quic://{} --perf -q -t 1 -c 1 -n 5 {flags}", server.address()))
+    };
+    let trusted = load(&format!("--cacert {certificate} --sni quic.example"));
+    assert_eq!(trusted.code, 0, "{trusted:?}");
+    let other_name = load(&format!("--cacert {certificate}"));
+    assert_eq!(other_name.code, 1, "{other_name:?}");
+    assert!(other_name.stdout.contains("tls"), "{other_name:?}");
+    assert!(other_name.stderr.contains("--cacert"), "{other_name:?}");
+    let swapped =
+        line(&format!("serve --listen 127.0.0.1:0 --cert {certificate} --key {certificate}"));
+    assert_eq!(swapped.code, 2, "{swapped:?}");
+    assert!(swapped.stderr.contains("no private key"), "{swapped:?}");
+}
+
+#[test]
+fn a_signal_lets_connections_finish_and_a_second_one_does_not() {
+    let mut server = Serve::start(&["--drain", "60s"]);
+    let url = format!("quic://{}", server.address());
+    let mut load = Running::start(&["load", &url, "--perf", "-k", "-d", "60s", "--json"]);
+    load.until("requests/s");
+    server.signal("TERM");
+    server.until("stopping");
+    load.until(" 10 connections, 0 failed");
+    let outcome = server.stop("TERM");
+    assert_eq!(outcome.code, 130, "{outcome:?}");
+    load.until(" 0 connections");
+    load.signal("INT");
+    let outcome = load.wait();
+    assert_eq!(outcome.code, 130, "{outcome:?}");
+    let report = outcome.json();
+    assert!(report["requests"].as_u64().unwrap() > 0, "{report}");
+    assert!(report["errors"]["by_class"]["application_close"].as_u64().unwrap() > 0, "{report}");
+}

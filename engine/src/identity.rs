@@ -1,0 +1,161 @@
+//! identity is what the workers of one start have in common: keys, epoch, routing facts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use quiclane_wire::{EpochTable, Layout, ServerId};
+use quinn_proto::{EndpointConfig, TransportConfig};
+
+use crate::cid::{Accepts, CidGenerator};
+use crate::config::{Config, Limits, Retry, ServerConfig};
+use crate::endpoint::Settings;
+use crate::error::{ConfigError, StartError};
+use crate::keys::{EpochKeys, Master, fill_random};
+use crate::reset::ResetKey;
+use crate::route::Router;
+use crate::state::{RETIRED_FOR, State, low_byte};
+use crate::transport::transport;
+
+/// Keys and routing facts that all workers share.
+pub(crate) struct Identity {
+    pub(crate) layout: Layout,
+    pub(crate) keys: EpochKeys,
+    pub(crate) epoch: u64,
+    epochs: Arc<EpochTable>,
+    server: Option<(ServerConfig, Arc<quinn_proto::ServerConfig>)>,
+    seed: Option<u64>,
+    /// Keeps the epoch's flock.
+    _state: Option<State>,
+}
+
+impl Identity {
+    pub(crate) fn server(
+        server: &ServerConfig,
+        config: &Config,
+        workers: usize,
+    ) -> Result<Self, StartError> {
+        let server_id = ServerId::new(&server.server_id)
+            .ok_or(ConfigError::ServerIdTooLong(server.server_id.len()))?;
+        let state = match &server.state_dir {
+            Some(directory) => State::open(directory, RETIRED_FOR)?,
+            None => State::in_memory(config.seed),
+        };
+        let workers = u8::try_from(workers).unwrap_or(u8::MAX);
+        let crypto = server.tls.crypto();
+        let token_key = state.master.token_key(&server.server_id);
+        let mut proto = quinn_proto::ServerConfig::new(crypto, token_key);
+        proto
+            .transport_config(transport(&config.transport)?)
+            .max_incoming(config.limits.half_open)
+            .incoming_buffer_size(INCOMING_BYTES)
+            .incoming_buffer_size_total(INCOMING_BYTES_TOTAL);
+        Ok(Self {
+            layout: Layout::new(server_id),
+            keys: state.master.epoch_keys(&server.server_id, state.epoch),
+            epoch: state.epoch,
+            epochs: Arc::new(state.table(&server.server_id, workers)),
+            server: Some((server.clone(), Arc::new(proto))),
+            seed: config.seed,
+            _state: Some(state),
+        })
+    }
+
+    /// A client's connection IDs are its own business: random keys, no epoch, no server ID.
+    pub(crate) fn client(seed: Option<u64>) -> Self {
+        Self {
+            layout: Layout::new(ServerId::EMPTY),
+            keys: Master::generate(seed).epoch_keys(&[], 0),
+            epoch: 0,
+            epochs: Arc::new(EpochTable::unknown()),
+            server: None,
+            seed,
+            _state: None,
+        }
+    }
+
+    pub(crate) fn router(&self, worker: u8, workers: u8) -> Router {
+        if self.server.is_some() {
+            Router::Server {
+                layout: self.layout,
+                spread_key: self.keys.spread,
+                epochs: Arc::clone(&self.epochs),
+                worker,
+                workers,
+            }
+        } else {
+            Router::Client { layout: self.layout, check_key: self.keys.check }
+        }
+    }
+
+    /// The endpoint settings of one worker.
+    pub(crate) fn settings(
+        &self,
+        worker: u8,
+        transport: &Arc<TransportConfig>,
+        limits: &Limits,
+    ) -> Settings {
+        let issued = Arc::new(AtomicU64::new(0));
+        let (layout, epoch) = (self.layout, low_byte(self.epoch));
+        let keys = (self.keys.check, self.keys.unique);
+        let accepts = if self.server.is_some() { Accepts::Own } else { Accepts::Nothing };
+        let seed = self.worker_seed(worker);
+        let start = u64::from_le_bytes(std::array::from_fn(|i| seed[i]));
+        let counted = Arc::clone(&issued);
+        let mut endpoint =
+            EndpointConfig::new(Arc::new(ResetKey::new(&self.keys.reset_root, worker)));
+        endpoint
+            .cid_generator(move || {
+                let (issued, at) = (Arc::clone(&counted), (worker, epoch));
+                Box::new(CidGenerator::new(layout, keys, at, start, issued, accepts))
+            })
+            .supported_versions(vec![quiclane_wire::VERSION_1])
+            .rng_seed(Some(seed));
+        if self.server.is_none() {
+            // A client's resets would mean nothing to its servers.
+            endpoint.min_reset_interval(Duration::from_secs(86_400 * 365));
+        }
+        Settings {
+            endpoint: Arc::new(endpoint),
+            server: self.server.as_ref().map(|(_, proto)| Arc::clone(proto)),
+            transport: Arc::clone(transport),
+            limits: limits.clone(),
+            retry: self.server.as_ref().map_or(Retry::Off, |(server, _)| server.retry),
+            issued,
+            initial_cids: self.initial_cids(worker),
+        }
+    }
+
+    fn worker_seed(&self, worker: u8) -> [u8; 32] {
+        let mut seed = [0; 32];
+        match self.seed {
+            Some(given) => {
+                seed[..8].copy_from_slice(&given.to_le_bytes());
+                seed[8] = worker;
+            }
+            None => fill_random(&mut seed),
+        }
+        seed
+    }
+
+    fn initial_cids(
+        &self,
+        worker: u8,
+    ) -> Option<Arc<dyn Fn() -> quinn_proto::ConnectionId + Send + Sync>> {
+        let seed = self.seed?;
+        let (key, count) = (self.keys.spread, AtomicU64::new(0));
+        Some(Arc::new(move || {
+            let n = count.fetch_add(1, Ordering::Relaxed);
+            let mut input = [0; 17];
+            input[..8].copy_from_slice(&seed.to_le_bytes());
+            input[8..16].copy_from_slice(&n.to_le_bytes());
+            input[16] = worker;
+            quinn_proto::ConnectionId::new(&quiclane_wire::siphash128(&key, &input))
+        }))
+    }
+}
+
+/// Bytes of Initial and 0-RTT packets kept for one connection before it is accepted.
+const INCOMING_BYTES: u64 = 64 << 10;
+/// The same for all of a worker together.
+const INCOMING_BYTES_TOTAL: u64 = 16 << 20;

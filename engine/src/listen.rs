@@ -1,0 +1,78 @@
+//! listen binds the sockets of a server: one a worker and address, in worker order.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+
+use quiclane_datapath::{Socket, SocketError, SocketOptions};
+use quiclane_wire::Layout;
+
+use crate::config::{Limits, ServerConfig, Steering};
+use crate::error::{ConfigError, StartError};
+use crate::steer::{Rung, steer};
+
+/// The sockets of a server.
+pub(crate) struct Bound {
+    /// By worker, then by listen address.
+    pub(crate) sockets: Vec<Vec<Socket>>,
+    /// The listen addresses with their real ports.
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) rung: Rung,
+    /// Why it is not the best rung.
+    pub(crate) note: Option<String>,
+}
+
+/// Binds one socket a worker and address, in worker order, and steers each group.
+pub(crate) fn bind(
+    server: &ServerConfig,
+    limits: &Limits,
+    workers: usize,
+    layout: &Layout,
+) -> Result<Bound, StartError> {
+    if server.listen.is_empty() {
+        return Err(ConfigError::NoListen.into());
+    }
+    let options = SocketOptions {
+        reuseport: true,
+        recv_buffer_bytes: limits.socket_buffer_bytes,
+        send_buffer_bytes: limits.socket_buffer_bytes,
+        drop_shorter_than: quiclane_wire::SHORT_DATAGRAM_LEN_MIN,
+        ..SocketOptions::default()
+    };
+    let mut by_worker: Vec<Vec<Socket>> = (0..workers).map(|_| Vec::new()).collect();
+    let (mut listen, mut rung, mut note) = (Vec::new(), Rung::Cbpf, None);
+    for asked in &server.listen {
+        let fail = |source| StartError::Listen { address: *asked, source };
+        let address = reserve(*asked, &options)?;
+        let group: Vec<Socket> = (0..workers)
+            .map(|_| Socket::bind(address, &options))
+            .collect::<Result<_, _>>()
+            .map_err(fail)?;
+        let (this, why) = steer(server.steering, &group, layout).map_err(fail)?;
+        if this == Rung::Hash {
+            rung = this;
+        }
+        if server.steering != Steering::Hash {
+            note = note.or(why);
+        }
+        listen.push(address);
+        for (sockets, socket) in by_worker.iter_mut().zip(group) {
+            sockets.push(socket);
+        }
+    }
+    Ok(Bound { sockets: by_worker, listen, rung, note })
+}
+
+/// Makes sure that nobody else receives on `address`, and finds a port if it has none.
+///
+/// A reuseport socket would silently join the group of another server of the same user and take
+/// part of its packets, so the address is first bound without the option.
+fn reserve(address: SocketAddr, options: &SocketOptions) -> Result<SocketAddr, StartError> {
+    let alone = SocketOptions { reuseport: false, ..options.clone() };
+    match Socket::bind(address, &alone) {
+        Ok(socket) => Ok(socket.local_addr()),
+        Err(SocketError::Bind { source, .. }) if source.kind() == ErrorKind::AddrInUse => {
+            Err(StartError::InUse(address))
+        }
+        Err(source) => Err(StartError::Listen { address, source }),
+    }
+}

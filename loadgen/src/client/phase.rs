@@ -1,0 +1,348 @@
+//! phase is the work that spans connections: once per turn a client connects, starts, gives up
+//! and ends what is due.
+
+use std::mem;
+use std::time::{Duration, Instant};
+
+use quiclane::Lane;
+
+use super::Client;
+use super::seats::{Again, SeatState};
+use crate::config::Stop;
+use crate::cpu::ThreadTime;
+use crate::gate::{POLL, Signal};
+use crate::live::Progress;
+use crate::tally::{Ending, Span, Tally};
+
+/// How far a worker has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Phase {
+    /// The first attempt of each seat is under way.
+    Connecting,
+    /// Ready, until all workers are.
+    Waiting,
+    /// Load is offered, but not measured until the time it holds.
+    Warming(Instant),
+    /// Load is offered and measured.
+    Measuring {
+        /// When that began.
+        from: Instant,
+        /// When it ends; `None`: when the quota is used up.
+        until: Option<Instant>,
+        /// What the thread had used by then.
+        thread: Option<ThreadTime>,
+    },
+    /// The tally is delivered.
+    Over,
+}
+
+impl Phase {
+    /// Whether requests may be started.
+    pub(super) fn offers_load(self) -> bool {
+        matches!(self, Self::Warming(_) | Self::Measuring { .. })
+    }
+
+    /// Whether nothing counts any more.
+    pub(super) fn is_over(self) -> bool {
+        matches!(self, Self::Over)
+    }
+}
+
+impl Client {
+    /// Everything that is due in this turn.
+    pub(super) fn go_on(&mut self, lane: &mut Lane<'_>) {
+        if self.phase.is_over() {
+            return;
+        }
+        if self.job.gate.is_stopped() {
+            return self.conclude(lane, Ending::Interrupted);
+        }
+        let now = lane.now();
+        if self.seats.schedule(now, &mut self.jitter) && self.seats.open() == 0 {
+            self.dark_since.get_or_insert(now);
+        }
+        self.connect(lane, now);
+        self.advance(lane, now);
+        self.fill_some(lane);
+        self.write_some(lane);
+        self.expire(lane, now);
+        self.publish();
+        if !self.phase.is_over() {
+            lane.wake_at(self.next_turn(now));
+        }
+    }
+
+    /// Starts the handshakes that are due.
+    fn connect(&mut self, lane: &mut Lane<'_>, now: Instant) {
+        for _ in 0..CONNECTS_PER_TURN {
+            if !self.may_connect() {
+                return;
+            }
+            let Some(seat) = self.seats.next_ready(now) else {
+                return;
+            };
+            if self.exchange.is_none()
+                && let Some(left) = &mut self.left
+            {
+                *left -= 1;
+            }
+            self.tally.handshakes.started += 1;
+            self.tally.connecting.get_or_insert(Span { from: now, to: now });
+            let targets = &self.job.config.targets;
+            let target = &targets[(seat * self.job.workers + self.worker) % targets.len()];
+            match lane.connect(target) {
+                Ok(conn) => self.seats.begin(seat, conn, now),
+                Err(error) => {
+                    self.tally.handshakes.failed += 1;
+                    let example = || Some(error.to_string());
+                    self.tally.handshake_errors.note("connect_error", 1, example);
+                    self.seats.vacate(seat, Again::AfterAWait);
+                }
+            }
+        }
+    }
+
+    /// Whether one more handshake makes sense now.
+    fn may_connect(&self) -> bool {
+        if self.left == Some(0) {
+            // All requests are under way or done, and so are all handshakes.
+            return false;
+        }
+        match self.exchange {
+            Some(_) => self.seats.connecting() < HANDSHAKES_IN_FLIGHT_MAX,
+            None => self.phase.offers_load(),
+        }
+    }
+
+    /// Moves on to the next phase when this one is complete.
+    fn advance(&mut self, lane: &mut Lane<'_>, now: Instant) {
+        match self.phase {
+            Phase::Connecting => self.arrive(now),
+            Phase::Waiting => match self.job.gate.signal() {
+                Signal::Start(at) if at <= now => self.offer(at),
+                Signal::Start(_) | Signal::Wait => {}
+                Signal::Abandon => self.conclude(lane, Ending::NothingConnected),
+            },
+            Phase::Warming(until) if until <= now => self.measure(until),
+            Phase::Measuring { until, .. } => {
+                if let Some(ending) = self.ending(now, until) {
+                    self.conclude(lane, ending);
+                }
+            }
+            Phase::Warming(_) | Phase::Over => {}
+        }
+    }
+
+    /// Waits for the other workers once all seats have tried to connect.
+    fn arrive(&mut self, now: Instant) {
+        let connects_first = self.exchange.is_some();
+        if connects_first && !self.seats.is_settled() && self.left != Some(0) {
+            return;
+        }
+        if let Some(connecting) = &mut self.tally.connecting {
+            connecting.to = now;
+        }
+        self.tally.connected_first = self.tally.handshakes.ok;
+        self.job.gate.arrive(now, connects_first);
+        self.phase = Phase::Waiting;
+    }
+
+    /// Begins to offer load.
+    fn offer(&mut self, at: Instant) {
+        self.to_fill.extend(0..self.seats.len());
+        let warm_up = self.job.config.warm_up;
+        if warm_up.is_zero() {
+            self.measure(at);
+        } else {
+            self.phase = Phase::Warming(at + warm_up);
+        }
+    }
+
+    /// Begins to measure.
+    fn measure(&mut self, from: Instant) {
+        let handshakes = self.exchange.is_none().then(|| self.seats.connecting() as u64);
+        self.tally.begin_measuring(self.requests.len(), handshakes);
+        let until = match self.job.config.stop {
+            Stop::Duration(duration) => Some(from + duration),
+            Stop::Requests(_) => None,
+        };
+        self.phase = Phase::Measuring { from, until, thread: ThreadTime::read() };
+    }
+
+    /// How the run ends, if it does now.
+    fn ending(&self, now: Instant, until: Option<Instant>) -> Option<Ending> {
+        if until.is_some_and(|until| until <= now) {
+            return Some(Ending::Complete);
+        }
+        let counts =
+            if self.exchange.is_some() { &self.tally.requests } else { &self.tally.handshakes };
+        if self.quota.is_some_and(|quota| counts.ended() >= quota) {
+            return Some(Ending::Complete);
+        }
+        // A run by duration goes on: the server may be on its way back.
+        let since = self.dark_since?;
+        let dark_max = self.job.config.connect_timeout * DARK_CONNECT_TIMEOUTS;
+        if self.exchange.is_none() && !self.job.gate.ever_connected() {
+            let tried_all = self.tally.handshakes.failed >= self.seats.len() as u64;
+            return tried_all.then_some(Ending::NothingConnected);
+        }
+        (until.is_none() && now >= since + dark_max).then_some(Ending::GaveUp)
+    }
+
+    /// Starts requests on seats that wait for their first ones.
+    fn fill_some(&mut self, lane: &mut Lane<'_>) {
+        if !self.phase.offers_load() {
+            return;
+        }
+        for _ in 0..FILLS_PER_TURN {
+            let Some(seat) = self.to_fill.pop_front() else {
+                return;
+            };
+            if let SeatState::Open(id) = self.seats.seat_mut(seat).state
+                && let Some(mut conn) = lane.conn(id)
+            {
+                self.fill(&mut conn, seat);
+            }
+        }
+    }
+
+    /// Goes on with requests that can write more, each in its turn.
+    fn write_some(&mut self, lane: &mut Lane<'_>) {
+        for _ in 0..self.to_write.len().min(WRITES_PER_TURN) {
+            let Some(id) = self.to_write.pop_front() else { return };
+            let Some(request) = self.requests.get_mut(id) else { continue };
+            request.queued = false;
+            let seat = request.seat;
+            if let SeatState::Open(conn) = self.seats.seat_mut(seat).state
+                && let Some(mut conn) = lane.conn(conn)
+            {
+                self.write(&mut conn, id);
+                self.fill(&mut conn, seat);
+            }
+        }
+    }
+
+    /// Gives up requests that have taken too long.
+    fn expire(&mut self, lane: &mut Lane<'_>, now: Instant) {
+        let Some(timeout) = self.job.config.request_timeout else {
+            return;
+        };
+        for _ in 0..EXPIRES_PER_TURN {
+            let Some((id, request)) = self.requests.oldest() else {
+                return;
+            };
+            if now < request.started + timeout {
+                return;
+            }
+            let seat = request.seat;
+            let SeatState::Open(conn) = self.seats.seat_mut(seat).state else {
+                return;
+            };
+            let Some(mut conn) = lane.conn(conn) else {
+                return;
+            };
+            self.give_up(&mut conn, id, "timeout", None);
+            self.fill(&mut conn, seat);
+        }
+    }
+
+    /// When there is something to do without any packet arriving.
+    fn next_turn(&self, now: Instant) -> Instant {
+        let mut next = now + INTERVAL_MAX;
+        if self.may_connect() {
+            next = self.seats.next_at(now).map_or(next, |at| next.min(at));
+        }
+        match self.phase {
+            Phase::Waiting => next = next.min(now + POLL),
+            Phase::Warming(until) => next = next.min(until),
+            Phase::Measuring { until: Some(until), .. } => next = next.min(until),
+            Phase::Connecting | Phase::Measuring { .. } | Phase::Over => {}
+        }
+        if !self.to_write.is_empty() || (self.phase.offers_load() && !self.to_fill.is_empty()) {
+            next = now;
+        }
+        match (self.job.config.request_timeout, self.requests.oldest()) {
+            (Some(timeout), Some((_, oldest))) => next.min(oldest.started + timeout),
+            _ => next,
+        }
+    }
+
+    /// Shows how far the worker has come.
+    fn publish(&self) {
+        let measuring = matches!(self.phase, Phase::Measuring { .. } | Phase::Over);
+        let Tally { requests, handshakes, bytes_down, bytes_up, .. } = &self.tally;
+        self.job.lives[self.worker].publish(&Progress {
+            open: self.seats.open() as u64,
+            handshakes: handshakes.ok,
+            handshakes_failed: handshakes.failed,
+            requests: requests.ok,
+            requests_failed: requests.failed,
+            bytes_down: *bytes_down,
+            bytes_up: *bytes_up,
+            measuring: u64::from(measuring),
+        });
+    }
+
+    /// How many requests in flight have not moved for longer than any answer took: nobody can say
+    /// that they were only cut off by the end of the run.
+    fn stalled(&self, now: Instant) -> u64 {
+        let longest = Duration::from_nanos(self.tally.latency.max()).max(STALLED_AFTER_MIN);
+        let moved = self.requests.iter().map(|request| request.moved);
+        moved.filter(|&moved| now.saturating_duration_since(moved) > longest).count() as u64
+    }
+
+    /// Delivers the tally and lets the worker stop.
+    pub(super) fn conclude(&mut self, lane: &mut Lane<'_>, ending: Ending) {
+        let now = lane.now();
+        if let Phase::Warming(_) = self.phase {
+            // Nothing was measured, so nothing may be reported.
+            self.measure(now);
+        }
+        if let Phase::Measuring { from, thread, .. } = self.phase {
+            self.tally.measured = Some(Span { from, to: now });
+            self.tally.busy = ThreadTime::read()
+                .zip(thread)
+                .map(|(end, start)| end.busy_since(start, now.saturating_duration_since(from)));
+        }
+        let stalled = self.stalled(now);
+        self.tally.requests.cancelled = self.requests.len() - stalled;
+        self.tally.requests.failed += stalled;
+        if stalled > 0 {
+            self.tally.request_errors.note("stalled", stalled, || None);
+        }
+        self.tally.handshakes.cancelled = self.seats.connecting() as u64;
+        self.tally.ending = ending;
+        self.phase = Phase::Over;
+        self.publish();
+        // The receiver is gone only when nobody wants to know.
+        let _ = self.results.send(mem::replace(&mut self.tally, Tally::new()));
+        lane.finish();
+    }
+}
+
+/// Handshakes started in one turn: each costs a key pair and a socket, together up to 0.3 ms,
+/// and packets of the others wait meanwhile.
+const CONNECTS_PER_TURN: usize = 16;
+
+/// Handshakes a worker has under way while it fills its seats. More would only measure its own
+/// queue, and push a server above its half-open limit (256 per worker for quiclane's own).
+const HANDSHAKES_IN_FLIGHT_MAX: usize = 128;
+
+/// Seats that get their first requests in one turn: up to 100 requests each.
+const FILLS_PER_TURN: usize = 64;
+
+/// Visits to requests that can write more, in one turn: at most 16 MiB, about a millisecond.
+const WRITES_PER_TURN: usize = 64;
+
+/// Requests given up in one turn.
+const EXPIRES_PER_TURN: usize = 1_024;
+
+/// A request that has moved within this time is not stalled, however quick the others were: lost
+/// packets are sent again well within a second.
+const STALLED_AFTER_MIN: Duration = Duration::from_secs(1);
+
+/// After how many connect timeouts without any connection a run by number gives up.
+const DARK_CONNECT_TIMEOUTS: u32 = 3;
+
+/// The longest time between two looks at the stop flag.
+const INTERVAL_MAX: Duration = Duration::from_millis(50);

@@ -1,0 +1,246 @@
+//! config is everything a user can choose about a run, as plain data.
+
+use std::time::Duration;
+
+use quiclane::{Io, RunError, StartError, Target, Transport};
+
+/// The application protocol of draft-banks-quic-performance, spoken by [`Workload`]s.
+pub const PERF_ALPN: &[u8] = b"perf";
+
+/// What to ask for, of whom, how much and how long.
+#[derive(Clone, Debug)]
+pub struct LoadConfig {
+    /// Where to connect to; connections are spread over several targets in turn.
+    pub targets: Vec<Target>,
+    /// What each connection does.
+    pub workload: Workload,
+    /// Connections in all, spread over the workers. In [`Workload::Handshakes`] the handshakes
+    /// in flight.
+    pub connections: usize,
+    /// Requests in flight on each connection. The server's stream limit may allow fewer.
+    pub streams: u32,
+    /// When the run is over.
+    pub stop: Stop,
+    /// Load offered but not measured, between connecting and measuring. Only with
+    /// [`Stop::Duration`].
+    pub warm_up: Duration,
+    /// How long a handshake may take before it counts as failed.
+    pub connect_timeout: Duration,
+    /// How long a request may take from its first byte to the end of its response before it is
+    /// cancelled and counts as failed; `None`: as long as the connection lives.
+    pub request_timeout: Option<Duration>,
+    /// Threads; 0: one per allowed core. Never more than there are connections.
+    pub workers: usize,
+    /// Cores to pin the workers to, in worker order; empty: the engine chooses.
+    pub cores: Vec<usize>,
+    /// How datagrams enter and leave.
+    pub io: Io,
+    /// QUIC settings of each connection. The streams the peer may open are set to what the
+    /// workload needs, whatever stands here.
+    pub transport: Transport,
+}
+
+impl LoadConfig {
+    /// A run against `targets` with one connection and one stream per connection.
+    #[must_use]
+    pub fn new(targets: Vec<Target>, workload: Workload, stop: Stop) -> Self {
+        Self {
+            targets,
+            workload,
+            connections: 1,
+            streams: 1,
+            stop,
+            warm_up: Duration::ZERO,
+            connect_timeout: Duration::from_secs(10),
+            request_timeout: None,
+            workers: 0,
+            cores: Vec::new(),
+            io: Io::Auto,
+            transport: Transport::default(),
+        }
+    }
+
+    pub(crate) fn check(&self, open_files_max: Option<usize>) -> Result<(), LoadError> {
+        if self.targets.is_empty() {
+            return Err(LoadError::NoTarget);
+        }
+        if self.connections == 0 || self.streams == 0 {
+            return Err(LoadError::NothingInFlight {
+                connections: self.connections,
+                streams: self.streams,
+            });
+        }
+        match self.stop {
+            Stop::Requests(0) | Stop::Duration(Duration::ZERO) => return Err(LoadError::NoWork),
+            Stop::Requests(_) if !self.warm_up.is_zero() => {
+                return Err(LoadError::WarmUpNeedsDuration);
+            }
+            Stop::Requests(_) | Stop::Duration(_) => {}
+        }
+        let needed = self.connections.saturating_add(OPEN_FILES_BESIDE_CONNECTIONS);
+        match open_files_max {
+            Some(limit) if needed > limit => {
+                Err(LoadError::OpenFiles { connections: self.connections, needed, limit })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What worker `worker` of `workers` has to do. The shares of all workers add up exactly.
+    pub(crate) fn share(&self, worker: usize, workers: usize) -> Share {
+        let connections = part(self.connections as u64, worker, workers);
+        Share {
+            connections: usize::try_from(connections).unwrap_or(usize::MAX),
+            quota: match self.stop {
+                Stop::Requests(requests) => Some(part(requests, worker, workers)),
+                Stop::Duration(_) => None,
+            },
+        }
+    }
+}
+
+/// What each connection does, in terms of the `perf` protocol: a request is one bidirectional
+/// stream with the response size in 8 bytes, payload, FIN; its response is that many bytes, FIN.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Workload {
+    /// Requests of one size with responses of one size.
+    Requests {
+        /// Payload bytes after the 8 bytes that name the response size.
+        request_size: u64,
+        /// Bytes the server must send back.
+        response_size: u64,
+    },
+    /// Streams that only bring this many bytes down.
+    Download(u64),
+    /// Streams that only take this many bytes up.
+    Upload(u64),
+    /// Connect, close, connect again.
+    Handshakes,
+}
+
+impl Workload {
+    /// Payload bytes up and down of one request; `None` where there are no requests.
+    #[must_use]
+    pub fn sizes(&self) -> Option<(u64, u64)> {
+        match *self {
+            Self::Requests { request_size, response_size } => Some((request_size, response_size)),
+            Self::Download(size) => Some((0, size)),
+            Self::Upload(size) => Some((size, 0)),
+            Self::Handshakes => None,
+        }
+    }
+
+    /// Whether connections are the work itself.
+    #[must_use]
+    pub fn is_handshakes(&self) -> bool {
+        matches!(self, Self::Handshakes)
+    }
+}
+
+/// When a run is over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stop {
+    /// After exactly this many requests in all; handshakes in [`Workload::Handshakes`].
+    Requests(u64),
+    /// After this long, counted from the start of measuring.
+    Duration(Duration),
+}
+
+/// Why there is no run, or no result of one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// Nowhere to connect to.
+    #[error("no target to connect to: give at least one")]
+    NoTarget,
+    /// Nothing would ever be in flight.
+    #[error("{connections} connections with {streams} streams each: both must be at least 1")]
+    NothingInFlight {
+        /// Connections asked for.
+        connections: usize,
+        /// Streams per connection asked for.
+        streams: u32,
+    },
+    /// Zero requests or zero time.
+    #[error("a run of no requests or no time: ask for at least one request or some time")]
+    NoWork,
+    /// A fixed number of requests cannot be warmed up for.
+    #[error("a warm-up needs a run by duration: requests of the warm-up would not count")]
+    WarmUpNeedsDuration,
+    /// Each connection has a socket of its own.
+    #[error(
+        "{connections} connections need about {needed} open files, the limit is {limit}: raise it \
+         with `ulimit -n {needed}` or ask for fewer connections"
+    )]
+    OpenFiles {
+        /// Connections asked for.
+        connections: usize,
+        /// Sockets and the rest.
+        needed: usize,
+        /// RLIMIT_NOFILE.
+        limit: usize,
+    },
+    /// The engine did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The engine failed in mid-run.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+/// What one worker has to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Share {
+    /// Connections it keeps.
+    pub(crate) connections: usize,
+    /// Requests (or handshakes) it starts in all; `None`: until the time is over.
+    pub(crate) quota: Option<u64>,
+}
+
+/// The share of `whole` that falls to one of `parts`; the first ones take the remainder.
+fn part(whole: u64, index: usize, parts: usize) -> u64 {
+    let (index, parts) = (index as u64, parts as u64);
+    whole / parts + u64::from(index < whole % parts)
+}
+
+/// Rings, logs, libraries: what the process opens beside its connections, generously.
+const OPEN_FILES_BESIDE_CONNECTIONS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(stop: Stop) -> LoadConfig {
+        LoadConfig::new(Vec::new(), Workload::Handshakes, stop)
+    }
+
+    #[test]
+    fn shares_add_up_exactly() {
+        for requests in [1, 2, 9, 10, 1_000_003] {
+            for workers in [1, 2, 3, 7, 255] {
+                let config = LoadConfig { connections: 300, ..config(Stop::Requests(requests)) };
+                let shares: Vec<Share> =
+                    (0..workers).map(|worker| config.share(worker, workers)).collect();
+                assert_eq!(shares.iter().filter_map(|share| share.quota).sum::<u64>(), requests);
+                assert_eq!(shares.iter().map(|share| share.connections).sum::<usize>(), 300);
+            }
+        }
+    }
+
+    #[test]
+    fn by_duration_there_is_no_quota() {
+        assert_eq!(config(Stop::Duration(Duration::from_secs(1))).share(0, 2).quota, None);
+    }
+
+    #[test]
+    fn without_a_target_there_is_no_run() {
+        assert!(matches!(config(Stop::Requests(1)).check(None), Err(LoadError::NoTarget)));
+    }
+
+    #[test]
+    fn sizes_follow_the_workload() {
+        assert_eq!(Workload::Download(7).sizes(), Some((0, 7)));
+        assert_eq!(Workload::Upload(7).sizes(), Some((7, 0)));
+        assert_eq!(Workload::Handshakes.sizes(), None);
+    }
+}

@@ -1,0 +1,146 @@
+//! load runs the clients on an engine and gathers what they counted.
+
+use std::fs;
+use std::num::NonZero;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+
+use quiclane::{Config, Engine, Limits, Transport, clock};
+
+use crate::client::{Client, Job};
+use crate::config::{LoadConfig, LoadError};
+use crate::gate::Gate;
+use crate::live::{Live, Progress};
+use crate::report::Report;
+use crate::tally::Tally;
+
+/// A run under way.
+#[derive(Debug)]
+pub struct Load {
+    engine: Engine,
+    job: Arc<Job>,
+    results: Receiver<Tally>,
+}
+
+impl Load {
+    /// Starts a run.
+    ///
+    /// # Errors
+    /// When `config` asks for something impossible or the engine does not start.
+    pub fn start(config: LoadConfig) -> Result<Self, LoadError> {
+        config.check(open_files_max())?;
+        let workers = match (config.workers, config.cores.len()) {
+            (0, 0) => thread::available_parallelism().map_or(1, NonZero::get),
+            (0, cores) => cores,
+            (workers, _) => workers,
+        };
+        let workers = workers.min(config.connections);
+        let engine = engine_config(&config, workers);
+        let job = Arc::new(Job {
+            config,
+            workers,
+            gate: Gate::new(workers),
+            lives: (0..workers).map(|_| Live::default()).collect(),
+            seed: u64::from(clock::unix_time().subsec_nanos()),
+        });
+        let (sender, results) = mpsc::channel();
+        let shared = Arc::clone(&job);
+        let engine = Engine::start(engine, move |worker| {
+            Client::new(Arc::clone(&shared), worker.id, sender.clone())
+        })?;
+        Ok(Self { engine, job, results })
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        Live::sum(&self.job.lives)
+    }
+
+    /// Threads that offer load.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.job.workers
+    }
+
+    /// Ends the run early, from any thread.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper(Arc::clone(&self.job))
+    }
+
+    /// Whether [`join`](Self::join) would return at once.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.engine.is_finished()
+    }
+
+    /// Waits for the end and reports.
+    ///
+    /// # Errors
+    /// When a worker could not go on.
+    pub fn join(self) -> Result<Report, LoadError> {
+        let io = self.engine.plan().io().to_owned();
+        self.engine.join()?;
+        let mut sum = Tally::new();
+        for tally in self.results.try_iter() {
+            sum.merge(&tally);
+        }
+        Ok(Report::new(&self.job.config, self.job.workers, io, &sum))
+    }
+}
+
+/// Ends a run early.
+#[derive(Clone, Debug)]
+pub struct Stopper(Arc<Job>);
+
+impl Stopper {
+    /// The workers notice within 50 ms, deliver what they have counted, and stop.
+    pub fn stop(&self) {
+        self.0.gate.stop();
+    }
+}
+
+fn engine_config(config: &LoadConfig, workers: usize) -> Config {
+    let mut cores = config.cores.clone();
+    if config.workers == 0 || config.workers == cores.len() {
+        // Fewer connections than cores leave the last ones without a worker.
+        cores.truncate(workers);
+    }
+    Config {
+        server: None,
+        workers,
+        cores,
+        io: config.io,
+        limits: Limits { handshake_deadline: config.connect_timeout, ..Limits::default() },
+        // `perf` servers answer on the streams they were asked on and open none.
+        transport: Transport { streams_bidi: 0, streams_uni: 0, ..config.transport.clone() },
+        seed: None,
+    }
+}
+
+/// The soft limit on open files; `None` when there is none or the kernel does not tell.
+fn open_files_max() -> Option<usize> {
+    parse_open_files(&fs::read_to_string("/proc/self/limits").ok()?)
+}
+
+fn parse_open_files(limits: &str) -> Option<usize> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soft_limit_on_open_files_is_found() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units\n\
+                      Max processes             7823                 7823         processes\n\
+                      Max open files            1024                 524288       files\n";
+        assert_eq!(parse_open_files(limits), Some(1_024));
+        assert_eq!(parse_open_files("Max open files            unlimited  unlimited"), None);
+        assert_eq!(parse_open_files(""), None);
+    }
+}

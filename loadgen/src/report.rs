@@ -1,0 +1,364 @@
+//! report turns what was counted into the numbers people read; the README defines each.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::config::{LoadConfig, Stop, Workload};
+use crate::tally::{ClassCount, Counts, Ending, Span, Tally};
+use crate::text;
+
+/// The result of a run. Serialised, it is the `load` object of the JSON contract; displayed, a
+/// text for people.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// Version of this schema.
+    pub schema: u32,
+    /// Everything that was asked for was done and nothing failed.
+    pub ok: bool,
+    /// Length of the measured part, in seconds.
+    pub duration_s: f64,
+    /// Requests that ended: answered in full or failed.
+    pub requests: u64,
+    /// Requests answered in full, per second.
+    pub requests_per_s: f64,
+    /// Everything that failed.
+    pub errors: ErrorReport,
+    /// Handshakes completed.
+    pub handshakes: u64,
+    /// Handshakes completed per second of the time in which they were the work.
+    pub handshakes_per_s: f64,
+    /// Response bytes received.
+    pub bytes_down: u64,
+    /// Request payload bytes handed to QUIC.
+    pub bytes_up: u64,
+    /// Both directions' bytes, as gigabits (10^9) per second.
+    pub gbit_s: f64,
+    /// Connections that ended by a stateless reset.
+    pub stateless_resets: u64,
+    /// Handshakes that replaced a lost connection.
+    pub reconnects: u64,
+    /// Time to answer, from when it was meant to be sent.
+    pub latency_us: LatencyReport,
+    /// Time to answer, from when it was sent.
+    pub service_us: LatencyReport,
+    /// The generator itself was at its limit.
+    pub saturated: bool,
+    /// How datagrams entered and left.
+    pub io: String,
+    /// More about the run; not part of the JSON.
+    #[serde(skip)]
+    pub detail: Detail,
+}
+
+/// Failures, all of them and by class.
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct ErrorReport {
+    /// The sum of the classes.
+    pub total: u64,
+    /// How many of each class.
+    pub by_class: BTreeMap<&'static str, u64>,
+}
+
+/// A distribution of times in microseconds. All zero when nothing was measured.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct LatencyReport {
+    /// Median.
+    pub p50: u64,
+    /// 90th percentile.
+    pub p90: u64,
+    /// 99th percentile.
+    pub p99: u64,
+    /// 99.9th percentile.
+    pub p999: u64,
+    /// The longest.
+    pub max: u64,
+}
+
+impl LatencyReport {
+    fn new(nanoseconds: &Histogram<u64>) -> Self {
+        let us = |ns: u64| (ns + 500) / 1_000;
+        // The histogram names the top of each bucket: never report more than the true maximum.
+        let max = nanoseconds.max();
+        let at = |quantile| us(nanoseconds.value_at_quantile(quantile).min(max));
+        Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: us(max) }
+    }
+}
+
+/// What the text report says beyond the JSON.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Detail {
+    /// What each connection did.
+    pub workload: Workload,
+    /// Connections kept.
+    pub connections: usize,
+    /// Requests in flight on each.
+    pub streams: u32,
+    /// Threads that offered load.
+    pub workers: usize,
+    /// Requests by outcome.
+    pub requests: Counts,
+    /// Handshakes by outcome.
+    pub handshakes: Counts,
+    /// Failed requests, most frequent class first.
+    pub request_errors: Vec<ClassCount>,
+    /// Failed handshakes, most frequent class first.
+    pub handshake_errors: Vec<ClassCount>,
+    /// Connections lost with no request in flight, most frequent class first.
+    pub idle_losses: Vec<ClassCount>,
+    /// From the first attempt to connect until all connections had been tried once.
+    pub connecting: Duration,
+    /// How the run ended.
+    pub ending: Ending,
+    /// The busiest worker's share of time in which it had something to do, if known.
+    pub busy: Option<f64>,
+    /// What a reader has to know to judge the numbers, one sentence each.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    pub(crate) fn new(config: &LoadConfig, workers: usize, io: String, tally: &Tally) -> Self {
+        let measured = tally.measured.map_or(Duration::ZERO, span);
+        let connecting = tally.connecting.map_or(Duration::ZERO, span);
+        let is_handshakes = config.workload.is_handshakes();
+        let handshakes_per_s = if is_handshakes {
+            per_second(tally.handshakes.ok, measured)
+        } else {
+            per_second(tally.connected_first, connecting)
+        };
+        let bytes = tally.bytes_down + tally.bytes_up;
+        let latency = LatencyReport::new(&tally.latency);
+        let errors = ErrorReport::new(tally);
+        let complete = tally.ending == Ending::Complete;
+        let something = tally.handshakes.ok > 0;
+        Self {
+            schema: 1,
+            ok: complete && something && errors.total == 0,
+            duration_s: round(measured.as_secs_f64(), 6),
+            requests: tally.requests.ended(),
+            requests_per_s: per_second(tally.requests.ok, measured),
+            errors,
+            handshakes: tally.handshakes.ok,
+            handshakes_per_s,
+            bytes_down: tally.bytes_down,
+            bytes_up: tally.bytes_up,
+            gbit_s: round(rate(bytes, measured) * 8.0 / 1e9, 6),
+            stateless_resets: tally.stateless_resets,
+            reconnects: tally.reconnects,
+            latency_us: latency,
+            // In a closed loop a request is sent when it is meant to be sent.
+            service_us: latency,
+            saturated: tally.busy.is_some_and(|busy| busy > SATURATED),
+            io,
+            detail: Detail::new(config, workers, connecting, tally),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        text::write(self, f)
+    }
+}
+
+impl ErrorReport {
+    fn new(tally: &Tally) -> Self {
+        let mut all = tally.request_errors.clone();
+        all.merge(&tally.handshake_errors);
+        all.merge(&tally.idle_losses);
+        Self {
+            total: all.total(),
+            by_class: all.sorted().into_iter().map(|class| (class.class, class.count)).collect(),
+        }
+    }
+}
+
+impl Detail {
+    fn new(config: &LoadConfig, workers: usize, connecting: Duration, tally: &Tally) -> Self {
+        Self {
+            workload: config.workload,
+            connections: config.connections,
+            streams: config.streams,
+            workers,
+            requests: tally.requests,
+            handshakes: tally.handshakes,
+            request_errors: tally.request_errors.clone().sorted(),
+            handshake_errors: tally.handshake_errors.clone().sorted(),
+            idle_losses: tally.idle_losses.clone().sorted(),
+            connecting,
+            ending: tally.ending,
+            busy: tally.busy,
+            notes: notes(config, tally),
+        }
+    }
+}
+
+fn notes(config: &LoadConfig, tally: &Tally) -> Vec<String> {
+    let mut notes = Vec::new();
+    match tally.ending {
+        Ending::Complete => {}
+        Ending::GaveUp => notes.push(format!(
+            "gave up: the last connection was lost and none came back; {} requests not started",
+            not_started(config, tally)
+        )),
+        Ending::Interrupted => notes.push("interrupted: the numbers are those until then".into()),
+        Ending::NothingConnected => notes.push("no connection could be established".into()),
+    }
+    if let Some(busy) = tally.busy.filter(|&busy| busy > SATURATED) {
+        notes.push(format!(
+            "the generator had something to do for {:.0} % of the time: the server may be capable \
+             of more; give the generator more workers, or cores or a machine of its own",
+            busy * 100.0
+        ));
+    }
+    if tally.stream_limited * STREAM_LIMITED_NOTE > tally.requests.started {
+        notes.push(format!(
+            "the server's stream limit held requests back {} times: {} streams per connection \
+             may be more than it allows",
+            tally.stream_limited, config.streams
+        ));
+    }
+    notes
+}
+
+fn not_started(config: &LoadConfig, tally: &Tally) -> u64 {
+    let started =
+        if config.workload.is_handshakes() { &tally.handshakes } else { &tally.requests }.started;
+    match config.stop {
+        Stop::Requests(requests) => requests.saturating_sub(started),
+        Stop::Duration(_) => 0,
+    }
+}
+
+fn span(span: Span) -> Duration {
+    span.to.saturating_duration_since(span.from)
+}
+
+fn rate(count: u64, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
+}
+
+fn per_second(count: u64, time: Duration) -> f64 {
+    round(rate(count, time), 1)
+}
+
+/// Digits that mean nothing only make numbers hard to read.
+fn round(value: f64, decimals: i32) -> f64 {
+    let scale = 10_f64.powi(decimals);
+    (value * scale).round() / scale
+}
+
+/// A worker that had something to do for more than this share of the time cannot be said to have
+/// waited for the server.
+const SATURATED: f64 = 0.97;
+
+/// One request in this many held back is worth a note.
+const STREAM_LIMITED_NOTE: u64 = 100;
+
+#[cfg(test)]
+mod tests {
+    use quiclane::clock;
+
+    use super::*;
+
+    fn config(workload: Workload) -> LoadConfig {
+        LoadConfig::new(Vec::new(), workload, Stop::Requests(10))
+    }
+
+    fn tally() -> Tally {
+        let from = clock::now();
+        let mut tally = Tally::new();
+        tally.requests = Counts { started: 10, ok: 8, failed: 2, cancelled: 0 };
+        tally.handshakes = Counts { started: 2, ok: 2, ..Counts::default() };
+        tally.connected_first = 2;
+        tally.request_errors.note("reset", 2, || None);
+        tally.idle_losses.note("idle_timeout", 1, || None);
+        for us in [100, 200, 300, 400] {
+            tally.latency.saturating_record(us * 1_000);
+        }
+        tally.bytes_down = 1_000_000_000;
+        tally.measured = Some(Span { from, to: from + Duration::from_secs(2) });
+        tally.connecting = Some(Span { from, to: from + Duration::from_millis(500) });
+        tally
+    }
+
+    #[test]
+    fn numbers_follow_their_definitions() {
+        let config = config(Workload::Download(1));
+        let report = Report::new(&config, 1, "epoll".into(), &tally());
+        assert!(!report.ok);
+        assert_eq!(report.requests, 10);
+        assert!((report.requests_per_s - 4.0).abs() < 1e-9);
+        assert!((report.handshakes_per_s - 4.0).abs() < 1e-9);
+        assert!((report.gbit_s - 4.0).abs() < 1e-9);
+        assert_eq!(report.errors.total, 3);
+        assert_eq!(report.errors.by_class["reset"], 2);
+        assert_eq!(report.latency_us.max, 400);
+        assert_eq!(report.latency_us, report.service_us);
+        assert!(!report.saturated);
+    }
+
+    #[test]
+    fn json_has_exactly_the_fields_of_the_contract() {
+        let config = config(Workload::Download(1));
+        let report = Report::new(&config, 1, "epoll".into(), &tally());
+        let json = serde_json::to_value(report).unwrap();
+        let fields: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut contract = [
+            "schema",
+            "ok",
+            "duration_s",
+            "requests",
+            "requests_per_s",
+            "errors",
+            "handshakes",
+            "handshakes_per_s",
+            "bytes_down",
+            "bytes_up",
+            "gbit_s",
+            "stateless_resets",
+            "reconnects",
+            "latency_us",
+            "service_us",
+            "saturated",
+            "io",
+        ];
+        contract.sort_unstable();
+        assert_eq!(fields, contract);
+        assert_eq!(json["errors"]["by_class"]["idle_timeout"], 1);
+        for times in ["latency_us", "service_us"] {
+            for field in ["p50", "p90", "p99", "p999", "max"] {
+                assert!(json[times][field].is_u64(), "{times} {field}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_measured_is_no_success_and_no_division_by_zero() {
+        let config = config(Workload::Handshakes);
+        let mut tally = Tally::new();
+        tally.ending = Ending::NothingConnected;
+        tally.handshake_errors.note("handshake_timeout", 1, || None);
+        let report = Report::new(&config, 1, "epoll".into(), &tally);
+        assert!(!report.ok);
+        assert!(report.requests_per_s.abs() < 1e-9 && report.gbit_s.abs() < 1e-9);
+        assert_eq!(report.latency_us, LatencyReport::default());
+        assert!(report.to_string().contains("no connection"));
+    }
+
+    #[test]
+    fn a_busy_generator_is_saturated() {
+        let mut tally = tally();
+        tally.busy = Some(0.99);
+        let report = Report::new(&config(Workload::Upload(1)), 1, "epoll".into(), &tally);
+        assert!(report.saturated);
+        assert!(report.detail.notes.iter().any(|note| note.contains("99 %")));
+    }
+}

@@ -1,0 +1,299 @@
+//! tally is what one worker counted, and how the workers' counts become one.
+
+use std::time::Instant;
+
+use hdrhistogram::Histogram;
+
+/// Requests or handshakes by outcome. Once a run is over, `started` is the sum of the others.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    /// Begun, or in flight already when counting began.
+    pub started: u64,
+    /// Completed as they should.
+    pub ok: u64,
+    /// Failed, under any class.
+    pub failed: u64,
+    /// Still in flight when the run ended.
+    pub cancelled: u64,
+}
+
+impl Counts {
+    /// Counting begins with `in_flight` under way.
+    pub(crate) fn carrying(in_flight: u64) -> Self {
+        Self { started: in_flight, ..Self::default() }
+    }
+
+    /// Completed, well or badly.
+    #[must_use]
+    pub fn ended(&self) -> u64 {
+        self.ok + self.failed
+    }
+
+    /// Whether every one that was started is accounted for.
+    #[must_use]
+    pub fn is_balanced(&self) -> bool {
+        self.started == self.ok + self.failed + self.cancelled
+    }
+
+    fn add(&mut self, other: Self) {
+        let Self { started, ok, failed, cancelled } = other;
+        self.started += started;
+        self.ok += ok;
+        self.failed += failed;
+        self.cancelled += cancelled;
+    }
+}
+
+/// How often something failed in one way.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClassCount {
+    /// A short stable name, the key in the JSON report.
+    pub class: &'static str,
+    /// How often.
+    pub count: u64,
+    /// What exactly went wrong the first time, if there is more to say than the class.
+    pub example: Option<String>,
+}
+
+/// Failures by class. There are few classes, so a list that is searched will do.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Classes(Vec<ClassCount>);
+
+impl Classes {
+    /// Counts `count` failures; `example` is asked once per class.
+    pub(crate) fn note(
+        &mut self,
+        class: &'static str,
+        count: u64,
+        example: impl FnOnce() -> Option<String>,
+    ) {
+        match self.0.iter_mut().find(|known| known.class == class) {
+            Some(known) => known.count += count,
+            None => self.0.push(ClassCount { class, count, example: example() }),
+        }
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for ClassCount { class, count, example } in &other.0 {
+            self.note(class, *count, || example.clone());
+        }
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.0.iter().map(|class| class.count).sum()
+    }
+
+    /// Most frequent first.
+    pub(crate) fn sorted(mut self) -> Vec<ClassCount> {
+        self.0.sort_by(|a, b| b.count.cmp(&a.count).then(a.class.cmp(b.class)));
+        self.0
+    }
+}
+
+/// How a run ended, the better first.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum Ending {
+    /// Everything that was asked for was tried, or the time was over.
+    #[default]
+    Complete,
+    /// The last connection was lost and none came back for [a time](crate::LoadConfig), while
+    /// requests were left to do.
+    GaveUp,
+    /// Somebody stopped it.
+    Interrupted,
+    /// No handshake was ever completed.
+    NothingConnected,
+}
+
+/// When something began and when it was over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Span {
+    pub(crate) from: Instant,
+    pub(crate) to: Instant,
+}
+
+impl Span {
+    /// The shortest span that holds both.
+    fn hull(self, other: Self) -> Self {
+        Self { from: self.from.min(other.from), to: self.to.max(other.to) }
+    }
+}
+
+/// What one worker counted, or several together.
+#[derive(Clone, Debug)]
+pub(crate) struct Tally {
+    /// Requests since measuring began.
+    pub(crate) requests: Counts,
+    /// Handshakes: since measuring began where they are the workload, else since the run began.
+    pub(crate) handshakes: Counts,
+    /// Failed requests by class.
+    pub(crate) request_errors: Classes,
+    /// Failed handshakes by class.
+    pub(crate) handshake_errors: Classes,
+    /// Connections lost with no request in flight, by class.
+    pub(crate) idle_losses: Classes,
+    /// Nanoseconds from start to end of each request, or handshake, that went well.
+    pub(crate) latency: Histogram<u64>,
+    /// Response bytes since measuring began.
+    pub(crate) bytes_down: u64,
+    /// Request payload bytes since measuring began.
+    pub(crate) bytes_up: u64,
+    /// Connections that ended by a stateless reset.
+    pub(crate) stateless_resets: u64,
+    /// Handshakes that replaced a lost connection.
+    pub(crate) reconnects: u64,
+    /// How often a request had to wait because the server's stream limit was reached.
+    pub(crate) stream_limited: u64,
+    /// Handshakes completed in the connect phase.
+    pub(crate) connected_first: u64,
+    /// The connect phase.
+    pub(crate) connecting: Option<Span>,
+    /// The measured part of the run.
+    pub(crate) measured: Option<Span>,
+    /// The busiest worker's share of the measured time in which it had something to do.
+    pub(crate) busy: Option<f64>,
+    /// How it ended.
+    pub(crate) ending: Ending,
+}
+
+impl Tally {
+    /// Nothing counted yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            requests: Counts::default(),
+            handshakes: Counts::default(),
+            request_errors: Classes::default(),
+            handshake_errors: Classes::default(),
+            idle_losses: Classes::default(),
+            latency: new_histogram(),
+            bytes_down: 0,
+            bytes_up: 0,
+            stateless_resets: 0,
+            reconnects: 0,
+            stream_limited: 0,
+            connected_first: 0,
+            connecting: None,
+            measured: None,
+            busy: None,
+            ending: Ending::Complete,
+        }
+    }
+
+    /// Forgets what happened before measuring began. `requests` and, where `handshakes` are the
+    /// workload, they too are those in flight now.
+    pub(crate) fn begin_measuring(&mut self, requests: u64, handshakes: Option<u64>) {
+        self.requests = Counts::carrying(requests);
+        self.request_errors = Classes::default();
+        if let Some(handshakes) = handshakes {
+            self.handshakes = Counts::carrying(handshakes);
+            self.handshake_errors = Classes::default();
+        }
+        self.latency.reset();
+        self.bytes_down = 0;
+        self.bytes_up = 0;
+    }
+
+    /// Adds another worker's counts.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.requests.add(other.requests);
+        self.handshakes.add(other.handshakes);
+        self.request_errors.merge(&other.request_errors);
+        self.handshake_errors.merge(&other.handshake_errors);
+        self.idle_losses.merge(&other.idle_losses);
+        // Cannot fail: all have the bounds of new_histogram.
+        let _ = self.latency.add(&other.latency);
+        self.bytes_down += other.bytes_down;
+        self.bytes_up += other.bytes_up;
+        self.stateless_resets += other.stateless_resets;
+        self.reconnects += other.reconnects;
+        self.stream_limited += other.stream_limited;
+        self.connected_first += other.connected_first;
+        self.connecting = hull(self.connecting, other.connecting);
+        self.measured = hull(self.measured, other.measured);
+        self.busy = match (self.busy, other.busy) {
+            (Some(a), Some(b)) => Some(a.max(b)),
+            (a, b) => a.or(b),
+        };
+        self.ending = self.ending.max(other.ending);
+    }
+}
+
+fn hull(a: Option<Span>, b: Option<Span>) -> Option<Span> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.hull(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+fn new_histogram() -> Histogram<u64> {
+    // The bounds are constants that hdrhistogram accepts: 1 <= low, 2 * low <= high, digits <= 5.
+    Histogram::new_with_bounds(1, LATENCY_NS_MAX, LATENCY_DIGITS)
+        .unwrap_or_else(|_| unreachable!("constant bounds"))
+}
+
+/// One hour. Longer ones count as one hour.
+const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
+
+/// Three significant digits: an error of at most 0.1 %, for 270 KiB per worker.
+const LATENCY_DIGITS: u8 = 3;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn counts_balance() {
+        let counts = Counts { started: 10, ok: 7, failed: 2, cancelled: 1 };
+        assert!(counts.is_balanced());
+        assert_eq!(counts.ended(), 9);
+        assert!(!Counts { started: 1, ..Counts::default() }.is_balanced());
+    }
+
+    #[test]
+    fn the_first_example_of_a_class_is_kept() {
+        let mut classes = Classes::default();
+        classes.note("tls", 1, || Some("unknown issuer".to_owned()));
+        classes.note("tls", 2, || Some("something else".to_owned()));
+        classes.note("reset", 9, || None);
+        assert_eq!(classes.total(), 12);
+        let sorted = classes.sorted();
+        assert_eq!(sorted[0].class, "reset");
+        assert_eq!(sorted[1].count, 3);
+        assert_eq!(sorted[1].example.as_deref(), Some("unknown issuer"));
+    }
+
+    #[test]
+    fn merging_adds_counts_and_keeps_the_worst_ending() {
+        let now = quiclane::clock::now();
+        let second = Duration::from_secs(1);
+        let mut a = Tally::new();
+        a.requests = Counts { started: 2, ok: 2, ..Counts::default() };
+        a.latency.saturating_record(1_000);
+        a.measured = Some(Span { from: now, to: now + second });
+        let mut b = Tally::new();
+        b.requests = Counts { started: 3, ok: 1, cancelled: 2, ..Counts::default() };
+        b.latency.saturating_record(u64::MAX);
+        b.measured = Some(Span { from: now + second, to: now + 2 * second });
+        b.busy = Some(0.5);
+        b.ending = Ending::Interrupted;
+        a.merge(&b);
+        assert_eq!(a.requests, Counts { started: 5, ok: 3, cancelled: 2, failed: 0 });
+        assert_eq!(a.latency.len(), 2);
+        assert_eq!(a.measured, Some(Span { from: now, to: now + 2 * second }));
+        assert_eq!(a.busy, Some(0.5));
+        assert_eq!(a.ending, Ending::Interrupted);
+    }
+
+    #[test]
+    fn measuring_carries_what_is_in_flight() {
+        let mut tally = Tally::new();
+        tally.requests = Counts { started: 9, ok: 5, failed: 1, cancelled: 0 };
+        tally.handshakes = Counts { started: 4, ok: 4, ..Counts::default() };
+        tally.begin_measuring(3, None);
+        assert_eq!(tally.requests, Counts::carrying(3));
+        assert_eq!(tally.handshakes.ok, 4);
+    }
+}

@@ -1,0 +1,207 @@
+//! text writes a report for people: one line per quantity, numbers in columns.
+
+use std::fmt::{self, Write};
+use std::time::Duration;
+
+use crate::config::Workload;
+use crate::report::{LatencyReport, Report};
+use crate::tally::{ClassCount, Counts};
+
+/// Writes `report`, without a newline at the end.
+pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let detail = &report.detail;
+    let is_handshakes = detail.workload.is_handshakes();
+    headline(report, f)?;
+    if is_handshakes {
+        counts("handshakes", detail.handshakes, report.handshakes_per_s, f)?;
+    } else {
+        counts("requests", detail.requests, report.requests_per_s, f)?;
+        bytes(report, f)?;
+        connections(report, f)?;
+    }
+    let what = if is_handshakes { "handshake" } else { "latency" };
+    latency(what, &report.latency_us, f)?;
+    if let Some(busy) = detail.busy {
+        let verdict = if report.saturated { "saturated" } else { "not saturated" };
+        line("generator", &format!("{:>15.0} % busy  {verdict}", busy * 100.0), f)?;
+    }
+    classes("requests failed", &detail.request_errors, f)?;
+    classes("handshakes failed", &detail.handshake_errors, f)?;
+    classes("idle connections lost", &detail.idle_losses, f)?;
+    for note in &detail.notes {
+        write!(f, "\nnote: {note}")?;
+    }
+    Ok(())
+}
+
+fn headline(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let detail = &report.detail;
+    let (connections, streams) = (detail.connections, detail.streams);
+    match detail.workload {
+        Workload::Requests { request_size, response_size } => {
+            write!(f, "perf requests, {} up, {} down", size(request_size), size(response_size))?
+        }
+        Workload::Download(bytes) => write!(f, "perf download, {} per stream", size(bytes))?,
+        Workload::Upload(bytes) => write!(f, "perf upload, {} per stream", size(bytes))?,
+        Workload::Handshakes => write!(f, "handshakes")?,
+    }
+    if detail.workload.is_handshakes() {
+        write!(f, ", {} in flight", group(connections as u64))?;
+    } else {
+        let streams = plural(u64::from(streams), "stream");
+        write!(f, ", {} x {streams}", plural(connections as u64, "connection"))?;
+    }
+    let workers = plural(detail.workers as u64, "worker");
+    write!(f, ", {workers} on {}, measured for {:.2} s", report.io, report.duration_s)
+}
+
+fn counts(what: &str, counts: Counts, per_s: f64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Counts { started: _, ok, failed, cancelled } = counts;
+    let mut text =
+        format!("{:>15} ok    {:>13}/s    {} failed", group(ok), rate(per_s), group(failed));
+    if cancelled > 0 {
+        write!(text, ", {} cancelled at the end", group(cancelled))?;
+    }
+    line(what, &text, f)
+}
+
+fn bytes(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (what, bytes) in [("down", report.bytes_down), ("up", report.bytes_up)] {
+        if bytes > 0 {
+            let mib_s = bytes as f64 / f64::from(1 << 20) / report.duration_s.max(1e-9);
+            let gbit_s = bytes as f64 * 8.0 / 1e9 / report.duration_s.max(1e-9);
+            let size = size(bytes);
+            line(what, &format!("{size:>18}    {mib_s:>9.1} MiB/s   {gbit_s:.3} Gbit/s"), f)?;
+        }
+    }
+    Ok(())
+}
+
+fn connections(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let handshakes = report.detail.handshakes;
+    let mut text = format!(
+        "{:>15} ok    {:>13}/s    {} failed, first ones in {}",
+        group(handshakes.ok),
+        rate(report.handshakes_per_s),
+        group(handshakes.failed),
+        time(report.detail.connecting),
+    );
+    if report.reconnects > 0 || report.stateless_resets > 0 {
+        let (reconnects, resets) = (group(report.reconnects), group(report.stateless_resets));
+        write!(text, ", {reconnects} reconnects, {resets} stateless resets")?;
+    }
+    line("handshakes", &text, f)
+}
+
+fn latency(what: &str, times: &LatencyReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let LatencyReport { p50, p90, p99, p999, max } = *times;
+    if max == 0 {
+        return line(what, "     none measured", f);
+    }
+    let text = [("p50", p50), ("p90", p90), ("p99", p99), ("p99.9", p999), ("max", max)]
+        .map(|(name, us)| format!("{name} {}", time(Duration::from_micros(us))))
+        .join("   ");
+    line(what, &format!("     {text}"), f)
+}
+
+fn classes(what: &str, classes: &[ClassCount], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if classes.is_empty() {
+        return Ok(());
+    }
+    write!(f, "\n{what}:")?;
+    for ClassCount { class, count, example } in classes {
+        write!(f, "\n  {:>15} {class}", group(*count))?;
+        // Some classes say it all.
+        if let Some(example) = example.as_ref().filter(|text| **text != class.replace('_', " ")) {
+            write!(f, "  (first: {example})")?;
+        }
+    }
+    Ok(())
+}
+
+fn line(what: &str, text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "\n{what:<11}{text}")
+}
+
+/// A number with its thousands set apart: 1234567 as `1,234,567`.
+#[must_use]
+pub fn group(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A rate, with a decimal only where it matters.
+fn rate(per_s: f64) -> String {
+    if per_s < 100.0 {
+        return format!("{per_s:.1}");
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a positive rate far below 2^64"
+    )]
+    group(per_s.round() as u64)
+}
+
+fn plural(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", group(count), if count == 1 { "" } else { "s" })
+}
+
+/// Bytes in binary units.
+fn size(bytes: u64) -> String {
+    for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
+        if bytes >= 1 << shift {
+            let value = bytes as f64 / (1_u64 << shift) as f64;
+            let decimals = if bytes.trailing_zeros() >= shift { 0 } else { 2 };
+            return format!("{value:.decimals$} {unit}");
+        }
+    }
+    format!("{bytes} B")
+}
+
+/// A time with three significant digits or so, in the unit that suits it.
+fn time(time: Duration) -> String {
+    let us = time.as_secs_f64() * 1e6;
+    match us {
+        0.0..1_000.0 => format!("{us:.0} us"),
+        1_000.0..10_000.0 => format!("{:.2} ms", us / 1e3),
+        10_000.0..1_000_000.0 => format!("{:.1} ms", us / 1e3),
+        _ => format!("{:.2} s", us / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!(group(0), "0");
+        assert_eq!(group(999), "999");
+        assert_eq!(group(1_000), "1,000");
+        assert_eq!(group(1_234_567), "1,234,567");
+        assert_eq!(rate(99.94), "99.9");
+        assert_eq!(rate(12_345.6), "12,346");
+    }
+
+    #[test]
+    fn sizes_and_times_use_the_unit_that_suits() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(1_024), "1 KiB");
+        assert_eq!(size(1_536), "1.50 KiB");
+        assert_eq!(size(5 << 30), "5 GiB");
+        assert_eq!(time(Duration::from_micros(87)), "87 us");
+        assert_eq!(time(Duration::from_micros(1_234)), "1.23 ms");
+        assert_eq!(time(Duration::from_millis(45)), "45.0 ms");
+        assert_eq!(time(Duration::from_secs(3)), "3.00 s");
+        assert_eq!(plural(1, "stream"), "1 stream");
+        assert_eq!(plural(2_000, "stream"), "2,000 streams");
+    }
+}

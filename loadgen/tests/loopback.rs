@@ -1,0 +1,240 @@
+//! loopback runs the load generator against servers that behave, and against some that do not.
+
+#![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+
+mod servers;
+
+use std::net::{SocketAddr, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use quiclane::clock;
+use quiclane_loadgen::{Ending, Load, LoadConfig, LoadError, Report, Stop, Workload};
+
+use servers::{Fault, Server};
+
+const SMALL: Workload = Workload::Requests { request_size: 100, response_size: 1_000 };
+
+fn config(server: &Server, workload: Workload, stop: Stop) -> LoadConfig {
+    LoadConfig {
+        connections: 4,
+        workers: 2,
+        connect_timeout: Duration::from_secs(5),
+        request_timeout: Some(Duration::from_secs(5)),
+        ..LoadConfig::new(vec![server.target()], workload, stop)
+    }
+}
+
+fn run(config: LoadConfig) -> Report {
+    let report = Load::start(config).unwrap().join().unwrap();
+    let detail = &report.detail;
+    assert!(detail.requests.is_balanced(), "{:?}", detail.requests);
+    assert!(detail.handshakes.is_balanced(), "{:?}", detail.handshakes);
+    let by_class: u64 = report.errors.by_class.values().sum();
+    assert_eq!(by_class, report.errors.total);
+    let lost: u64 = detail.idle_losses.iter().map(|class| class.count).sum();
+    let failed = detail.requests.failed + detail.handshakes.failed + lost;
+    assert_eq!(report.errors.total, failed);
+    assert_eq!(report.requests, detail.requests.ok + detail.requests.failed);
+    report
+}
+
+#[test]
+fn exactly_the_requests_asked_for_are_made() {
+    let server = Server::start(Fault::None);
+    for (requests, streams) in [(1, 1), (7, 3), (501, 10)] {
+        let report =
+            run(LoadConfig { streams, ..config(&server, SMALL, Stop::Requests(requests)) });
+        assert!(report.ok, "{report}");
+        assert_eq!(report.requests, requests);
+        assert_eq!(report.detail.requests.cancelled, 0);
+        assert_eq!(report.bytes_down, 1_000 * requests);
+        assert_eq!(report.bytes_up, 100 * requests);
+        assert!(report.requests_per_s > 0.0 && report.duration_s > 0.0);
+        assert!(report.latency_us.p50 > 0 && report.latency_us.p50 <= report.latency_us.max);
+    }
+}
+
+#[test]
+fn bulk_data_is_counted_to_the_byte() {
+    let server = Server::start(Fault::None);
+    let size = 3_000_001;
+    let down = run(config(&server, Workload::Download(size), Stop::Requests(8)));
+    assert!(down.ok, "{down}");
+    assert_eq!((down.bytes_down, down.bytes_up), (8 * size, 0));
+    let up = run(config(&server, Workload::Upload(size), Stop::Requests(8)));
+    assert!(up.ok, "{up}");
+    assert_eq!((up.bytes_down, up.bytes_up), (0, 8 * size));
+    assert!(up.gbit_s > 0.0);
+}
+
+#[test]
+fn handshakes_are_made_one_after_another_and_counted() {
+    let server = Server::start(Fault::None);
+    let report = run(config(&server, Workload::Handshakes, Stop::Requests(51)));
+    assert!(report.ok, "{report}");
+    assert_eq!((report.handshakes, report.requests), (51, 0));
+    assert_eq!(report.detail.handshakes.started, 51);
+    assert!(report.handshakes_per_s > 0.0 && report.latency_us.p50 > 0);
+    assert_eq!(report.reconnects, 0);
+}
+
+#[test]
+fn a_run_by_duration_measures_after_its_warm_up() {
+    let server = Server::start(Fault::None);
+    let began = clock::now();
+    let report = run(LoadConfig {
+        warm_up: Duration::from_millis(200),
+        streams: 4,
+        ..config(&server, SMALL, Stop::Duration(Duration::from_millis(300)))
+    });
+    assert!(report.ok, "{report}");
+    assert!(clock::now() - began >= Duration::from_millis(500));
+    assert!((0.3..0.5).contains(&report.duration_s), "{}", report.duration_s);
+    assert!(report.requests > 0);
+    assert!(report.detail.requests.cancelled <= 16);
+}
+
+#[test]
+fn more_streams_than_the_server_allows_only_wait() {
+    let server = Server::start(Fault::None);
+    let report = run(LoadConfig { streams: 300, ..config(&server, SMALL, Stop::Requests(3_000)) });
+    assert!(report.ok, "{report}");
+    assert!(report.detail.notes.iter().any(|note| note.contains("stream limit")));
+}
+
+#[test]
+fn a_run_can_be_stopped_early() {
+    let server = Server::start(Fault::None);
+    let load =
+        Load::start(config(&server, SMALL, Stop::Duration(Duration::from_secs(60)))).unwrap();
+    while load.progress().requests == 0 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    load.stopper().stop();
+    let report = load.join().unwrap();
+    assert_eq!(report.detail.ending, Ending::Interrupted);
+    assert!(!report.ok && report.requests > 0);
+    assert!(report.detail.requests.is_balanced());
+}
+
+#[test]
+fn faults_of_the_server_have_their_class() {
+    for (fault, class) in [
+        (Fault::ShortResponse, "short_response"),
+        (Fault::LongResponse, "long_response"),
+        (Fault::Reset, "reset"),
+        (Fault::Silence, "timeout"),
+    ] {
+        let server = Server::start(fault);
+        let report = run(LoadConfig {
+            request_timeout: Some(Duration::from_millis(100)),
+            ..config(&server, SMALL, Stop::Requests(10))
+        });
+        assert!(!report.ok);
+        assert_eq!(report.errors.by_class.get(class), Some(&10), "{fault:?}: {report}");
+        assert_eq!((report.requests, report.detail.requests.ok), (10, 0));
+        assert_eq!(report.reconnects, 0, "{fault:?} costs no connection");
+    }
+}
+
+#[test]
+fn what_a_dead_server_left_unanswered_is_no_success() {
+    let server = Server::start(Fault::Silence);
+    let report = run(LoadConfig {
+        request_timeout: None,
+        ..config(&server, SMALL, Stop::Duration(Duration::from_millis(1_200)))
+    });
+    assert!(!report.ok);
+    assert_eq!(report.errors.by_class.get("stalled"), Some(&4), "{report}");
+}
+
+#[test]
+fn a_server_that_refuses_uploads_stops_them() {
+    let server = Server::start(Fault::RefuseUpload);
+    let report = run(config(&server, Workload::Upload(50 << 20), Stop::Requests(4)));
+    assert_eq!(report.errors.by_class.get("stopped"), Some(&4), "{report}");
+}
+
+#[test]
+fn a_lost_connection_is_replaced_and_its_requests_have_failed() {
+    let server = Server::start(Fault::CloseAfter(5));
+    let report = run(config(&server, SMALL, Stop::Requests(60)));
+    assert_eq!(report.requests, 60);
+    assert!(report.reconnects > 0, "{report}");
+    assert!(report.errors.by_class["application_close"] > 0, "{report}");
+    assert!(report.detail.requests.ok >= 40, "{report}");
+}
+
+#[test]
+fn a_server_that_closes_at_once_is_not_hammered() {
+    let server = Server::start(Fault::CloseAfter(0));
+    let report = run(config(&server, SMALL, Stop::Duration(Duration::from_secs(1))));
+    assert!(!report.ok);
+    // Four connections, with waits that double from 10 ms: about seven attempts each.
+    assert!((8..60).contains(&report.detail.handshakes.started), "{report}");
+}
+
+#[test]
+fn without_a_server_the_run_ends_early() {
+    // A socket that never answers, so that nobody else can have the port.
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let server = Server::start(Fault::None);
+    for workload in [SMALL, Workload::Handshakes] {
+        let mut config = LoadConfig {
+            connect_timeout: Duration::from_millis(200),
+            ..config(&server, workload, Stop::Duration(Duration::from_secs(30)))
+        };
+        config.targets[0].address = silent.local_addr().unwrap();
+        let began: Instant = clock::now();
+        let report = run(config);
+        assert!(clock::now() - began < Duration::from_secs(3));
+        assert_eq!(report.detail.ending, Ending::NothingConnected);
+        assert!(report.errors.by_class["handshake_timeout"] > 0, "{report}");
+        assert!(!report.ok && report.handshakes == 0);
+    }
+}
+
+#[test]
+fn an_unreachable_local_address_is_a_connect_error() {
+    let server = Server::start(Fault::None);
+    let mut config = config(&server, SMALL, Stop::Requests(4));
+    // TEST-NET-1 (RFC 5737) is nobody's own address.
+    config.targets[0].local = Some(SocketAddr::from(([192, 0, 2, 1], 0)));
+    let report = run(config);
+    assert!(report.errors.by_class["connect_error"] >= 4, "{report}");
+    assert_eq!(report.detail.ending, Ending::NothingConnected);
+}
+
+#[test]
+fn a_certificate_nobody_trusts_is_a_tls_error() {
+    let (server, other) = (Server::start(Fault::None), Server::start(Fault::None));
+    let mut config = config(&server, SMALL, Stop::Requests(4));
+    config.targets[0].tls = other.target().tls;
+    let report = run(config);
+    assert!(report.errors.by_class["tls"] >= 4, "{report}");
+}
+
+#[test]
+fn several_targets_share_the_connections() {
+    let servers = [Server::start(Fault::None), Server::start(Fault::None)];
+    let mut config = config(&servers[0], SMALL, Stop::Requests(100));
+    config.targets = servers.iter().map(Server::target).collect();
+    assert!(run(config).ok);
+    for server in &servers {
+        assert_eq!(server.accepted(), 2);
+    }
+}
+
+#[test]
+fn impossible_runs_are_refused_with_the_remedy() {
+    let server = Server::start(Fault::None);
+    let by_number = config(&server, SMALL, Stop::Requests(1));
+    let start = |config| Load::start(config).map(drop).unwrap_err();
+    let error = start(LoadConfig { warm_up: Duration::from_secs(1), ..by_number.clone() });
+    assert!(matches!(error, LoadError::WarmUpNeedsDuration));
+    let error = start(LoadConfig { connections: 0, ..by_number.clone() });
+    assert!(matches!(error, LoadError::NothingInFlight { .. }));
+    let error = start(LoadConfig { connections: usize::MAX, ..by_number });
+    assert!(error.to_string().contains("ulimit -n"), "{error}");
+}

@@ -1,0 +1,145 @@
+//! floors lists what `cargo xtask test` runs, from the cheapest proof to the dearest.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command};
+use std::time::Duration;
+use std::{env, fs};
+
+use crate::test::{Run, Stop, has_cargo, wait_at_most};
+use crate::tidy;
+
+/// One kind of test, with what it proves.
+#[derive(Debug)]
+pub(crate) struct Floor {
+    pub(crate) name: &'static str,
+    pub(crate) proves: &'static str,
+    pub(crate) run: fn(&mut Run) -> Result<(), Stop>,
+}
+
+pub(crate) const FLOORS: &[Floor] = &[
+    Floor { name: "fmt", proves: "rustfmt would change nothing", run: fmt },
+    Floor { name: "tidy", proves: "the house rules hold", run: tidy },
+    Floor { name: "clippy", proves: "no compiler or clippy warning", run: clippy },
+    Floor { name: "unit", proves: "unit, property and integration tests pass", run: unit },
+    Floor { name: "doctests", proves: "the examples in the docs work", run: doctests },
+    Floor { name: "sim", proves: "1,000 seeds of simulated networks do no harm", run: simulation },
+    Floor { name: "doc", proves: "the docs build without a broken link", run: doc },
+    Floor { name: "examples", proves: "every example builds", run: examples },
+    Floor { name: "demo", proves: "the release build serves without privileges", run: demo },
+];
+
+/// The packet fixtures that the tests of several rooms share. Named in every build of the
+/// workspace, so that nothing is compiled twice.
+const FEATURES: &str = "--features=quiclane-wire/fixtures";
+
+/// Enough that a fault of one in a hundred runs shows every time; about a minute on two cores.
+const SIMULATION_SEEDS: &str = "1000";
+
+/// The demo takes about 15 s; a machine ten times slower still passes, a hanging demo does not
+/// stop CI for long.
+const DEMO_TIME_MAX: Duration = Duration::from_secs(180);
+
+/// `nobody` on Debian, Fedora, Arch and Alpine.
+const NOBODY: u32 = 65_534;
+
+fn fmt(run: &mut Run) -> Result<(), Stop> {
+    need("fmt", "rustfmt")?;
+    run.cargo(&["fmt", "--all", "--check"], &[])
+}
+
+fn tidy(run: &mut Run) -> Result<(), Stop> {
+    let findings = tidy::check(&run.root)?;
+    for finding in &findings {
+        println!("{finding}");
+    }
+    match findings.len() {
+        0 => Ok(()),
+        count => Err(Stop::Failed(format!("{count} findings"))),
+    }
+}
+
+fn clippy(run: &mut Run) -> Result<(), Stop> {
+    need("clippy", "clippy")?;
+    let arguments = ["clippy", "--workspace", "--all-targets", FEATURES, "--", "-D", "warnings"];
+    run.cargo(&arguments, &[])
+}
+
+fn unit(run: &mut Run) -> Result<(), Stop> {
+    let arguments = ["test", "--workspace", "--tests", FEATURES, "--no-fail-fast", "--"];
+    run.cargo_test(&[&arguments[..], &["--show-output"]].concat(), &[])
+}
+
+fn doctests(run: &mut Run) -> Result<(), Stop> {
+    run.cargo_test(&["test", "--workspace", "--doc", FEATURES], &[])
+}
+
+fn simulation(run: &mut Run) -> Result<(), Stop> {
+    let arguments = ["test", "--workspace", "--test=sim", FEATURES];
+    run.cargo_test(&arguments, &[("QUICLANE_SIM_SEEDS", SIMULATION_SEEDS)])
+}
+
+fn doc(run: &mut Run) -> Result<(), Stop> {
+    // Libraries only: the command and the engine share a name, and so would their pages.
+    let arguments = ["doc", "--workspace", "--lib", "--no-deps", FEATURES];
+    run.cargo(&arguments, &[("RUSTDOCFLAGS", "-D warnings")])
+}
+
+fn examples(run: &mut Run) -> Result<(), Stop> {
+    run.cargo(&["build", "--workspace", "--examples", FEATURES], &[])
+}
+
+/// Copies the command to a folder everybody can read and runs its demo there, as nobody if we
+/// are root: what works then needs no privilege and no file.
+fn demo(run: &mut Run) -> Result<(), Stop> {
+    run.cargo(&["build", "--release", "--package=quiclane-cli"], &[])?;
+    let folder = Scratch::new()?;
+    let program = folder.0.join("quiclane");
+    fs::copy(target_folder(&run.root).join("release/quiclane"), &program)?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    let mut command = Command::new(&program);
+    command.arg("demo").current_dir(&folder.0).env_clear();
+    if fs::metadata("/proc/self")?.uid() == 0 {
+        println!("$ quiclane demo  (as uid {NOBODY}, which drops every capability)");
+        command.uid(NOBODY).gid(NOBODY);
+    } else {
+        println!("$ quiclane demo");
+    }
+    wait_at_most(&mut command.spawn()?, DEMO_TIME_MAX)
+}
+
+/// Skips the floor when a component of the toolchain is missing.
+fn need(command: &str, component: &str) -> Result<(), Stop> {
+    if has_cargo(command) {
+        return Ok(());
+    }
+    Err(Stop::Skipped(format!("{component} is missing: rustup component add {component}")))
+}
+
+/// Where cargo builds: two folders above our own program.
+fn target_folder(root: &Path) -> PathBuf {
+    let own = env::current_exe().ok();
+    let folder = own.as_deref().and_then(|program| program.ancestors().nth(2));
+    folder.map_or_else(|| root.join("target"), Path::to_path_buf)
+}
+
+/// A folder that goes away with its owner.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self, Stop> {
+        let path = env::temp_dir().join(format!("quiclane-demo-{}", process::id()));
+        fs::create_dir(&path)?;
+        let folder = Self(path);
+        fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o755))?;
+        Ok(folder)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Left behind it would only take room in the temporary folder.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
