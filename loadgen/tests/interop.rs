@@ -1,0 +1,315 @@
+//! The load generator, and the engine's client role under it, against a stock quinn server.
+
+#![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quiclane::{
+    App, ClientTls, CloseReason, Config, Conn, ConnId, Dir, Engine, Io, Lane, Provider, Read,
+    StreamId, Target, Transport, Trust, VarInt,
+};
+use quiclane_loadgen::{Load, LoadConfig, PERF_ALPN, Report, Stop, Workload};
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Endpoint, IdleTimeout, TransportConfig};
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+
+/// How the quinn server is set up.
+#[derive(Clone, Copy, Default)]
+struct Setup {
+    v6: bool,
+    retry: bool,
+    early_data: bool,
+    idle: Option<Duration>,
+    /// Closes each connection with code 7 after its first answer.
+    close_after_answer: bool,
+}
+
+struct Quinn {
+    address: SocketAddr,
+    certificate: CertificateDer<'static>,
+    endpoint: Endpoint,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Quinn {
+    fn start(setup: Setup) -> Self {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let certificate = made.cert.der().clone();
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key.into())
+            .unwrap();
+        tls.alpn_protocols = vec![PERF_ALPN.to_vec()];
+        tls.max_early_data_size = if setup.early_data { u32::MAX } else { 0 };
+        let tls = QuicServerConfig::try_from(tls).unwrap();
+        let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
+        let mut transport = TransportConfig::default();
+        let idle = setup.idle.unwrap_or(Duration::from_secs(30));
+        transport.max_idle_timeout(Some(IdleTimeout::try_from(idle).unwrap()));
+        config.transport_config(Arc::new(transport));
+        let (ready, started) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listen = if setup.v6 { "[::1]:0" } else { "127.0.0.1:0" };
+                let endpoint = Endpoint::server(config, listen.parse().unwrap()).unwrap();
+                ready.send((endpoint.local_addr().unwrap(), endpoint.clone())).unwrap();
+                accept(endpoint, setup).await;
+            });
+        });
+        let (address, endpoint) = started.recv().unwrap();
+        Self { address, certificate, endpoint, thread: Some(thread) }
+    }
+
+    fn target(&self, resume: bool) -> Target {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let trust = Trust::Roots(Arc::new(roots));
+        let alpn = vec![PERF_ALPN.to_vec()];
+        let tls = ClientTls::new(Provider::AwsLcRs, trust, alpn, resume, resume).unwrap();
+        Target { address: self.address, server_name: "localhost".into(), tls, local: None }
+    }
+}
+
+impl Drop for Quinn {
+    fn drop(&mut self) {
+        self.endpoint.close(0u32.into(), b"");
+        drop(self.thread.take().map(thread::JoinHandle::join));
+    }
+}
+
+async fn accept(endpoint: Endpoint, setup: Setup) {
+    while let Some(incoming) = endpoint.accept().await {
+        if setup.retry && !incoming.remote_address_validated() {
+            incoming.retry().unwrap();
+            continue;
+        }
+        let Ok(connecting) = incoming.accept() else { continue };
+        tokio::spawn(async move {
+            let connection = match connecting.into_0rtt() {
+                Ok((connection, _)) => connection,
+                Err(connecting) => match connecting.await {
+                    Ok(connection) => connection,
+                    Err(_) => return,
+                },
+            };
+            while let Ok((send, recv)) = connection.accept_bi().await {
+                let connection = connection.clone();
+                tokio::spawn(async move {
+                    let done = answer(send, recv).await;
+                    if done.is_some() && setup.close_after_answer {
+                        connection.close(7u32.into(), b"enough");
+                    }
+                });
+            }
+        });
+    }
+}
+
+/// One stream of the perf protocol.
+async fn answer(mut send: quinn::SendStream, mut recv: quinn::RecvStream) -> Option<()> {
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    let mut header = [0; 8];
+    recv.read_exact(&mut header).await.ok()?;
+    while recv.read_chunk(usize::MAX, false).await.ok()?.is_some() {}
+    let mut left = u64::from_be_bytes(header);
+    while left > 0 {
+        let chunk = usize::try_from(left).unwrap().min(ZEROS.len());
+        send.write_chunk(Bytes::from_static(&ZEROS[..chunk])).await.ok()?;
+        left -= chunk as u64;
+    }
+    send.finish().ok()?;
+    send.stopped().await.ok();
+    Some(())
+}
+
+fn run(
+    server: &Quinn,
+    workload: Workload,
+    stop: Stop,
+    change: impl FnOnce(&mut LoadConfig),
+) -> Report {
+    let mut config = LoadConfig::new(vec![server.target(false)], workload, stop);
+    config.workers = 2;
+    config.connections = 2;
+    change(&mut config);
+    let report = Load::start(config).unwrap().join().unwrap();
+    assert!(report.detail.requests.is_balanced() && report.detail.handshakes.is_balanced());
+    report
+}
+
+#[test]
+fn a_byte_a_megabyte_and_a_gigabyte() {
+    for (io, large) in
+        [(Io::Epoll, Workload::Download as fn(u64) -> _), (Io::Uring, Workload::Upload)]
+    {
+        let server = Quinn::start(Setup::default());
+        for size in [1, 1_000_000, 1_000_000_000] {
+            let report = run(&server, large(size), Stop::Requests(1), |config| {
+                config.io = io;
+                config.connections = 1;
+            });
+            assert!(report.ok, "{report}");
+            assert_eq!(report.bytes_down + report.bytes_up, size);
+        }
+        let small = Workload::Requests { request_size: 1, response_size: 1 };
+        assert!(run(&server, small, Stop::Requests(1), |config| config.io = io).ok);
+    }
+}
+
+#[test]
+fn a_hundred_streams_and_a_hundred_connections() {
+    let server = Quinn::start(Setup::default());
+    let workload = Workload::Requests { request_size: 1_000, response_size: 20_000 };
+    let report = run(&server, workload, Stop::Requests(1_000), |config| {
+        config.connections = 1;
+        config.streams = 100;
+    });
+    assert!(report.ok && report.requests == 1_000, "{report}");
+    let report = run(&server, workload, Stop::Requests(1_000), |config| {
+        config.connections = 100;
+    });
+    assert!(report.ok && report.handshakes == 100, "{report}");
+}
+
+#[test]
+fn over_ipv6_with_retry_and_early_data() {
+    for v6 in [false, true] {
+        for retry in [false, true] {
+            for early_data in [false, true] {
+                let server = Quinn::start(Setup { v6, retry, early_data, ..Setup::default() });
+                let workload = Workload::Requests { request_size: 10, response_size: 10 };
+                let report = run(&server, workload, Stop::Requests(20), |_| {});
+                assert!(report.ok && report.requests == 20, "{report}");
+                let report = run(&server, Workload::Handshakes, Stop::Requests(20), |_| {});
+                assert!(report.ok && report.handshakes == 20, "{report}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_close_by_the_application_has_its_class() {
+    let server = Quinn::start(Setup { close_after_answer: true, ..Setup::default() });
+    let workload = Workload::Requests { request_size: 10, response_size: 10 };
+    let report = run(&server, workload, Stop::Requests(20), |config| {
+        config.streams = 2;
+        config.request_timeout = Some(Duration::from_secs(5));
+    });
+    assert_eq!(report.requests, 20);
+    assert!(report.reconnects > 0, "{report}");
+    assert!(report.errors.by_class.keys().all(|class| *class == "application_close"), "{report}");
+}
+
+/// Asks once, waits, and writes down what happens.
+struct Once {
+    target: Target,
+    asks: usize,
+    /// Connections to open one after another.
+    left: usize,
+    connection: Option<ConnId>,
+    log: Arc<Mutex<Vec<String>>>,
+    early: bool,
+}
+
+impl Once {
+    fn ask(&mut self, conn: &mut Conn<'_>) {
+        for _ in 0..std::mem::take(&mut self.asks) {
+            let stream = conn.open(Dir::Bi).unwrap();
+            conn.write(stream, &mut Bytes::from_static(&[0, 0, 0, 0, 0, 0, 0, 5])).unwrap();
+            conn.finish(stream).unwrap();
+        }
+    }
+}
+
+impl App for Once {
+    fn turn(&mut self, lane: &mut Lane<'_>) {
+        if self.connection.is_none() {
+            if self.left == 0 {
+                return lane.finish();
+            }
+            self.left -= 1;
+            self.asks = 1;
+            let id = lane.connect(&self.target).unwrap();
+            self.connection = Some(id);
+            let mut conn = lane.conn(id).unwrap();
+            if conn.has_0rtt() {
+                self.early = true;
+                self.ask(&mut conn);
+            }
+        }
+    }
+
+    fn connected(&mut self, conn: &mut Conn<'_>) {
+        if std::mem::take(&mut self.early) {
+            let accepted = conn.accepted_0rtt();
+            self.log.lock().unwrap().push(format!("early data accepted: {accepted}"));
+            self.asks = usize::from(!accepted);
+        }
+        self.ask(conn);
+    }
+
+    fn readable(&mut self, conn: &mut Conn<'_>, stream: StreamId) {
+        let mut got = 0;
+        if conn.read(stream, 100, |bytes| got += bytes.len()) == Ok(Read::Finished) {
+            self.log.lock().unwrap().push(format!("answer of {got}"));
+            if self.left > 0 {
+                conn.close(VarInt::from_u32(0), "next");
+            }
+        }
+    }
+
+    fn closed(&mut self, _id: ConnId, reason: &CloseReason) {
+        self.log.lock().unwrap().push(reason.class().to_owned());
+        self.connection = None;
+    }
+}
+
+fn once(server: &Quinn, connections: usize, transport: Transport) -> Vec<String> {
+    let (target, log) = (server.target(true), Arc::new(Mutex::new(Vec::new())));
+    let shared = Arc::clone(&log);
+    let config = Config { workers: 1, transport, ..Config::default() };
+    let engine = Engine::start(config, move |_| Once {
+        target: target.clone(),
+        asks: 0,
+        left: connections,
+        connection: None,
+        log: Arc::clone(&shared),
+        early: false,
+    });
+    engine.unwrap().join().unwrap();
+    let log = log.lock().unwrap();
+    log.clone()
+}
+
+#[test]
+fn an_idle_timeout_is_told_from_a_close() {
+    let idle = Some(Duration::from_millis(300));
+    let server = Quinn::start(Setup { idle, ..Setup::default() });
+    assert_eq!(once(&server, 1, Transport::default()), ["answer of 5", "idle_timeout"]);
+    let server = Quinn::start(Setup { close_after_answer: true, ..Setup::default() });
+    assert_eq!(once(&server, 1, Transport::default()), ["answer of 5", "application_close"]);
+}
+
+#[test]
+fn early_data_is_sent_where_the_server_allows_it() {
+    for early_data in [true, false] {
+        let idle = Some(Duration::from_millis(500));
+        let server = Quinn::start(Setup { early_data, idle, ..Setup::default() });
+        let log = once(&server, 2, Transport::default());
+        let sent = log.contains(&"early data accepted: true".to_owned());
+        assert_eq!(sent, early_data, "{log:?}");
+        assert_eq!(log.iter().filter(|line| *line == "answer of 5").count(), 2, "{log:?}");
+    }
+}
