@@ -275,8 +275,9 @@ impl Seat {
         }
         match self.backend {
             Backend::Uring => {
-                let options =
-                    UringOptions { send_slots: self.send_slots, ..UringOptions::default() };
+                let recv_buffers =
+                    if self.sockets.is_empty() { CLIENT_BUFFERS } else { SERVER_BUFFERS };
+                let options = UringOptions { send_slots: self.send_slots, recv_buffers };
                 match Uring::new(&options) {
                     // The probe made one small ring; many workers can still exceed a limit.
                     Err(error) if self.may_fall_back => {
@@ -360,3 +361,10 @@ fn note_buffers(plan: &mut Plan, sockets: &[Vec<Socket>], wanted: usize) {
         ));
     }
 }
+
+/// Receive buffers of a server's io_uring. The ring is first in, first out, so every one of them
+/// passes through the cache: 8 full trains are half a megabyte and stay in it. With 32 an upload
+/// cost 18 % more CPU; fewer end the multishot receive at every turn.
+const SERVER_BUFFERS: u16 = 8;
+/// A client has a socket for each connection, and all of them share the buffers.
+const CLIENT_BUFFERS: u16 = 32;

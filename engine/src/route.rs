@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use quiclane_wire::{
-    EpochTable, Header, Key, Layout, Reason, Verdict, classify, is_blocked_port, peek,
-    worker_of_spread,
+    EpochTable, Header, Key, Layout, Reason, SHORT_DATAGRAM_LEN_MIN, SHORT_HEADER_CID_AT, Verdict,
+    classify, is_blocked_port, peek, worker_of_spread,
 };
 
 /// What to do with a datagram.
@@ -40,6 +40,17 @@ pub(crate) enum Router {
 }
 
 impl Router {
+    /// The connection ID of a short header, on which alone its route depends.
+    #[inline]
+    pub(crate) fn short_cid<'b>(&self, datagram: &'b [u8]) -> Option<&'b [u8]> {
+        let layout = match self {
+            Self::Server { layout, .. } | Self::Client { layout, .. } => layout,
+        };
+        let short = datagram.len() >= SHORT_DATAGRAM_LEN_MIN && datagram[0] & 0x80 == 0;
+        let end = SHORT_HEADER_CID_AT + layout.cid_len();
+        if short { datagram.get(SHORT_HEADER_CID_AT..end) } else { None }
+    }
+
     /// Whose datagram this is. `source_port` is the UDP source port.
     pub(crate) fn of(&self, datagram: &[u8], source_port: u16) -> Route {
         match self {
@@ -74,5 +85,34 @@ impl Router {
                 Err(reason) => Route::Junk(reason),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quiclane_wire::fixtures::{fixtures, world};
+
+    use super::*;
+
+    /// What `Intake::train` relies on.
+    #[test]
+    fn a_short_header_is_routed_by_its_connection_id_alone() {
+        let (layout, spread_key, epochs) = world();
+        let epochs = Arc::new(epochs);
+        let router = Router::Server { layout, spread_key, epochs, worker: 1, workers: 4 };
+        let mut seen = 0;
+        for fixture in fixtures() {
+            let bytes = fixture.bytes.as_slice();
+            let Some(cid) = router.short_cid(bytes) else { continue };
+            seen += 1;
+            let end = SHORT_HEADER_CID_AT + cid.len();
+            for rest in [21 - end.min(21), 100, 1_400] {
+                let mut other = vec![bytes[0] ^ 0x2a];
+                other.extend_from_slice(cid);
+                other.resize(end + rest, 0x5a);
+                assert_eq!(router.of(&other, 4_433), router.of(bytes, 4_433), "{}", fixture.name);
+            }
+        }
+        assert!(seen > 10, "the table has short headers");
     }
 }

@@ -237,9 +237,20 @@ impl Intake {
 
     fn train(&mut self, train: &Train<'_>) {
         let port = train.meta.source.port();
+        let mut last: Option<(&[u8], Route)> = None;
         for datagram in train.datagrams() {
             self.counters.received.add(1);
-            match self.router.of(datagram, port) {
+            // The same connection ID as just before in this train leads to the same place: most
+            // trains belong to one connection, and comparing is cheaper than verifying.
+            let route = match (self.router.short_cid(datagram), last) {
+                (Some(cid), Some((before, route))) if cid == before => route,
+                (cid, _) => {
+                    let route = self.router.of(datagram, port);
+                    last = cid.map(|cid| (cid, route));
+                    route
+                }
+            };
+            match route {
                 Route::Sibling(owner) => {
                     self.counters.sibling.add(1);
                     self.toss(owner, datagram, &train.meta);
