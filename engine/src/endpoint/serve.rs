@@ -45,8 +45,16 @@ impl Endpoint {
             served.drained |= drained;
             let Some(connection) = self.connections[slot].as_mut() else { return served };
             let was_half_open = connection.is_half_open();
+            let mut readable = None;
             while let Some(event) = connection.proto.poll() {
                 (progressed, served.told) = (true, true);
+                // One for each frame that arrived; all of them were fed in before the first is
+                // told, so that a run of them for one stream is one piece of news.
+                if let Event::Stream(StreamEvent::Readable { id }) = event
+                    && readable.replace(id) == Some(id)
+                {
+                    continue;
+                }
                 dispatch(connection, event, now, app, &self.counters);
             }
             if let Some(reason) = connection.closing.take() {

@@ -47,13 +47,22 @@ pub(crate) fn peers(args: &Args, bin: &Path) -> Vec<Peer> {
         peers.push(Peer::new(name, &bin.join("quinn-server"), &flags));
     }
     let core = args.server_core.to_string();
-    for backend in args.quiclane.iter().flat_map(|_| &args.backends) {
-        let (name, io) = match backend {
-            Backend::Uring => ("quiclane-uring", "uring"),
-            Backend::Epoll => ("quiclane-epoll", "epoll"),
-        };
-        let serve = ["serve", "--workers", "1", "--cores", &core, "--io", io, "--alpn", "perf"];
-        peers.extend(args.quiclane.as_deref().map(|program| Peer::new(name, program, &serve)));
+    let ours = ["serve", "--workers", "1", "--cores", &core, "--alpn", "perf"];
+    for program in &args.quiclane {
+        for (backend, provider) in
+            args.backends.iter().flat_map(|b| args.providers.iter().map(move |p| (b, p)))
+        {
+            let (name, io) = match backend {
+                Backend::Uring => ("quiclane-uring", "uring"),
+                Backend::Epoll => ("quiclane-epoll", "epoll"),
+            };
+            let (suffix, provider) = match provider {
+                Provider::AwsLcRs => ("", "aws-lc-rs"),
+                Provider::Ring => ("-ring", "ring"),
+            };
+            let serve = [&ours[..], &["--io", io, "--provider", provider]].concat();
+            peers.push(Peer::new(&format!("{name}{suffix}"), program, &serve));
+        }
     }
     peers
 }
