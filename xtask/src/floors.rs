@@ -25,6 +25,7 @@ pub(crate) const FLOORS: &[Floor] = &[
     Floor { name: "unit", proves: "unit, property and integration tests pass", run: unit },
     Floor { name: "doctests", proves: "the examples in the docs work", run: doctests },
     Floor { name: "sim", proves: "1,000 seeds of simulated networks do no harm", run: simulation },
+    Floor { name: "flood", proves: "a minute of random datagrams does no harm", run: flood },
     Floor { name: "doc", proves: "the docs build without a broken link", run: doc },
     Floor { name: "examples", proves: "every example builds", run: examples },
     Floor { name: "demo", proves: "the release build serves without privileges", run: demo },
@@ -36,6 +37,9 @@ const FEATURES: &str = "--features=quiclane-wire/fixtures";
 
 /// Enough that a fault of one in a hundred runs shows every time; about a minute on two cores.
 const SIMULATION_SEEDS: &str = "1000";
+
+/// For each datapath.
+const FLOOD_SECONDS: &str = "60";
 
 /// The demo takes about 15 s; a machine ten times slower still passes, a hanging demo does not
 /// stop CI for long.
@@ -78,6 +82,11 @@ fn doctests(run: &mut Run) -> Result<(), Stop> {
 fn simulation(run: &mut Run) -> Result<(), Stop> {
     let arguments = ["test", "--workspace", "--test=sim", FEATURES];
     run.cargo_test(&arguments, &[("QUICLANE_SIM_SEEDS", SIMULATION_SEEDS)])
+}
+
+fn flood(run: &mut Run) -> Result<(), Stop> {
+    let arguments = ["test", "--workspace", "--test=flood", FEATURES, "--", "--show-output"];
+    run.cargo_test(&arguments, &[("QUICLANE_FLOOD_SECONDS", FLOOD_SECONDS)])
 }
 
 fn doc(run: &mut Run) -> Result<(), Stop> {

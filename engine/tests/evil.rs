@@ -1,0 +1,277 @@
+//! A client that speaks QUIC and means harm: quinn-proto with packets rewritten before encryption.
+
+mod common;
+
+use std::any::Any;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use common::{Served, law_holds, perf_server, total};
+use quiclane::Limits;
+use quinn_proto::crypto::{
+    self, CryptoError, ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey, Session,
+};
+use quinn_proto::transport_parameters::TransportParameters;
+use quinn_proto::{
+    ConnectError, Connection, ConnectionHandle, ConnectionId, DatagramEvent, Endpoint,
+    EndpointConfig, Event, Side, TransportError,
+};
+
+/// Rewrites the plain text of a 1-RTT packet, header excluded.
+type Rewrite = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
+
+struct EvilConfig {
+    inner: Arc<dyn crypto::ClientConfig>,
+    rewrite: Rewrite,
+}
+
+impl crypto::ClientConfig for EvilConfig {
+    fn start_session(
+        self: Arc<Self>,
+        version: u32,
+        server_name: &str,
+        params: &TransportParameters,
+    ) -> Result<Box<dyn Session>, ConnectError> {
+        let inner = Arc::clone(&self.inner).start_session(version, server_name, params)?;
+        Ok(Box::new(EvilSession { inner, keys: 0, rewrite: Arc::clone(&self.rewrite) }))
+    }
+}
+
+struct EvilSession {
+    inner: Box<dyn Session>,
+    /// Key changes so far: the second brings the 1-RTT keys.
+    keys: usize,
+    rewrite: Rewrite,
+}
+
+impl Session for EvilSession {
+    fn initial_keys(&self, dst_cid: &ConnectionId, side: Side) -> Keys {
+        self.inner.initial_keys(dst_cid, side)
+    }
+
+    fn handshake_data(&self) -> Option<Box<dyn Any>> {
+        self.inner.handshake_data()
+    }
+
+    fn peer_identity(&self) -> Option<Box<dyn Any>> {
+        self.inner.peer_identity()
+    }
+
+    fn early_crypto(&self) -> Option<(Box<dyn HeaderKey>, Box<dyn PacketKey>)> {
+        self.inner.early_crypto()
+    }
+
+    fn early_data_accepted(&self) -> Option<bool> {
+        self.inner.early_data_accepted()
+    }
+
+    fn is_handshaking(&self) -> bool {
+        self.inner.is_handshaking()
+    }
+
+    fn read_handshake(&mut self, buf: &[u8]) -> Result<bool, TransportError> {
+        self.inner.read_handshake(buf)
+    }
+
+    fn transport_parameters(&self) -> Result<Option<TransportParameters>, TransportError> {
+        self.inner.transport_parameters()
+    }
+
+    fn write_handshake(&mut self, buf: &mut Vec<u8>) -> Option<Keys> {
+        let mut keys = self.inner.write_handshake(buf)?;
+        self.keys += 1;
+        if self.keys == 2 {
+            let inner = keys.packet.local;
+            keys.packet.local = Box::new(EvilKey { inner, rewrite: Arc::clone(&self.rewrite) });
+        }
+        Some(keys)
+    }
+
+    fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
+        self.inner.next_1rtt_keys()
+    }
+
+    fn is_valid_retry(&self, orig_dst_cid: &ConnectionId, header: &[u8], payload: &[u8]) -> bool {
+        self.inner.is_valid_retry(orig_dst_cid, header, payload)
+    }
+
+    fn export_keying_material(
+        &self,
+        output: &mut [u8],
+        label: &[u8],
+        context: &[u8],
+    ) -> Result<(), ExportKeyingMaterialError> {
+        self.inner.export_keying_material(output, label, context)
+    }
+}
+
+struct EvilKey {
+    inner: Box<dyn PacketKey>,
+    rewrite: Rewrite,
+}
+
+impl PacketKey for EvilKey {
+    fn encrypt(&self, packet: u64, buf: &mut [u8], header_len: usize) {
+        let end = buf.len() - self.inner.tag_len();
+        (self.rewrite)(&mut buf[header_len..end]);
+        self.inner.encrypt(packet, buf, header_len);
+    }
+
+    fn decrypt(
+        &self,
+        packet: u64,
+        header: &[u8],
+        payload: &mut BytesMut,
+    ) -> Result<(), CryptoError> {
+        self.inner.decrypt(packet, header, payload)
+    }
+
+    fn tag_len(&self) -> usize {
+        self.inner.tag_len()
+    }
+
+    fn confidentiality_limit(&self) -> u64 {
+        self.inner.confidentiality_limit()
+    }
+
+    fn integrity_limit(&self) -> u64 {
+        self.inner.integrity_limit()
+    }
+}
+
+/// One connection over a socket of its own.
+struct Evil {
+    socket: UdpSocket,
+    server: SocketAddr,
+    endpoint: Endpoint,
+    handle: ConnectionHandle,
+    connection: Connection,
+    connected: bool,
+    /// Ignores what comes: quinn-proto would close over IDs that it does not know it retired.
+    deaf: bool,
+}
+
+impl Evil {
+    fn connect(server: &Served, rewrite: Rewrite) -> Self {
+        let trust = quiclane::Trust::Roots(server.certificate.roots());
+        let alpn = vec![b"perf".to_vec()];
+        let provider = quiclane::Provider::AwsLcRs;
+        let tls = quiclane::ClientTls::new(provider, trust, alpn, false, false).unwrap();
+        let crypto = EvilConfig { inner: tls.quic(), rewrite };
+        let mut config = quinn_proto::ClientConfig::new(Arc::new(crypto));
+        let mut transport = quinn_proto::TransportConfig::default();
+        // Room to fill: MTU probes give packets of their own size.
+        transport.initial_mtu(1_400).mtu_discovery_config(None).pad_to_mtu(true);
+        // It will see no acknowledgement, and sends all the same.
+        let mut endless = quinn_proto::congestion::CubicConfig::default();
+        endless.initial_window(u64::from(u32::MAX));
+        transport.congestion_controller_factory(Arc::new(endless));
+        config.transport_config(Arc::new(transport));
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &[]);
+        let endpoint_config = Arc::new(EndpointConfig::new(Arc::new(key)));
+        let mut endpoint = Endpoint::new(endpoint_config, None, true, None);
+        let now = quiclane::clock::now();
+        let (handle, connection) =
+            endpoint.connect(now, config, server.address(), "localhost").unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(2))).unwrap();
+        let (connected, deaf, server) = (false, false, server.address());
+        Self { socket, server, endpoint, handle, connection, connected, deaf }
+    }
+
+    /// Sends what there is to send, then takes what has come.
+    fn step(&mut self) {
+        let now = quiclane::clock::now();
+        self.connection.handle_timeout(now);
+        let mut packet = Vec::new();
+        while let Some(transmit) = self.connection.poll_transmit(now, 1, &mut packet) {
+            self.socket.send_to(&packet[..transmit.size], self.server).unwrap();
+            packet.clear();
+        }
+        let mut bytes = [0; 2_000];
+        while let Ok((length, from)) = self.socket.recv_from(&mut bytes) {
+            if self.deaf {
+                continue;
+            }
+            let data = BytesMut::from(&bytes[..length]);
+            let event = self.endpoint.handle(now, from, None, None, data, &mut packet);
+            if let Some(DatagramEvent::ConnectionEvent(_, event)) = event {
+                self.connection.handle_event(event);
+            }
+        }
+        while let Some(event) = self.connection.poll_endpoint_events() {
+            if let Some(event) = self.endpoint.handle_event(self.handle, event) {
+                self.connection.handle_event(event);
+            }
+        }
+        while let Some(event) = self.connection.poll() {
+            self.connected |= matches!(event, Event::Connected);
+        }
+    }
+}
+
+/// Retires every connection ID it was given, acknowledges nothing, and so makes the server issue
+/// ever more that it may not send.
+#[test]
+fn retiring_connection_ids_without_acknowledging_ends_the_connection() {
+    let limit = 64;
+    let server = perf_server("127.0.0.1:0", 1, |config| {
+        config.limits = Limits { issued_cids_unacknowledged: limit, ..Limits::default() };
+    });
+    let (sequence, armed) = (AtomicU64::new(1), Arc::new(AtomicUsize::new(HONEST)));
+    let arm = Arc::clone(&armed);
+    let mut evil = Evil::connect(
+        &server,
+        Arc::new(move |plain: &mut [u8]| {
+            let state = arm.load(Ordering::Relaxed);
+            if state == HONEST {
+                return;
+            }
+            plain.fill(PADDING);
+            plain[0] = PING;
+            if state == ARMED && plain.len() > 5 * PER_PACKET {
+                arm.store(SILENT, Ordering::Relaxed);
+                for frame in plain[1..].chunks_exact_mut(5).take(PER_PACKET) {
+                    // ID 0 carries the packets themselves and stays.
+                    let next = u32::try_from(sequence.fetch_add(1, Ordering::Relaxed)).unwrap();
+                    frame[0] = RETIRE_CONNECTION_ID;
+                    frame[1..].copy_from_slice(&(next | 0x8000_0000).to_be_bytes());
+                }
+            }
+        }),
+    );
+    while !evil.connected {
+        evil.step();
+    }
+    for _ in 0..20 {
+        evil.step(); // until the server's first IDs have come
+    }
+    evil.deaf = true;
+    let mut packets = 0;
+    while total(&server.snapshots(), |s| s.issued_cids) == 0 {
+        armed.store(ARMED, Ordering::Relaxed);
+        evil.connection.ping();
+        evil.step();
+        packets += 1;
+        assert!(packets < 1_000, "{} IDs retired and still served", packets * PER_PACKET);
+    }
+    let snapshots = server.finish();
+    law_holds(&snapshots);
+    assert_eq!(total(&snapshots, |s| s.issued_cids), 1);
+}
+
+/// Packets go out as quinn-proto made them.
+const HONEST: usize = 0;
+/// The next packet retires connection IDs.
+const ARMED: usize = 1;
+/// Packets say nothing, above all no acknowledgement.
+const SILENT: usize = 2;
+/// RFC 9000 section 19.
+const PADDING: u8 = 0x00;
+const PING: u8 = 0x01;
+const RETIRE_CONNECTION_ID: u8 = 0x19;
+/// quinn-proto's client holds 5 IDs at a time; all but the one in use can be retired at once.
+const PER_PACKET: usize = 4;
