@@ -155,7 +155,7 @@ struct Evil {
 }
 
 impl Evil {
-    fn connect(server: &Served, rewrite: Rewrite) -> Self {
+    fn connect(server: &Served, padded: bool, rewrite: Rewrite) -> Self {
         let trust = quiclane::Trust::Roots(server.certificate.roots());
         let alpn = vec![b"perf".to_vec()];
         let provider = quiclane::Provider::AwsLcRs;
@@ -163,8 +163,8 @@ impl Evil {
         let crypto = EvilConfig { inner: tls.quic(), rewrite };
         let mut config = quinn_proto::ClientConfig::new(Arc::new(crypto));
         let mut transport = quinn_proto::TransportConfig::default();
-        // Room to fill: MTU probes give packets of their own size.
-        transport.initial_mtu(1_400).mtu_discovery_config(None).pad_to_mtu(true);
+        // Padded packets have room for what is put into them.
+        transport.initial_mtu(1_400).mtu_discovery_config(None).pad_to_mtu(padded);
         // It will see no acknowledgement, and sends all the same.
         let mut endless = quinn_proto::congestion::CubicConfig::default();
         endless.initial_window(u64::from(u32::MAX));
@@ -225,6 +225,7 @@ fn retiring_connection_ids_without_acknowledging_ends_the_connection() {
     let arm = Arc::clone(&armed);
     let mut evil = Evil::connect(
         &server,
+        true,
         Arc::new(move |plain: &mut [u8]| {
             let state = arm.load(Ordering::Relaxed);
             if state == HONEST {
@@ -263,6 +264,52 @@ fn retiring_connection_ids_without_acknowledging_ends_the_connection() {
     assert_eq!(total(&snapshots, |s| s.issued_cids), 1);
 }
 
+/// Probes paths from an address that it does not own, with packets far smaller than the answers.
+#[test]
+fn answers_to_path_probes_stay_within_three_times_the_probes() {
+    let server = perf_server("127.0.0.1:0", 1, |_| {});
+    let armed = Arc::new(AtomicUsize::new(HONEST));
+    let arm = Arc::clone(&armed);
+    let mut evil = Evil::connect(
+        &server,
+        false,
+        Arc::new(move |plain: &mut [u8]| {
+            if arm.load(Ordering::Relaxed) == ARMED && plain.len() >= 9 {
+                plain.fill(PADDING);
+                plain[0] = PATH_CHALLENGE;
+            }
+        }),
+    );
+    while !evil.connected {
+        evil.step();
+    }
+    for _ in 0..20 {
+        evil.step();
+    }
+    let victim = UdpSocket::bind("127.0.0.2:0").unwrap();
+    victim.set_read_timeout(Some(Duration::from_millis(2))).unwrap();
+    let stream = evil.connection.streams().open(quinn_proto::Dir::Bi).unwrap();
+    armed.store(ARMED, Ordering::Relaxed);
+    evil.deaf = true;
+    let (mut probes, mut answers) = (0, 0);
+    for _ in 0..300 {
+        evil.connection.send_stream(stream).write(&[0; 12]).unwrap();
+        let (mut packet, mut bytes) = (Vec::new(), [0; 2_000]);
+        let now = quiclane::clock::now();
+        while let Some(transmit) = evil.connection.poll_transmit(now, 1, &mut packet) {
+            probes += victim.send_to(&packet[..transmit.size], server.address()).unwrap();
+            packet.clear();
+        }
+        while let Ok((length, _)) = victim.recv_from(&mut bytes) {
+            answers += length;
+        }
+    }
+    let snapshots = server.finish();
+    law_holds(&snapshots);
+    assert!(total(&snapshots, |s| s.unvalidated_path) > 0, "nothing was held back: not tried");
+    assert!(answers > 0 && answers <= 3 * probes, "{answers} bytes for {probes}");
+}
+
 /// Packets go out as quinn-proto made them.
 const HONEST: usize = 0;
 /// The next packet retires connection IDs.
@@ -272,6 +319,7 @@ const SILENT: usize = 2;
 /// RFC 9000 section 19.
 const PADDING: u8 = 0x00;
 const PING: u8 = 0x01;
+const PATH_CHALLENGE: u8 = 0x1a;
 const RETIRE_CONNECTION_ID: u8 = 0x19;
 /// quinn-proto's client holds 5 IDs at a time; all but the one in use can be retired at once.
 const PER_PACKET: usize = 4;
