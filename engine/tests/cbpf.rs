@@ -3,6 +3,8 @@
 //! A short header whose worker byte names a worker must reach that worker's socket; everything
 //! else goes where the kernel's hash says, and `route` has the last word on all of it.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+
 mod common;
 
 use std::net::UdpSocket;
@@ -70,7 +72,7 @@ fn whatever_the_server_id_is_long() {
     for length in [0, 1, 4, 8] {
         let packet = |worker: usize| {
             let mut packet = vec![0x40; 30];
-            packet[SHORT_HEADER_CID_AT + 1 + length] = worker as u8;
+            packet[SHORT_HEADER_CID_AT + 1 + length] = u8::try_from(worker).unwrap();
             packet
         };
         let packets: Vec<_> = (0..40).map(|n| packet(n % WORKERS)).collect();

@@ -1,5 +1,7 @@
 //! A client that speaks QUIC and means harm: quinn-proto with packets rewritten before encryption.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+
 mod common;
 
 use std::any::Any;

@@ -2,6 +2,9 @@
 //!
 //! `QUICLANE_FLOOD_SECONDS` sets how long each datapath is flooded; 3 by default.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+#![expect(clippy::print_stdout, reason = "what the flood did is worth reading")]
+
 mod common;
 
 use std::net::{SocketAddr, UdpSocket};

@@ -1,5 +1,7 @@
 //! A stock quinn client against our server.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+
 mod common;
 
 use std::net::UdpSocket;

@@ -1,5 +1,7 @@
 //! The engine talks to itself over loopback, on both datapaths.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+
 use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::Duration;

@@ -3,6 +3,8 @@
 //! Every allocation of the workers' threads after warm-up is captured with its call stack and
 //! charged to the innermost crate on it that is quinn-proto, rustls or ours.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -104,14 +104,19 @@ impl Asker {
                 left.push(size);
                 return;
             };
-            let body: Bytes = (0..size).map(|i| (i * 7 + size) as u8).collect();
+            let body: Bytes = (0..size).map(|i| pattern(i, size)).collect();
             self.streams.insert((conn.id(), stream), (body.clone(), 0, size));
             write(conn, stream, self.streams.get_mut(&(conn.id(), stream)).unwrap());
         }
     }
 }
 
-pub(crate) fn write(conn: &mut Conn<'_>, stream: StreamId, state: &mut (Bytes, usize, usize)) {
+/// Byte `at` of a stream of `size` bytes: another pattern for each size.
+fn pattern(at: usize, size: usize) -> u8 {
+    (at * 7 + size).to_le_bytes()[0]
+}
+
+fn write(conn: &mut Conn<'_>, stream: StreamId, state: &mut (Bytes, usize, usize)) {
     while !state.0.is_empty() {
         match conn.write(stream, &mut state.0) {
             Ok(_) => {}
@@ -149,7 +154,7 @@ impl App for Asker {
         let Some((_, seen, size)) = self.streams.get_mut(&(conn.id(), stream)) else { return };
         let read = conn.read(stream, usize::MAX, |bytes| {
             for byte in bytes {
-                assert_eq!(byte, (*seen * 7 + *size) as u8, "echo differs at {seen}");
+                assert_eq!(byte, pattern(*seen, *size), "echo differs at {seen}");
                 *seen += 1;
             }
         });

@@ -22,9 +22,9 @@ struct World {
     connections: usize,
 }
 
-fn pick(seed: u64, purpose: u64, below: u64) -> u64 {
+fn pick(seed: u64, purpose: u64, below: u64) -> usize {
     let key = quiclane_wire::Key { k0: seed, k1: purpose };
-    quiclane_wire::siphash64(&key, b"pick") % below
+    usize::try_from(quiclane_wire::siphash64(&key, b"pick") % below).unwrap()
 }
 
 fn address() -> SocketAddr {
@@ -33,20 +33,19 @@ fn address() -> SocketAddr {
 
 fn world(seed: u64, tls: &Tls, faults: Faults) -> World {
     let mut sim = Simulation::new(seed, faults);
-    let workers = 1 + pick(seed, 1, 5) as usize;
+    let workers = 1 + pick(seed, 1, 5);
     let server = ServerConfig {
-        retry: [Retry::Off, Retry::Auto, Retry::Always][pick(seed, 2, 3) as usize],
-        server_id: vec![9; pick(seed, 3, 9) as usize],
+        retry: [Retry::Off, Retry::Auto, Retry::Always][pick(seed, 2, 3)],
+        server_id: vec![9; pick(seed, 3, 9)],
         ..ServerConfig::new(address(), tls.server.clone())
     };
     let transport = Transport { idle_timeout: Duration::from_secs(60), ..Transport::default() };
     let config =
         Config { server: Some(server), workers, transport: transport.clone(), ..Config::default() };
-    let delivery =
-        [Delivery::WorkerByte, Delivery::Hash, Delivery::Anywhere][pick(seed, 4, 3) as usize];
+    let delivery = [Delivery::WorkerByte, Delivery::Hash, Delivery::Anywhere][pick(seed, 4, 3)];
     let server = sim.server(&config, delivery, |_| Mirror::default()).unwrap();
-    let sizes = [0, 1, 1_200, 5_000, 40_000 + pick(seed, 5, 100_000) as usize];
-    let connections = 1 + pick(seed, 6, 3) as usize;
+    let sizes = [0, 1, 1_200, 5_000, 40_000 + pick(seed, 5, 100_000)];
+    let connections = 1 + pick(seed, 6, 3);
     let (mut clients, mut outcomes) = (Vec::new(), Vec::new());
     for host in 0..=pick(seed, 7, 2) {
         let outcome = Rc::new(RefCell::new(Outcome::default()));
@@ -54,7 +53,7 @@ fn world(seed: u64, tls: &Tls, faults: Faults) -> World {
         let keep_alive = Some(Duration::from_millis(250));
         let transport = Transport { keep_alive, ..transport.clone() };
         let config = Config { workers: 1, transport, ..Config::default() };
-        let ip = IpAddr::from([10, 1, 0, host as u8]);
+        let ip = IpAddr::from([10, 1, 0, u8::try_from(host).unwrap()]);
         let client = sim.client(&config, ip, |_| {
             Asker::new(&tls.client, address(), connections, &sizes, &outcome)
         });
