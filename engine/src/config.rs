@@ -158,10 +158,10 @@ impl Default for Limits {
 /// QUIC transport settings of each connection (RFC 9000 section 18.2).
 #[derive(Clone, Debug)]
 pub struct Transport {
-    /// Bidirectional streams the peer may have open. Default 100. quinn-proto allocates the table
-    /// up front: 1,000 costs 76 KiB and 20 us a connection.
+    /// Bidirectional streams the peer may have open. Default 100, at most 100,000. quinn-proto
+    /// allocates the table up front: 1,000 costs 76 KiB and 20 us a connection.
     pub streams_bidi: u32,
-    /// Unidirectional streams the peer may have open. Default 10.
+    /// Unidirectional streams the peer may have open. Default 10, at most 100,000.
     pub streams_uni: u32,
     /// Bytes a peer may have in flight on one stream. Default 1 MiB.
     pub stream_receive_window: u32,

@@ -31,6 +31,11 @@ pub(crate) fn transport(settings: &Transport) -> Result<Arc<TransportConfig>, Co
     if mtu_max < initial_mtu || mtu_max > MTU_MAX {
         return Err(out_of_range("mtu_max", mtu_max, "give initial_mtu to 65527 bytes"));
     }
+    for (name, streams) in [("streams_bidi", streams_bidi), ("streams_uni", streams_uni)] {
+        if streams > STREAMS_MAX {
+            return Err(out_of_range(name, streams, "give at most 100000"));
+        }
+    }
     let idle = IdleTimeout::try_from(idle_timeout)
         .ok()
         .filter(|_| idle_timeout >= Duration::from_millis(1))
@@ -77,6 +82,10 @@ const MTU_MIN: u16 = 1_200;
 /// The largest UDP payload over IPv6.
 const MTU_MAX: u16 = 65_527;
 
+/// quinn-proto fills its tables for all streams a peer may open when a connection begins: 76 bytes
+/// each, so 7.6 MB a connection.
+const STREAMS_MAX: u32 = 100_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +99,8 @@ mod tests {
         refuse(Transport { initial_mtu: 1_199, ..Transport::default() }, "1199");
         refuse(Transport { mtu_max: 1_199, ..Transport::default() }, "mtu_max");
         refuse(Transport { idle_timeout: Duration::ZERO, ..Transport::default() }, "idle_timeout");
+        refuse(Transport { streams_bidi: u32::MAX, ..Transport::default() }, "streams_bidi");
+        refuse(Transport { streams_uni: 100_001, ..Transport::default() }, "streams_uni");
         let keep_alive = Some(Duration::from_secs(31));
         refuse(Transport { keep_alive, ..Transport::default() }, "keep_alive");
         assert!(transport(&Transport::default()).is_ok());

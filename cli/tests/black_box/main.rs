@@ -3,5 +3,6 @@
 mod command;
 mod demo;
 mod load;
+mod refused;
 mod serve;
 mod usage;
