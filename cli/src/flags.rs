@@ -45,12 +45,19 @@ pub(crate) fn size_u32(text: &str) -> Result<u32, String> {
 
 /// A time: `10s`, `500ms`, `1m30s`, or plain seconds.
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse::<u32>() {
-        return Ok(Duration::from_secs(seconds.into()));
+    let time = match text.parse::<u32>() {
+        Ok(seconds) => Duration::from_secs(seconds.into()),
+        Err(_) => humantime::parse_duration(text)
+            .map_err(|error| format!("write a time as 10s, 500ms or 1m30s ({error})"))?,
+    };
+    if time > TIME_MAX {
+        return Err("must be at most 365d".into());
     }
-    humantime::parse_duration(text)
-        .map_err(|error| format!("write a time as 10s, 500ms or 1m30s ({error})"))
+    Ok(time)
 }
+
+/// Longer than anything runs, and far from where clocks overflow.
+const TIME_MAX: Duration = Duration::from_secs(365 * 86_400);
 
 /// [`time`] of more than nothing.
 pub(crate) fn positive_time(text: &str) -> Result<Duration, String> {

@@ -52,7 +52,7 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     early_data: bool,
 
-    /// Where the keys of connection IDs, resets and tokens survive a restart [default: in memory]
+    /// Where the keys of connection IDs and tokens survive a restart [default: in memory]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
 

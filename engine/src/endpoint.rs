@@ -175,7 +175,9 @@ impl Endpoint {
             self.counters.connection_limit.add(1);
             return Err(ConnectError::ConnectionLimit(limit));
         }
-        let local = target.local.unwrap_or_else(|| unspecified(target.address));
+        // Above the datapath addresses are canonical: answers come from the IPv4 address.
+        let address = SocketAddr::new(target.address.ip().to_canonical(), target.address.port());
+        let local = target.local.unwrap_or_else(|| unspecified(address));
         let buffer_bytes = self.settings.limits.socket_buffer_bytes;
         let options = SocketOptions {
             recv_buffer_bytes: buffer_bytes,
@@ -188,7 +190,7 @@ impl Endpoint {
             config.initial_dst_cid_provider(Arc::clone(cids));
         }
         let socket = datapath.open(local, &options)?;
-        match self.proto.connect(now, config, target.address, &target.server_name) {
+        match self.proto.connect(now, config, address, &target.server_name) {
             Ok((handle, proto)) => {
                 self.counters.opened.add(1);
                 let mut connection = Connection::new(proto, socket, self.deadline(now));

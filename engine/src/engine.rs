@@ -20,7 +20,7 @@ use crate::placement;
 use crate::plan::{Backend, Plan};
 use crate::route::Router;
 use crate::toss::Mailboxes;
-use crate::transport::transport;
+use crate::transport::{check, transport};
 use crate::worker::{Control, Intake, Worker};
 
 /// A running engine. Dropping it without [`join`](Self::join) lets the workers run on.
@@ -74,6 +74,7 @@ impl Engine {
     {
         let mut plan = Plan::resolve(&config)?;
         let transport = transport(&config.transport)?;
+        check(&config.limits)?;
         let (identity, sockets, listen) = match &config.server {
             Some(server) => {
                 let identity = Identity::server(server, &config, plan.workers())?;
@@ -82,7 +83,7 @@ impl Engine {
                 plan.steered(rung.name(), note, identity.epoch);
                 if server.state_dir.is_none() {
                     plan.note(
-                        "state: in memory; resets and tokens will not survive a restart \
+                        "state: in memory; keys and tokens will not survive a restart \
                          (give --state-dir)"
                             .into(),
                     );

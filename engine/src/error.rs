@@ -105,9 +105,7 @@ pub enum StateError {
         mode: u32,
     },
     /// Every epoch byte is live, draining or retired.
-    #[error(
-        "no free epoch byte in {0}: 256 starts within --retired-for; wait for the oldest to expire"
-    )]
+    #[error("no free epoch byte in {0}: 256 starts within an hour; wait for the oldest to expire")]
     NoEpoch(PathBuf),
 }
 

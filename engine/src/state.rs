@@ -48,6 +48,10 @@ impl State {
         let mut epochs = survey(directory, retired_for)?;
         // An epoch file that was lost or restored must not lead back to a byte in use.
         let last = epochs.iter().map(|(epoch, _)| *epoch).chain([last]).max().unwrap_or(last);
+        if last > EPOCH_MAX {
+            let what = format!("{last} is no epoch that this program took");
+            return Err(StateError::Damaged { path: directory.join("epoch"), what });
+        }
         let taken = |byte: u8| epochs.iter().any(|(epoch, _)| low_byte(*epoch) == byte);
         let epoch = (last + 1..=last + 256)
             .find(|epoch| !taken(low_byte(*epoch)))
@@ -163,7 +167,7 @@ fn survey(directory: &Path, retired_for: Duration) -> Result<Vec<(u64, EpochStat
         file.read_to_string(&mut text).map_err(io("reading", &path))?;
         let now = unix_time();
         match text.strip_prefix("retired ").and_then(|since| since.trim().parse().ok()) {
-            Some(since) if now >= Duration::from_secs(since) + retired_for => {
+            Some(since) if now >= Duration::from_secs(since).saturating_add(retired_for) => {
                 fs::remove_file(&path).map_err(io("removing", &path))?;
                 continue;
             }
@@ -216,6 +220,8 @@ fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> State
     move |source| StateError::Io { action, path, source }
 }
 
+/// More starts than any server will see; beyond it somebody else wrote the file.
+const EPOCH_MAX: u64 = 1 << 48;
 /// How long packets of a dead process are recognised: as long as a peer's keep-alive may hold on.
 pub(crate) const RETIRED_FOR: Duration = Duration::from_secs(3_600);
 
@@ -270,6 +276,7 @@ mod tests {
         };
         refuse("master", b"short", "5 bytes instead of 32");
         refuse("epoch", b"many", "not a number");
+        refuse("epoch", b"18446744073709551615", "no epoch");
         refuse("VERSION", b"2\n", "\"2\\n\"");
         let directory = tempfile::tempdir().unwrap();
         drop(State::open(directory.path(), RETIRED_FOR).unwrap());

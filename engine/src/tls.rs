@@ -1,7 +1,7 @@
 //! tls turns certificates and choices into rustls configurations.
 //!
-//! Only TLS 1.3 is offered (RFC 9001). Early data is off: a server would have to be sure that
-//! replaying a request is harmless, which only its application can know.
+//! Only TLS 1.3 is offered (RFC 9001). Early data is off unless asked for: that a replayed request
+//! is harmless is something only the application can know.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -5,9 +5,18 @@ use std::time::Duration;
 
 use quinn_proto::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
-use crate::config::Transport;
+use crate::config::{Limits, Transport};
 use crate::congestion::Factory;
 use crate::error::ConfigError;
+
+/// Checks the times among the limits: a deadline that overflows the clock would end the process.
+pub(crate) fn check(limits: &Limits) -> Result<(), ConfigError> {
+    if limits.handshake_deadline > TIME_MAX {
+        let value = format!("{:?}", limits.handshake_deadline);
+        return Err(out_of_range("handshake_deadline", value, "give at most 365 days"));
+    }
+    Ok(())
+}
 
 /// Checks every value and says which one is out of range.
 pub(crate) fn transport(settings: &Transport) -> Result<Arc<TransportConfig>, ConfigError> {
@@ -38,9 +47,10 @@ pub(crate) fn transport(settings: &Transport) -> Result<Arc<TransportConfig>, Co
     }
     let idle = IdleTimeout::try_from(idle_timeout)
         .ok()
-        .filter(|_| idle_timeout >= Duration::from_millis(1))
+        .filter(|_| (Duration::from_millis(1)..=TIME_MAX).contains(&idle_timeout))
         .ok_or_else(|| {
-            out_of_range("idle_timeout", format!("{idle_timeout:?}"), "give at least 1 ms")
+            let value = format!("{idle_timeout:?}");
+            out_of_range("idle_timeout", value, "give 1 ms to 365 days")
         })?;
     if keep_alive.is_some_and(|interval| interval >= idle_timeout) {
         let value = format!("{:?}", keep_alive.unwrap_or_default());
@@ -82,6 +92,8 @@ const MTU_MIN: u16 = 1_200;
 /// The largest UDP payload over IPv6.
 const MTU_MAX: u16 = 65_527;
 
+/// Far from where clocks overflow.
+const TIME_MAX: Duration = Duration::from_secs(365 * 86_400);
 /// quinn-proto fills its tables for all streams a peer may open when a connection begins: 76 bytes
 /// each, so 7.6 MB a connection.
 const STREAMS_MAX: u32 = 100_000;

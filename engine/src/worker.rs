@@ -71,6 +71,7 @@ impl Control {
     pub(crate) fn stop(&self, drain: Duration) {
         if let Ok(mut current) = self.0.drain.lock() {
             let asked = self.0.stop.load(Ordering::Acquire);
+            let drain = drain.min(DRAIN_MAX);
             *current = if asked { drain.min(*current) } else { drain };
         }
         self.0.stop.store(true, Ordering::Release);
@@ -337,6 +338,8 @@ impl Intake {
     }
 }
 
+/// Far from where clocks overflow.
+const DRAIN_MAX: Duration = Duration::from_secs(365 * 86_400);
 /// Received trains handled before anything is sent. With 16 or more a server does the TLS work of
 /// a whole burst of handshakes before the first answer leaves, and runs in lockstep with its
 /// client; 4 gave 30 % more handshakes per second.
