@@ -1,7 +1,7 @@
 //! metrics answers Prometheus: one small HTTP/1 exchange at a time, on a thread of its own.
 //!
 //! Invariant: whatever a client sends or does not send, it holds the thread for at most
-//! [`PATIENCE`] per read or write and [`REQUEST_BYTES_MAX`] bytes.
+//! three times [`PATIENCE`] and [`REQUEST_BYTES_MAX`] bytes.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use quiclane::Metrics;
+use quiclane::{Metrics, clock};
 
 use crate::exit::Failure;
 
@@ -57,12 +57,15 @@ impl MetricsServer {
 fn answer(mut client: &TcpStream, metrics: &Metrics) -> io::Result<()> {
     client.set_read_timeout(Some(PATIENCE))?;
     client.set_write_timeout(Some(PATIENCE))?;
+    // One client that sends a byte now and then must not keep the others waiting.
+    let deadline = clock::now() + PATIENCE;
     let mut request = [0; REQUEST_BYTES_MAX];
     let mut length = 0;
     while !request[..length].windows(4).any(|end| end == b"\r\n\r\n") {
         match client.read(&mut request[length..])? {
             0 => return Ok(()),
-            read => length += read,
+            read if clock::now() < deadline => length += read,
+            _ => return Err(io::ErrorKind::TimedOut.into()),
         }
     }
     let response = respond(&request[..length], || metrics.text());

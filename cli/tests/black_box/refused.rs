@@ -1,5 +1,7 @@
 //! refused: a container policy that forbids io_uring, as Docker's does.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+
 use std::collections::BTreeMap;
 use std::thread;
 

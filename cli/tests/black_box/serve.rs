@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
 
 use crate::command::{Running, Serve, line};
 
@@ -52,7 +53,15 @@ fn metrics_are_answered_over_http() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let server = Serve::start(&["-q", "--metrics", &free.to_string()]);
     assert_eq!(server.load("-c 2 -n 20").code, 0);
+    // One that never ends its request, a byte at a time, is not waited for.
+    let mut slow = TcpStream::connect(free).unwrap();
+    std::thread::spawn(move || {
+        while slow.write_all(b"x").is_ok() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
     let mut client = TcpStream::connect(free).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     client.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let mut response = String::new();
     client.read_to_string(&mut response).unwrap();
