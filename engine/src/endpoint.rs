@@ -105,17 +105,18 @@ impl Endpoint {
         match event {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 let Some(connection) = self.connections[handle.0].as_mut() else { return };
-                let active = connection.proto.remote_address() == meta.source;
-                connection.address_proven |= ours && active;
+                let path = connection.proto.remote_address();
+                let active = path == meta.source;
+                connection.address_proven |= ours && active && connection.cid_proves;
                 let Connection { proto, off_path, handshake_bytes, .. } = connection.as_mut();
                 *handshake_bytes += if active { length as u64 } else { 0 };
-                off_path.received(meta.source, length, active);
+                off_path.received(now, meta.source, length, path);
                 // A response from elsewhere than the active path validates nothing.
-                if active && off_path.awaits(meta.source) {
+                if active && off_path.awaits(path) {
                     let before = proto.stats().frame_rx.path_response;
                     proto.handle_event(event);
                     if proto.stats().frame_rx.path_response > before {
-                        off_path.validated(meta.source);
+                        off_path.responded(now, path, proto.rtt());
                     }
                 } else {
                     proto.handle_event(event);
@@ -123,7 +124,7 @@ impl Endpoint {
                 self.touch(handle.0);
             }
             Some(DatagramEvent::NewConnection(incoming)) => {
-                self.incoming(now, incoming, length, socket, datapath);
+                self.incoming(now, incoming, length, ours, socket, datapath);
             }
             Some(DatagramEvent::Response(response)) => {
                 let counter = if short_header {
@@ -248,6 +249,7 @@ impl Endpoint {
         now: Instant,
         incoming: Incoming,
         length: usize,
+        ours: bool,
         socket: SocketId,
         datapath: &mut impl Datapath,
     ) {
@@ -285,6 +287,7 @@ impl Endpoint {
                 self.counters.half_open.set(self.half_open as u64);
                 let mut connection = Connection::new(proto, socket, self.deadline(now));
                 connection.address_proven = proven;
+                connection.cid_proves = !ours;
                 connection.handshake_bytes = length as u64;
                 self.insert(handle, connection);
             }

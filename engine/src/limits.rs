@@ -1,6 +1,7 @@
 //! limits meters what quinn-proto leaves unbounded on a single connection.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 /// Bytes to addresses that the peer has not been shown to own: at most three times what came from
 /// there.
@@ -13,8 +14,13 @@ use std::net::SocketAddr;
 ///
 /// quinn-proto keeps this rule on the active path, but starts anew each time the path changes and
 /// credits that path with what comes from elsewhere. This meter keeps it for every address and
-/// over all changes of path together. An address counts as validated once a PATH_RESPONSE frame
-/// came from there while it was the active path.
+/// over all changes of path together.
+///
+/// An address becomes validated by a PATH_RESPONSE from the active path. Whether its token was the
+/// right one is something that quinn-proto keeps to itself, but not for long: it leaves a path that
+/// it could not validate after three probe timeouts. So a response is a [`Claim`], which frees the
+/// path at once and is certain when the path is still there much later. A claim that comes to
+/// nothing makes the next ones wait for that certainty.
 ///
 /// A new port of an IP address that was validated is not metered: it is what NAT rebinding looks
 /// like, it harms nobody but that peer, and quinn-proto's PATH_CHALLENGE is always 1,200 bytes, so
@@ -27,6 +33,9 @@ pub(crate) struct OffPath {
     /// How many of them are not validated: while there are none, the active path costs nothing.
     unvalidated: usize,
     oldest: usize,
+    claim: Option<Claim>,
+    /// Until then a claim frees nothing before it is certain.
+    distrusted_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +44,15 @@ struct Path {
     received: u64,
     sent: u64,
     validated: bool,
+}
+
+/// The active path sent a PATH_RESPONSE, right or wrong.
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    address: SocketAddr,
+    /// From then on the token must have been right.
+    certain_at: Instant,
+    trusted: bool,
 }
 
 impl OffPath {
@@ -49,15 +67,33 @@ impl OffPath {
         }
     }
 
-    /// `bytes` came from `address`; `active`: it is the active path.
+    /// A PATH_RESPONSE came from the `active` path; `rtt` is the connection's estimate.
+    pub(crate) fn responded(&mut self, now: Instant, active: SocketAddr, rtt: Duration) {
+        if self.claim.is_none() {
+            self.claim = Some(Claim {
+                address: active,
+                certain_at: now + CERTAIN_AFTER + CERTAIN_AFTER_RTTS * rtt,
+                trusted: self.distrusted_until.is_none_or(|until| until <= now),
+            });
+        }
+    }
+
+    /// `bytes` came from `address` while `active` was the active path.
     #[inline]
-    pub(crate) fn received(&mut self, address: SocketAddr, bytes: usize, active: bool) {
-        if active && self.unvalidated == 0 {
+    pub(crate) fn received(
+        &mut self,
+        now: Instant,
+        address: SocketAddr,
+        bytes: usize,
+        active: SocketAddr,
+    ) {
+        if address == active && self.unvalidated == 0 {
             return;
         }
+        self.look_at_claim(now, active);
         if let Some(path) = self.path(address) {
             path.received += bytes as u64;
-        } else if !active && !self.knows(address) {
+        } else if (address != active || self.is_established()) && !self.knows(address) {
             let received = bytes as u64;
             self.track(Path { address, received, sent: 0, validated: false });
         }
@@ -70,19 +106,45 @@ impl OffPath {
         self.unvalidated > 0 && self.paths.iter().flatten().any(waits)
     }
 
-    /// Whether `bytes` may go to `address`; counts them if so.
+    /// Whether `bytes` may go to `address` while `active` is the active path; counts them if so.
     #[inline]
-    pub(crate) fn may_send(&mut self, address: SocketAddr, bytes: usize, active: bool) -> bool {
-        if active && self.unvalidated == 0 {
+    pub(crate) fn may_send(
+        &mut self,
+        now: Instant,
+        address: SocketAddr,
+        bytes: usize,
+        active: SocketAddr,
+    ) -> bool {
+        if address == active && self.unvalidated == 0 {
             return true;
         }
-        let known = self.knows(address);
-        let Some(path) = self.path(address) else { return active || known };
+        self.look_at_claim(now, active);
+        let claimed = self.claim.is_some_and(|claim| claim.trusted && claim.address == address);
+        let known = self.knows(address) || (address == active && !self.is_established());
+        let Some(path) = self.path(address) else { return known };
         let within = path.sent + bytes as u64 <= AMPLIFICATION_MAX * path.received;
         if within {
             path.sent += bytes as u64;
         }
-        within || path.validated
+        within || path.validated || claimed
+    }
+
+    /// Decides a claim when its path was left or has stayed long enough.
+    fn look_at_claim(&mut self, now: Instant, active: SocketAddr) {
+        let Some(claim) = self.claim else { return };
+        if claim.address != active {
+            self.claim = None;
+            self.distrusted_until = Some(now + CERTAIN_AFTER);
+        } else if claim.certain_at <= now {
+            self.claim = None;
+            self.validated(active);
+        }
+    }
+
+    /// Whether the peer was shown to own any address: before that only the address of the
+    /// handshake is active, and the handshake has a limit of its own.
+    fn is_established(&self) -> bool {
+        self.paths.iter().flatten().any(|path| path.validated)
     }
 
     /// Whether the IP address is one that the peer has been shown to own.
@@ -115,6 +177,12 @@ impl OffPath {
 const PATHS: usize = 4;
 /// RFC 9000 section 8.1.
 const AMPLIFICATION_MAX: u64 = 3;
+/// With [`CERTAIN_AFTER_RTTS`] longer than any path validation takes to fail: three probe timeouts
+/// (RFC 9000 section 8.2.4), each at most the smoothed RTT, four times its variation, which never
+/// exceeds twice the smoothed RTT (RFC 9002 section 5.3), and the peer's max_ack_delay of at most
+/// 2^14 ms.
+const CERTAIN_AFTER: Duration = Duration::from_secs(60);
+const CERTAIN_AFTER_RTTS: u32 = 30;
 
 #[cfg(test)]
 mod tests {
@@ -125,63 +193,122 @@ mod tests {
         SocketAddr::from(([10, 0, high, low], 443))
     }
 
+    /// The address that is active unless a test says otherwise.
+    fn home() -> SocketAddr {
+        address(99)
+    }
+
+    /// A meter after the handshake, and the time.
+    fn established() -> (OffPath, Instant) {
+        let mut meter = OffPath::default();
+        meter.validated(home());
+        (meter, crate::clock::now())
+    }
+
+    const RTT: Duration = Duration::from_millis(100);
+
     #[test]
     fn three_times_and_no_more() {
-        let mut meter = OffPath::default();
-        assert!(!meter.may_send(address(1), 1, false), "nothing came from there");
-        meter.received(address(1), 500, false);
-        assert!(meter.may_send(address(1), 1200, false));
-        assert!(!meter.may_send(address(1), 301, false));
-        assert!(meter.may_send(address(1), 300, false));
-        meter.received(address(1), 36, false);
-        assert!(!meter.may_send(address(1), 1200, false));
-        assert!(meter.may_send(address(1), 108, false));
+        let (mut meter, now) = established();
+        let (other, home) = (address(1), home());
+        assert!(!meter.may_send(now, other, 1, home), "nothing came from there");
+        meter.received(now, other, 500, home);
+        assert!(meter.may_send(now, other, 1200, home));
+        assert!(!meter.may_send(now, other, 301, home));
+        assert!(meter.may_send(now, other, 300, home));
+        meter.received(now, other, 36, home);
+        assert!(!meter.may_send(now, other, 1200, home));
+        assert!(meter.may_send(now, other, 108, home));
+    }
+
+    #[test]
+    fn before_the_handshake_is_over_its_address_has_another_limit() {
+        let (mut meter, now) = (OffPath::default(), crate::clock::now());
+        assert!(meter.may_send(now, home(), 1200, home()));
+        meter.received(now, home(), 40, home());
+        assert!(meter.may_send(now, home(), 1200, home()));
+        assert!(!meter.may_send(now, address(1), 1, home()));
+        meter.received(now, address(1), 40, home());
+        assert!(meter.may_send(now, home(), 1200, home()));
+        assert!(!meter.may_send(now, address(1), 121, home()));
     }
 
     #[test]
     fn a_path_that_was_active_has_used_its_budget() {
-        let mut meter = OffPath::default();
-        meter.received(address(1), 41, false);
-        assert!(meter.may_send(address(1), 100, true), "quinn-proto's own budget");
-        assert!(!meter.may_send(address(1), 24, false));
-        assert!(meter.may_send(address(1), 23, false));
+        let (mut meter, now) = established();
+        meter.received(now, address(1), 41, home());
+        assert!(meter.may_send(now, address(1), 100, address(1)));
+        assert!(!meter.may_send(now, address(1), 24, home()));
+        assert!(meter.may_send(now, address(1), 23, home()));
     }
 
     #[test]
-    fn validated_paths_are_free() {
-        let mut meter = OffPath::default();
-        meter.validated(address(1));
-        assert!(meter.may_send(address(1), 1200, false), "the path of the handshake");
-        meter.received(address(2), 100, false);
-        assert!(!meter.may_send(address(2), 5000, true), "credited with bytes from elsewhere");
-        assert!(meter.awaits(address(2)) && !meter.awaits(address(1)));
-        meter.validated(address(2));
-        assert!(meter.may_send(address(2), 5000, true));
-        assert!(meter.may_send(address(2), 1200, false));
+    fn a_response_frees_a_path_for_good_if_it_stays() {
+        let (mut meter, now) = established();
+        let new = address(2);
+        assert!(meter.may_send(now, home(), 1200, home()), "the path of the handshake");
+        meter.received(now, new, 100, home());
+        assert!(!meter.may_send(now, new, 5000, new), "credited with bytes from elsewhere");
+        assert!(meter.awaits(new) && !meter.awaits(home()));
+        meter.responded(now, new, RTT);
+        assert!(meter.may_send(now, new, 5000, new));
+        assert!(!meter.may_send(now, new, 5000, home()), "the claim died with the path");
+
+        let (mut meter, now) = established();
+        meter.received(now, new, 100, home());
+        meter.responded(now, new, RTT);
+        let later = now + CERTAIN_AFTER + CERTAIN_AFTER_RTTS * RTT;
+        meter.received(later, new, 100, new);
         assert_eq!(meter.unvalidated, 0);
+        assert!(meter.may_send(later, new, 1200, home()));
+    }
+
+    #[test]
+    fn a_claim_that_failed_makes_the_next_one_wait() {
+        let (mut meter, now) = established();
+        let victim = address(2);
+        let mut sent = 0;
+        for _ in 0..1_000 {
+            meter.received(now, victim, 40, home());
+            meter.responded(now, victim, RTT);
+            sent += 1200 * u64::from(meter.may_send(now, victim, 1200, victim));
+            meter.received(now, home(), 40, victim);
+            meter.received(now, home(), 40, home());
+        }
+        assert_eq!(sent, 3 * 40_000 + 1200, "only the first response was believed");
+        let until = now + CERTAIN_AFTER;
+        meter.received(until, victim, 40, home());
+        meter.responded(until, victim, RTT);
+        assert!(meter.may_send(until, victim, 1_000_000, victim), "one more after a minute");
     }
 
     #[test]
     fn another_port_of_the_same_host_is_free() {
-        let mut meter = OffPath::default();
-        meter.validated(address(1));
-        let moved = SocketAddr::new(address(1).ip(), 4_433);
-        meter.received(moved, 40, false);
-        assert!(meter.may_send(moved, 1200, true));
-        assert!(meter.may_send(moved, 1200, false));
+        let (mut meter, now) = established();
+        let moved = SocketAddr::new(home().ip(), 4_433);
+        meter.received(now, moved, 40, home());
+        assert!(meter.may_send(now, moved, 1200, moved));
+        assert!(meter.may_send(now, moved, 1200, home()));
         assert_eq!(meter.unvalidated, 0);
+        meter.received(now, address(2), 40, home());
+        meter.responded(now, address(2), RTT);
+        let moved = SocketAddr::new(address(2).ip(), 4_433);
+        assert!(!meter.may_send(now, moved, 1200, moved), "a claim is no proof yet");
     }
 
     #[test]
     fn a_flood_of_addresses_forgets_the_spoofed_ones() {
-        let mut meter = OffPath::default();
-        meter.validated(address(1));
-        for host in 2..=1000 {
-            meter.received(address(host), 1200, false);
+        let (mut meter, now) = established();
+        for host in 1_000..2_000 {
+            meter.received(now, address(host), 1200, home());
         }
-        assert!(meter.may_send(address(1000), 1200, false));
-        assert!(!meter.may_send(address(2), 1200, false));
-        assert!(meter.may_send(address(1), 1200, false));
+        assert!(meter.may_send(now, address(1_999), 1200, home()));
+        assert!(!meter.may_send(now, address(1_000), 1200, home()));
+        assert!(!meter.may_send(now, address(1_000), 1200, address(1_000)), "active or not");
+        meter.received(now, address(1_000), 400, address(1_000));
+        assert!(meter.may_send(now, address(1_000), 1200, address(1_000)));
+        assert!(!meter.may_send(now, address(1_000), 1, address(1_000)));
+        assert!(meter.may_send(now, home(), 1200, home()));
         assert_eq!(meter.unvalidated, PATHS - 1);
     }
 }

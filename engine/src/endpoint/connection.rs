@@ -1,5 +1,6 @@
 //! connection is quinn-proto's connection with what the worker has to remember about it.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -19,9 +20,14 @@ pub(crate) struct Connection {
     pub(crate) socket: SocketId,
     pub(crate) alpn: Vec<u8>,
     pub(crate) off_path: OffPath,
+    /// The peer's address in the handshake.
+    pub(super) home: SocketAddr,
     /// The peer owns the address of the handshake: it used a connection ID that we chose, of 72
     /// unpredictable bits (RFC 9000 section 8.1), or a token that we gave it.
     pub(super) address_proven: bool,
+    /// The connection ID of the first Initial was the peer's choice. Where it was one that we gave
+    /// to somebody once, its use proves nothing, and the end of the handshake is awaited.
+    pub(super) cid_proves: bool,
     /// Bytes from the address of the handshake.
     pub(super) handshake_bytes: u64,
     pub(super) phase: Phase,
@@ -44,12 +50,14 @@ pub(super) enum Phase {
 impl Connection {
     pub(super) fn new(proto: quinn_proto::Connection, socket: SocketId, deadline: Instant) -> Self {
         Self {
+            home: proto.remote_address(),
             proto,
             id: ConnId { slot: 0, generation: 0 },
             socket,
             alpn: Vec::new(),
             off_path: OffPath::default(),
             address_proven: false,
+            cid_proves: true,
             handshake_bytes: 0,
             phase: Phase::Handshake { deadline },
             closing: None,

@@ -133,7 +133,8 @@ fn dispatch<A: App + ?Sized>(
             if matches!(connection.phase, Phase::Handshake { .. }) {
                 connection.phase = Phase::Connected;
                 connection.alpn = connection.negotiated_alpn();
-                connection.off_path.validated(connection.proto.remote_address());
+                connection.address_proven = true;
+                connection.off_path.validated(connection.home);
                 counters.connected.add(1);
                 app.connected(&mut Conn { inner: connection, now });
                 // Streams that 0-RTT data opened wait until here: what is replayed before the

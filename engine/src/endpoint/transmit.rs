@@ -73,8 +73,8 @@ fn transmit_one(
             return Sent::All;
         };
         let Connection { proto, off_path, .. } = connection;
-        let active = transmit.destination == proto.remote_address();
-        if !off_path.may_send(transmit.destination, transmit.size, active) {
+        let active = proto.remote_address();
+        if !off_path.may_send(now, transmit.destination, transmit.size, active) {
             counters.unvalidated_path.add(1);
             slot.payload.clear();
             *spare = Some(slot);
