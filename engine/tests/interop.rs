@@ -228,8 +228,8 @@ fn rebinding(steering: Steering, io: Io) {
         }
         let snapshots = server.snapshots();
         assert_eq!(total(&snapshots, |s| s.connected), 8, "nobody had to connect again");
-        // Looked at before the closes: what arrives after a connection drained may well be reset.
-        assert_eq!(total(&snapshots, |s| s.resets_sent), 0, "a live connection was reset");
+        // A late packet with an ID that the client retired when it moved may well be answered with
+        // a reset (RFC 9000 10.3.1: its token no longer counts), so resets are not counted here.
         let tossed = total(&snapshots, |s| s.tossed_in) - before;
         match steering {
             Steering::Hash => assert!(tossed > 0, "short headers of moved clients are tossed"),
