@@ -9,7 +9,8 @@ use std::time::Duration;
 use clap::Args;
 use quiclane::apps::{Perf, PerfOptions};
 use quiclane::{
-    ClientTls, Config, Engine, Provider, Retry, ServerConfig, ServerTls, Steering, Target, clock,
+    ClientTls, Config, Engine, Provider, Resume, Retry, ServerConfig, ServerTls, Steering, Target,
+    clock,
 };
 use quiclane_loadgen::{Ending, Load, LoadConfig, PERF_ALPN, Report, Stop, Workload};
 
@@ -46,7 +47,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let trust = identity.trust()?;
     let alpn = || vec![PERF_ALPN.to_vec()];
     let engine = start(identity, alpn())?;
-    let tls = ClientTls::new(Provider::default(), trust, alpn(), false, false)?;
+    let tls = ClientTls::new(Provider::default(), trust, alpn(), Resume::Off)?;
     let address = engine.listen()[0];
     let target = Target { address, server_name: "localhost".into(), tls, local: None };
     if !args.json {

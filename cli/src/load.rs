@@ -1,13 +1,14 @@
 //! load offers load to a server and reports what came back.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args};
-use quiclane::{ClientTls, Target, Trust};
+use clap::{ArgGroup, Args, ValueEnum};
+use quiclane::{ClientTls, Resume, Target, Trust};
 use quiclane_loadgen::{Ending, Load, LoadConfig, PERF_ALPN, Report, Stop, Workload};
 
 use crate::certificate::{seed, trust_file, trust_system};
@@ -45,6 +46,10 @@ pub(crate) struct LoadArgs {
     #[arg(short = 'm', long, visible_alias = "max-concurrent-streams", value_name = "N",
           default_value = "1", value_parser = positive_u32)]
     streams: u32,
+
+    /// Close each connection after this many requests and open another one [default: never]
+    #[arg(long, value_name = "N", value_parser = positive, conflicts_with = "handshakes")]
+    requests_per_conn: Option<u64>,
 
     /// Stop after this many requests in all (handshakes with --handshakes), for example 10k
     #[arg(short = 'n', long, value_name = "N", group = "stop", value_parser = positive)]
@@ -148,6 +153,33 @@ struct TrustOptions {
     /// Local address to send from [default: any]
     #[arg(long, value_name = "IP")]
     local_addr: Option<IpAddr>,
+
+    /// Resume TLS sessions when connecting again, with the first requests as 0-RTT data if asked
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = ResumeFlag::Off,
+          conflicts_with = "handshakes")]
+    resume: ResumeFlag,
+}
+
+/// What to do with session tickets.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ResumeFlag {
+    /// Every handshake is a full one
+    Off,
+    /// Resume sessions
+    Ticket,
+    /// Resume sessions and send 0-RTT data where the server allows it
+    #[value(name = "0rtt")]
+    ZeroRtt,
+}
+
+impl From<ResumeFlag> for Resume {
+    fn from(flag: ResumeFlag) -> Self {
+        match flag {
+            ResumeFlag::Off => Self::Off,
+            ResumeFlag::Ticket => Self::Ticket,
+            ResumeFlag::ZeroRtt => Self::ZeroRtt,
+        }
+    }
 }
 
 impl TrustOptions {
@@ -220,7 +252,7 @@ impl LoadArgs {
         let provider = self.workers.provider.into();
         seed(provider);
         let alpn = vec![PERF_ALPN.to_vec()];
-        let tls = ClientTls::new(provider, self.trust.trust()?, alpn, false, false)?;
+        let tls = ClientTls::new(provider, self.trust.trust()?, alpn, self.trust.resume.into())?;
         let target = Target {
             address,
             server_name: self.trust.sni.as_deref().unwrap_or(&self.url.host).into(),
@@ -230,6 +262,7 @@ impl LoadArgs {
         Ok(LoadConfig {
             connections: self.connections,
             streams: self.streams,
+            requests_per_connection: self.requests_per_conn.and_then(NonZero::new),
             warm_up: self.warmup,
             connect_timeout: self.connect_timeout,
             request_timeout: self.request_timeout(workload),
@@ -303,6 +336,7 @@ Examples:
   quiclane load quic://localhost:4433 --perf -k -c 100 -m 10 -d 30s
   quiclane load quic://localhost:4433 --perf -k -c 4 --download 1g
   quiclane load quic://localhost:4433 --perf -k -c 50 --handshakes -d 10s --json
+  quiclane load quic://localhost:4433 --perf -k -c 50 --requests-per-conn 10 --resume 0rtt
 
 Exit codes: 0 all was done and nothing failed, 1 something failed, 2 usage, 130 interrupted.";
 
@@ -366,6 +400,10 @@ mod tests {
             "-n 0",
             "-d 0s",
             "--handshakes -m 2",
+            "--handshakes --requests-per-conn 2",
+            "--handshakes --resume ticket",
+            "--requests-per-conn 0",
+            "--resume sometimes",
             "--local-addr nonsense",
         ] {
             assert!(parse(flags).is_err(), "{flags}");

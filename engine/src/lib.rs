@@ -73,7 +73,7 @@ mod steer;
 mod timers;
 
 mod tls;
-pub use tls::{ClientTls, Provider, ServerTls, Target, Trust};
+pub use tls::{ClientTls, Provider, Resume, ServerTls, Target, Trust};
 
 mod toss;
 

@@ -175,7 +175,7 @@ mod tests {
         drop(held);
         let slots = |pool: &Pool| {
             let class = &pool.classes[class_of(1400)];
-            class.slots.iter().chain(&class.held).map(|slot| slot.as_ptr() as usize >> 11).count()
+            class.slots.len() + class.held.len()
         };
         let (before, replaced) = (slots(&pool), pool.replaced);
         for _ in 0..1_000 {

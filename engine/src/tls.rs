@@ -105,6 +105,18 @@ pub enum Trust {
     Insecure,
 }
 
+/// What a client does with the session tickets that servers give it (RFC 8446 section 4.6.1).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Resume {
+    /// Keeps none: every handshake is a full one.
+    #[default]
+    Off,
+    /// Resumes sessions.
+    Ticket,
+    /// Resumes sessions and may send 0-RTT data where the server allows it.
+    ZeroRtt,
+}
+
 /// The client half of TLS, made once and shared by all connections.
 #[derive(Clone)]
 pub struct ClientTls {
@@ -112,9 +124,8 @@ pub struct ClientTls {
 }
 
 impl ClientTls {
-    /// A client that offers `alpn` and trusts servers by `trust`. With `resume` it keeps session
-    /// tickets in memory; with `early_data` too it may send 0-RTT data on resumed connections.
-    /// `SSLKEYLOGFILE` in the environment is honoured.
+    /// A client that offers `alpn` and trusts servers by `trust`. Session tickets are kept in
+    /// memory, as `resume` says. `SSLKEYLOGFILE` in the environment is honoured.
     ///
     /// # Errors
     /// When the provider has no TLS 1.3 suite for Initial packets.
@@ -122,8 +133,7 @@ impl ClientTls {
         provider: Provider,
         trust: Trust,
         alpn: Vec<Vec<u8>>,
-        resume: bool,
-        early_data: bool,
+        resume: Resume,
     ) -> Result<Self, TlsError> {
         let crypto = provider.crypto();
         let algorithms = crypto.signature_verification_algorithms;
@@ -139,8 +149,8 @@ impl ClientTls {
         };
         config.alpn_protocols = alpn;
         config.key_log = Arc::new(rustls::KeyLogFile::new());
-        config.enable_early_data = early_data;
-        if !resume {
+        config.enable_early_data = resume == Resume::ZeroRtt;
+        if resume == Resume::Off {
             config.resumption = rustls::client::Resumption::disabled();
         }
         let crypto = QuicClientConfig::try_from(config).map_err(|_| TlsError::NoInitialSuite)?;

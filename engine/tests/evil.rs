@@ -161,7 +161,7 @@ impl Evil {
         let trust = quiclane::Trust::Roots(server.certificate.roots());
         let alpn = vec![b"perf".to_vec()];
         let provider = quiclane::Provider::AwsLcRs;
-        let tls = quiclane::ClientTls::new(provider, trust, alpn, false, false).unwrap();
+        let tls = quiclane::ClientTls::new(provider, trust, alpn, quiclane::Resume::Off).unwrap();
         let crypto = EvilConfig { inner: tls.quic(), rewrite };
         let mut config = quinn_proto::ClientConfig::new(Arc::new(crypto));
         let mut transport = quinn_proto::TransportConfig::default();

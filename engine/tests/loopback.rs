@@ -93,8 +93,7 @@ fn round_trip(io: Io, listen: &str) {
         Provider::AwsLcRs,
         Trust::Roots(roots.into()),
         vec![b"upper".to_vec()],
-        false,
-        false,
+        quiclane::Resume::Off,
     )
     .unwrap();
     let target = Target {

@@ -18,8 +18,8 @@ use bytes::Bytes;
 use common::Certificate;
 use quiclane::apps::Echo;
 use quiclane::{
-    App, ClientTls, Config, Conn, Dir, Engine, Io, Lane, Provider, ServerConfig, StreamId, Target,
-    Trust,
+    App, ClientTls, Config, Conn, Dir, Engine, Io, Lane, Provider, Resume, ServerConfig, StreamId,
+    Target, Trust,
 };
 
 struct Watching;
@@ -160,7 +160,7 @@ fn steady_echo(io: Io) {
     let target = Target {
         address: server.listen()[0],
         server_name: "localhost".into(),
-        tls: ClientTls::new(Provider::AwsLcRs, trust, alpn, false, false).unwrap(),
+        tls: ClientTls::new(Provider::AwsLcRs, trust, alpn, Resume::Off).unwrap(),
         local: None,
     };
     let (report, reports) = mpsc::channel();

@@ -15,6 +15,7 @@ mod seats;
 
 use std::collections::VecDeque;
 use std::mem;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
@@ -25,11 +26,11 @@ use crate::backoff::Jitter;
 use crate::config::LoadConfig;
 use crate::gate::Gate;
 use crate::live::Live;
-use crate::tally::{Classes, Ending, Tally};
+use crate::tally::{Ending, Tally};
 use exchange::{Exchange, NO_ERROR, Next};
 use phase::Phase;
 use requests::{Request, RequestId, Requests};
-use seats::{Again, SeatState, Seats};
+use seats::{Again, Seat, SeatState, Seats};
 
 /// What the workers of a run share.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ pub(crate) struct Client {
     to_fill: VecDeque<usize>,
     /// Requests that can write more, each at most once.
     to_write: VecDeque<RequestId>,
-    /// Since when there is no connection and attempts fail.
+    /// Since when nothing is in flight, though something is left to do, and nothing is answered.
     dark_since: Option<Instant>,
     jitter: Jitter,
     tally: Tally,
@@ -100,24 +101,37 @@ impl Client {
             return;
         }
         let streams_max = self.job.config.streams as usize;
-        while self.left != Some(0) && self.seats.seat_mut(seat).streams.len() < streams_max {
+        let carried_max = self.job.config.requests_per_connection.map_or(u64::MAX, NonZero::get);
+        while self.left != Some(0)
+            && self.seats.seat_mut(seat).streams.len() < streams_max
+            && self.seats.seat_mut(seat).carried < carried_max
+        {
             let Some(stream) = conn.open(Dir::Bi) else {
                 self.tally.stream_limited += 1;
                 break;
             };
-            self.start(conn, seat, stream);
+            self.start(conn, seat, stream, conn.now());
+            if let Some(left) = &mut self.left {
+                *left -= 1;
+            }
+            self.tally.requests.started += 1;
+        }
+        let Seat { carried, streams, .. } = self.seats.seat_mut(seat);
+        if *carried >= carried_max && streams.is_empty() {
+            self.seats.vacate(seat, Again::AtOnce);
+            conn.close(NO_ERROR, "done");
         }
     }
 
-    /// Starts a request on a new stream.
-    fn start(&mut self, conn: &mut Conn<'_>, seat: usize, stream: StreamId) {
+    /// Puts a request on a new stream.
+    fn start(&mut self, conn: &mut Conn<'_>, seat: usize, stream: StreamId, started: Instant) {
         let Some(exchange) = &self.exchange else {
             return;
         };
         let request = Request {
             seat,
             stream,
-            started: conn.now(),
+            started,
             moved: conn.now(),
             outgoing: exchange.begin(),
             received: 0,
@@ -128,11 +142,37 @@ impl Client {
             return;
         };
         self.seats.seat_mut(seat).streams.insert(stream, id);
-        if let Some(left) = &mut self.left {
-            *left -= 1;
-        }
-        self.tally.requests.started += 1;
+        self.seats.seat_mut(seat).carried += 1;
         self.write(conn, id);
+    }
+
+    /// The handshake is complete: what was sent as 0-RTT data was accepted or never happened.
+    fn settle_early_data(&mut self, conn: &mut Conn<'_>, seat: usize) {
+        let early = mem::take(&mut self.seats.seat_mut(seat).early);
+        if conn.accepted_0rtt() {
+            self.tally.early_data.accepted += early;
+        } else if early > 0 {
+            self.send_again(conn, seat);
+        }
+    }
+
+    /// Starts the requests of `seat` again, on streams of their own, as old as they were.
+    fn send_again(&mut self, conn: &mut Conn<'_>, seat: usize) {
+        self.seats.seat_mut(seat).carried = 0;
+        let mut rejected: Vec<RequestId> =
+            self.seats.seat_mut(seat).streams.drain().map(|(_, id)| id).collect();
+        rejected.sort_unstable();
+        for id in rejected {
+            let Some(request) = self.requests.remove(id) else { continue };
+            match conn.open(Dir::Bi) {
+                Some(stream) => self.start(conn, seat, stream, request.started),
+                None => {
+                    // Fewer streams than last time, against RFC 9000 section 7.4.1.
+                    self.tally.requests.failed += 1;
+                    self.tally.request_errors.note("early_data_rejected", 1, || None);
+                }
+            }
+        }
     }
 
     /// Writes a piece of what may be written of a request.
@@ -176,6 +216,7 @@ impl Client {
         self.tally.bytes_down += request.received - before;
         if request.received > before {
             request.moved = conn.now();
+            self.dark_since = None;
         }
         if request.received > expected {
             return self.give_up(conn, id, "long_response", None);
@@ -201,6 +242,7 @@ impl Client {
         let latency = now.saturating_duration_since(request.started);
         self.tally.latency.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
         self.tally.requests.ok += 1;
+        self.dark_since = None;
         self.seats.seat_mut(request.seat).failures = 0;
     }
 
@@ -240,19 +282,19 @@ impl Client {
     fn lose(&mut self, seat: usize, reason: &CloseReason) {
         let class = reason.class();
         let example = || Some(reason.to_string());
-        let errors: &mut Classes = match self.seats.seat_mut(seat).state {
-            SeatState::Vacant | SeatState::Connecting { .. } => {
-                self.tally.handshakes.failed += 1;
-                return self.tally.handshake_errors.note(class, 1, example);
-            }
-            SeatState::Open(_) => &mut self.tally.request_errors,
-        };
+        let was_open = matches!(self.seats.seat_mut(seat).state, SeatState::Open(_));
         let carried = &mut self.seats.seat_mut(seat).streams;
         let failed = carried.len() as u64;
-        if failed == 0 {
-            return self.tally.idle_losses.note(class, 1, example);
+        if !was_open {
+            self.tally.handshakes.failed += 1;
+            self.tally.handshake_errors.note(class, 1, example);
+        } else if failed == 0 {
+            self.tally.idle_losses.note(class, 1, example);
         }
-        errors.note(class, failed, example);
+        if failed == 0 {
+            return;
+        }
+        self.tally.request_errors.note(class, failed, example);
         self.tally.requests.failed += failed;
         for (_, id) in carried.drain() {
             self.requests.remove(id);
@@ -270,12 +312,13 @@ impl App for Client {
             return;
         };
         self.job.gate.note_connected();
-        self.dark_since = None;
         self.tally.handshakes.ok += 1;
         if self.exchange.is_some() {
             self.tally.reconnects += u64::from(is_replacement);
+            self.settle_early_data(conn, seat);
             return self.fill(conn, seat);
         }
+        self.dark_since = None;
         let latency = conn.now().saturating_duration_since(since);
         self.tally.latency.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
         self.seats.seat_mut(seat).failures = 0;

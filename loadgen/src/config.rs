@@ -1,5 +1,6 @@
 //! config is everything a user can choose about a run, as plain data.
 
+use std::num::NonZero;
 use std::time::Duration;
 
 use quiclane::{Io, RunError, StartError, Target, Transport};
@@ -19,6 +20,10 @@ pub struct LoadConfig {
     pub connections: usize,
     /// Requests in flight on each connection. The server's stream limit may allow fewer.
     pub streams: u32,
+    /// Requests after which a connection is closed and another one opened; `None`: never. Not
+    /// with [`Workload::Handshakes`]. Targets that resume sessions send the first requests of
+    /// later connections as 0-RTT data where they may.
+    pub requests_per_connection: Option<NonZero<u64>>,
     /// When the run is over.
     pub stop: Stop,
     /// Load offered but not measured, between connecting and measuring. Only with
@@ -49,6 +54,7 @@ impl LoadConfig {
             workload,
             connections: 1,
             streams: 1,
+            requests_per_connection: None,
             stop,
             warm_up: Duration::ZERO,
             connect_timeout: Duration::from_secs(10),
@@ -84,6 +90,11 @@ impl LoadConfig {
             }
             _ => Ok(()),
         }
+    }
+
+    /// How long a run by number goes on while nothing can be started and nothing is answered.
+    pub(crate) fn dark_max(&self) -> Duration {
+        self.connect_timeout * DARK_CONNECT_TIMEOUTS
     }
 
     /// What worker `worker` of `workers` has to do. The shares of all workers add up exactly.
@@ -202,6 +213,9 @@ fn part(whole: u64, index: usize, parts: usize) -> u64 {
     let (index, parts) = (index as u64, parts as u64);
     whole / parts + u64::from(index < whole % parts)
 }
+
+/// Long enough for a server to restart.
+const DARK_CONNECT_TIMEOUTS: u32 = 3;
 
 /// Rings, logs, libraries: what the process opens beside its connections, generously.
 const OPEN_FILES_BESIDE_CONNECTIONS: usize = 64;

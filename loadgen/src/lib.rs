@@ -27,6 +27,6 @@ pub use load::{Load, Stopper};
 mod report;
 pub use report::{Detail, ErrorReport, LatencyReport, Report};
 mod tally;
-pub use tally::{ClassCount, Counts, Ending};
+pub use tally::{ClassCount, Counts, EarlyData, Ending};
 mod text;
 pub use text::group;

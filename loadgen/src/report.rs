@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::config::{LoadConfig, Stop, Workload};
-use crate::tally::{ClassCount, Counts, Ending, Span, Tally};
+use crate::tally::{ClassCount, Counts, EarlyData, Ending, Span, Tally};
 use crate::text;
 
 /// The result of a run. Serialised, it is the `load` object of the JSON contract; displayed, a
@@ -42,6 +42,8 @@ pub struct Report {
     pub stateless_resets: u64,
     /// Handshakes that replaced a lost connection.
     pub reconnects: u64,
+    /// Requests sent as 0-RTT data.
+    pub early_data: EarlyData,
     /// Time to answer, from when it was meant to be sent.
     pub latency_us: LatencyReport,
     /// Time to answer, from when it was sent.
@@ -152,6 +154,7 @@ impl Report {
             gbit_s: round(rate(bytes, measured) * 8.0 / 1e9, 6),
             stateless_resets: tally.stateless_resets,
             reconnects: tally.reconnects,
+            early_data: tally.early_data,
             latency_us: latency,
             // In a closed loop a request is sent when it is meant to be sent.
             service_us: latency,
@@ -205,7 +208,8 @@ fn notes(config: &LoadConfig, tally: &Tally) -> Vec<String> {
     match tally.ending {
         Ending::Complete => {}
         Ending::GaveUp => notes.push(format!(
-            "gave up: the last connection was lost and none came back; {} requests not started",
+            "gave up: nothing could be started or was answered for {} s; {} requests not started",
+            config.dark_max().as_secs_f64(),
             not_started(config, tally)
         )),
         Ending::Interrupted => notes.push("interrupted: the numbers are those until then".into()),
@@ -315,6 +319,7 @@ mod tests {
             "schema",
             "ok",
             "duration_s",
+            "early_data",
             "requests",
             "requests_per_s",
             "errors",

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
+use serde::Serialize;
 
 /// Requests or handshakes by outcome. Once a run is over, `started` is the sum of the others.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -42,6 +43,16 @@ impl Counts {
         self.failed += failed;
         self.cancelled += cancelled;
     }
+}
+
+/// Requests that were sent as 0-RTT data, before the handshake was complete.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct EarlyData {
+    /// All of them.
+    pub sent: u64,
+    /// Those the server took; the others were sent again after the handshake.
+    pub accepted: u64,
 }
 
 /// How often something failed in one way.
@@ -97,8 +108,7 @@ pub enum Ending {
     /// Everything that was asked for was tried, or the time was over.
     #[default]
     Complete,
-    /// The last connection was lost and none came back for [a time](crate::LoadConfig), while
-    /// requests were left to do.
+    /// Requests were left to do, and for three connect timeouts none was in flight or answered.
     GaveUp,
     /// Somebody stopped it.
     Interrupted,
@@ -143,6 +153,8 @@ pub(crate) struct Tally {
     pub(crate) stateless_resets: u64,
     /// Handshakes that replaced a lost connection.
     pub(crate) reconnects: u64,
+    /// Requests sent as 0-RTT data since measuring began.
+    pub(crate) early_data: EarlyData,
     /// How often a request had to wait because the server's stream limit was reached.
     pub(crate) stream_limited: u64,
     /// Handshakes completed in the connect phase.
@@ -171,6 +183,7 @@ impl Tally {
             bytes_up: 0,
             stateless_resets: 0,
             reconnects: 0,
+            early_data: EarlyData::default(),
             stream_limited: 0,
             connected_first: 0,
             connecting: None,
@@ -192,6 +205,7 @@ impl Tally {
         self.latency.reset();
         self.bytes_down = 0;
         self.bytes_up = 0;
+        self.early_data = EarlyData::default();
     }
 
     /// Adds another worker's counts.
@@ -207,6 +221,8 @@ impl Tally {
         self.bytes_up += other.bytes_up;
         self.stateless_resets += other.stateless_resets;
         self.reconnects += other.reconnects;
+        self.early_data.sent += other.early_data.sent;
+        self.early_data.accepted += other.early_data.accepted;
         self.stream_limited += other.stream_limited;
         self.connected_first += other.connected_first;
         self.connecting = hull(self.connecting, other.connecting);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::Workload;
 use crate::report::{LatencyReport, Report};
-use crate::tally::{ClassCount, Counts};
+use crate::tally::{ClassCount, Counts, EarlyData};
 
 /// Writes `report`, without a newline at the end.
 pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,7 +90,13 @@ fn connections(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (reconnects, resets) = (group(report.reconnects), group(report.stateless_resets));
         write!(text, ", {reconnects} reconnects, {resets} stateless resets")?;
     }
-    line("handshakes", &text, f)
+    line("handshakes", &text, f)?;
+    let EarlyData { sent, accepted } = report.early_data;
+    if sent > 0 {
+        let text = format!("{:>15} sent  {:>15} accepted", group(sent), group(accepted));
+        line("0-RTT", &text, f)?;
+    }
+    Ok(())
 }
 
 fn latency(what: &str, times: &LatencyReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -11,9 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use quiclane::{
     App, ClientTls, CloseReason, Config, Conn, ConnId, Dir, Engine, Io, Lane, Provider, Read,
-    StreamId, Target, Transport, Trust, VarInt,
+    Resume, StreamId, Target, Transport, Trust, VarInt,
 };
-use quiclane_loadgen::{Load, LoadConfig, PERF_ALPN, Report, Stop, Workload};
+use quiclane_loadgen::{EarlyData, Ending, Load, LoadConfig, PERF_ALPN, Report, Stop, Workload};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, IdleTimeout, TransportConfig};
 use rustls::RootCertStore;
@@ -28,6 +29,10 @@ struct Setup {
     idle: Option<Duration>,
     /// Closes each connection with code 7 after its first answer.
     close_after_answer: bool,
+    /// Lets clients open no stream.
+    no_streams: bool,
+    /// Closes each connection with code 8 as soon as it is open.
+    close_at_once: bool,
 }
 
 struct Quinn {
@@ -56,6 +61,9 @@ impl Quinn {
         let mut transport = TransportConfig::default();
         let idle = setup.idle.unwrap_or(Duration::from_secs(30));
         transport.max_idle_timeout(Some(IdleTimeout::try_from(idle).unwrap()));
+        if setup.no_streams {
+            transport.max_concurrent_bidi_streams(0u32.into());
+        }
         config.transport_config(Arc::new(transport));
         let (ready, started) = mpsc::channel();
         let thread = thread::spawn(move || {
@@ -72,12 +80,12 @@ impl Quinn {
         Self { address, certificate, endpoint, thread: Some(thread) }
     }
 
-    fn target(&self, resume: bool) -> Target {
+    fn target(&self, resume: Resume) -> Target {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
         let trust = Trust::Roots(Arc::new(roots));
         let alpn = vec![PERF_ALPN.to_vec()];
-        let tls = ClientTls::new(Provider::AwsLcRs, trust, alpn, resume, resume).unwrap();
+        let tls = ClientTls::new(Provider::AwsLcRs, trust, alpn, resume).unwrap();
         Target { address: self.address, server_name: "localhost".into(), tls, local: None }
     }
 }
@@ -104,6 +112,9 @@ async fn accept(endpoint: Endpoint, setup: Setup) {
                     Err(_) => return,
                 },
             };
+            if setup.close_at_once {
+                connection.close(8u32.into(), b"go away");
+            }
             while let Ok((send, recv)) = connection.accept_bi().await {
                 let connection = connection.clone();
                 tokio::spawn(async move {
@@ -140,7 +151,7 @@ fn run(
     stop: Stop,
     change: impl FnOnce(&mut LoadConfig),
 ) -> Report {
-    let mut config = LoadConfig::new(vec![server.target(false)], workload, stop);
+    let mut config = LoadConfig::new(vec![server.target(Resume::Off)], workload, stop);
     config.workers = 2;
     config.connections = 2;
     change(&mut config);
@@ -196,6 +207,74 @@ fn over_ipv6_with_retry_and_early_data() {
                 assert!(report.ok && report.handshakes == 20, "{report}");
             }
         }
+    }
+}
+
+/// 60 requests, three on each connection.
+fn churn(targets: Vec<Target>) -> Report {
+    let workload = Workload::Requests { request_size: 3_000, response_size: 3_000 };
+    let mut config = LoadConfig::new(targets, workload, Stop::Requests(60));
+    config.workers = 1;
+    config.streams = 2;
+    config.requests_per_connection = NonZero::new(3);
+    let report = Load::start(config).unwrap().join().unwrap();
+    assert!(report.ok && report.requests == 60, "{report}");
+    assert_eq!((report.handshakes, report.reconnects), (20, 0), "{report}");
+    assert_eq!((report.bytes_up, report.bytes_down), (180_000, 180_000), "{report}");
+    report
+}
+
+#[test]
+fn connections_that_come_again_send_early_data_where_they_may() {
+    for early_data in [false, true] {
+        let server = Quinn::start(Setup { early_data, ..Setup::default() });
+        for resume in [Resume::Off, Resume::Ticket, Resume::ZeroRtt] {
+            let EarlyData { sent, accepted, .. } = churn(vec![server.target(resume)]).early_data;
+            assert_eq!(sent, accepted);
+            // The first requests of all connections but the first.
+            let expected = if early_data && resume == Resume::ZeroRtt { 2 * 19 } else { 0 };
+            assert_eq!(sent, expected, "{resume:?}");
+        }
+    }
+}
+
+#[test]
+fn rejected_early_data_is_sent_again() {
+    let setup = Setup { early_data: true, ..Setup::default() };
+    let servers = [Quinn::start(setup), Quinn::start(setup)];
+    let alpn = vec![PERF_ALPN.to_vec()];
+    let tls = ClientTls::new(Provider::AwsLcRs, Trust::Insecure, alpn, Resume::ZeroRtt).unwrap();
+    // Both have the same name, so each is shown the tickets of the other.
+    let target = |server: &Quinn| Target { tls: tls.clone(), ..server.target(Resume::Off) };
+    let mut config = LoadConfig::new(
+        servers.iter().map(target).collect(),
+        Workload::Requests { request_size: 3_000, response_size: 3_000 },
+        Stop::Requests(60),
+    );
+    config.workers = 1;
+    config.connections = 2;
+    config.streams = 2;
+    config.requests_per_connection = NonZero::new(3);
+    let report = Load::start(config).unwrap().join().unwrap();
+    assert!(report.ok && report.requests == 60, "{report}");
+    assert_eq!((report.bytes_up > 180_000, report.bytes_down), (true, 180_000), "{report}");
+    assert!(report.early_data.accepted < report.early_data.sent, "{report}");
+}
+
+#[test]
+fn a_run_by_number_ends_though_nothing_can_be_done() {
+    let workload = Workload::Requests { request_size: 10, response_size: 10 };
+    for setup in [
+        Setup { no_streams: true, ..Setup::default() },
+        Setup { close_at_once: true, ..Setup::default() },
+    ] {
+        let server = Quinn::start(setup);
+        let report = run(&server, workload, Stop::Requests(1_000_000), |config| {
+            config.connect_timeout = Duration::from_millis(300);
+        });
+        assert_eq!(report.detail.ending, Ending::GaveUp, "{report}");
+        assert!(!report.ok && report.duration_s < 5.0, "{report}");
+        assert!(report.to_string().contains("gave up"), "{report}");
     }
 }
 
@@ -277,7 +356,7 @@ impl App for Once {
 }
 
 fn once(server: &Quinn, connections: usize, transport: Transport) -> Vec<String> {
-    let (target, log) = (server.target(true), Arc::new(Mutex::new(Vec::new())));
+    let (target, log) = (server.target(Resume::ZeroRtt), Arc::new(Mutex::new(Vec::new())));
     let shared = Arc::clone(&log);
     let config = Config { workers: 1, transport, ..Config::default() };
     let engine = Engine::start(config, move |_| Once {

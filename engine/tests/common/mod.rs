@@ -179,8 +179,7 @@ pub(crate) fn initial(n: u64, alpn: &str) -> Vec<u8> {
         Provider::AwsLcRs,
         quiclane::Trust::Insecure,
         vec![alpn.as_bytes().to_vec()],
-        false,
-        false,
+        quiclane::Resume::Off,
     );
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &n.to_le_bytes());
     let mut endpoint =

@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use quiclane::{
-    App, ClientTls, CloseReason, Conn, ConnId, Dir, Lane, Provider, Read, ServerTls, StreamId,
-    Target, Trust, VarInt, WriteError,
+    App, ClientTls, CloseReason, Conn, ConnId, Dir, Lane, Provider, Read, Resume, ServerTls,
+    StreamId, Target, Trust, VarInt, WriteError,
 };
 
 /// Answers every stream with its own bytes.
@@ -194,7 +194,7 @@ impl Tls {
             alpn.clone(),
             false,
         );
-        let client = ClientTls::new(Provider::AwsLcRs, Trust::Insecure, alpn, false, false);
+        let client = ClientTls::new(Provider::AwsLcRs, Trust::Insecure, alpn, Resume::Off);
         Self { server: server.unwrap(), client: client.unwrap() }
     }
 }

@@ -58,7 +58,12 @@ impl Client {
             return self.conclude(lane, Ending::Interrupted);
         }
         let now = lane.now();
-        if self.seats.schedule(now, &mut self.jitter) && self.seats.open() == 0 {
+        let lost_some = self.seats.schedule(now, &mut self.jitter);
+        let is_dark = match self.exchange {
+            Some(_) => self.phase.offers_load() && self.requests.len() == 0,
+            None => lost_some && self.seats.open() == 0,
+        };
+        if is_dark {
             self.dark_since.get_or_insert(now);
         }
         self.connect(lane, now);
@@ -91,7 +96,17 @@ impl Client {
             let targets = &self.job.config.targets;
             let target = &targets[(seat * self.job.workers + self.worker) % targets.len()];
             match lane.connect(target) {
-                Ok(conn) => self.seats.begin(seat, conn, now),
+                Ok(id) => {
+                    self.seats.begin(seat, id, now);
+                    if let Some(mut conn) = lane.conn(id)
+                        && conn.has_0rtt()
+                    {
+                        self.fill(&mut conn, seat);
+                        let seat = self.seats.seat_mut(seat);
+                        seat.early = seat.carried;
+                        self.tally.early_data.sent += seat.early;
+                    }
+                }
                 Err(error) => {
                     self.tally.handshakes.failed += 1;
                     let example = || Some(error.to_string());
@@ -179,14 +194,14 @@ impl Client {
         if self.quota.is_some_and(|quota| counts.ended() >= quota) {
             return Some(Ending::Complete);
         }
-        // A run by duration goes on: the server may be on its way back.
-        let since = self.dark_since?;
-        let dark_max = self.job.config.connect_timeout * DARK_CONNECT_TIMEOUTS;
+        // A run by duration goes on: the server may be on its way back. And as long as a request
+        // is in flight there may be an answer.
+        let since = self.dark_since.filter(|_| self.requests.len() == 0)?;
         if self.exchange.is_none() && !self.job.gate.ever_connected() {
             let tried_all = self.tally.handshakes.failed >= self.seats.len() as u64;
             return tried_all.then_some(Ending::NothingConnected);
         }
-        (until.is_none() && now >= since + dark_max).then_some(Ending::GaveUp)
+        (until.is_none() && now >= since + self.job.config.dark_max()).then_some(Ending::GaveUp)
     }
 
     /// Starts requests on seats that wait for their first ones.
@@ -213,7 +228,7 @@ impl Client {
             let Some(request) = self.requests.get_mut(id) else { continue };
             request.queued = false;
             let seat = request.seat;
-            if let SeatState::Open(conn) = self.seats.seat_mut(seat).state
+            if let Some(conn) = self.seats.seat_mut(seat).conn()
                 && let Some(mut conn) = lane.conn(conn)
             {
                 self.write(&mut conn, id);
@@ -235,10 +250,8 @@ impl Client {
                 return;
             }
             let seat = request.seat;
-            let SeatState::Open(conn) = self.seats.seat_mut(seat).state else {
-                return;
-            };
-            let Some(mut conn) = lane.conn(conn) else {
+            let conn = self.seats.seat_mut(seat).conn();
+            let Some(mut conn) = conn.and_then(|conn| lane.conn(conn)) else {
                 return;
             };
             self.give_up(&mut conn, id, "timeout", None);
@@ -340,9 +353,6 @@ const EXPIRES_PER_TURN: usize = 1_024;
 /// A request that has moved within this time is not stalled, however quick the others were: lost
 /// packets are sent again well within a second.
 const STALLED_AFTER_MIN: Duration = Duration::from_secs(1);
-
-/// After how many connect timeouts without any connection a run by number gives up.
-const DARK_CONNECT_TIMEOUTS: u32 = 3;
 
 /// The longest time between two looks at the stop flag.
 const INTERVAL_MAX: Duration = Duration::from_millis(50);

@@ -11,7 +11,7 @@ use quiclane::StreamId;
 use super::exchange::Outgoing;
 
 /// Names a request in flight; reused after it ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct RequestId(u32);
 
 /// A request in flight.

@@ -25,12 +25,26 @@ pub(crate) struct Seat {
     pub(crate) state: SeatState,
     /// Attempts in a row that came to nothing.
     pub(crate) failures: u32,
-    /// Whether it has ever had an open connection.
+    /// Whether its last connection was open when it was lost.
     pub(crate) was_open: bool,
     /// Whether its first attempt has ended, well or badly.
     settled: bool,
+    /// Requests started on this connection.
+    pub(crate) carried: u64,
+    /// How many of them as 0-RTT data.
+    pub(crate) early: u64,
     /// Its requests in flight.
     pub(crate) streams: HashMap<StreamId, RequestId, BuildHasherDefault<StreamHasher>>,
+}
+
+impl Seat {
+    /// Its connection, open or about to be.
+    pub(crate) fn conn(&self) -> Option<ConnId> {
+        match self.state {
+            SeatState::Vacant => None,
+            SeatState::Connecting { conn, .. } | SeatState::Open(conn) => Some(conn),
+        }
+    }
 }
 
 /// What a seat is doing.
@@ -142,6 +156,8 @@ impl Seats {
         }
         self.by_slot[conn.slot()] = Some((conn, seat));
         self.seats[seat].state = SeatState::Connecting { since: now, conn };
+        self.seats[seat].carried = 0;
+        self.seats[seat].early = 0;
         self.connecting += 1;
     }
 
@@ -174,7 +190,10 @@ impl Seats {
         }
         self.seats[seat].state = SeatState::Vacant;
         match again {
-            Again::AtOnce => self.ready.push_back(seat),
+            Again::AtOnce => {
+                self.seats[seat].was_open = false;
+                self.ready.push_back(seat);
+            }
             Again::AfterAWait => self.lost.push(seat),
         }
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use quiclane::apps::{Perf, PerfOptions, Protocols};
 use quiclane::{
-    App, ClientTls, CloseReason, Config, Conn, ConnId, Engine, Provider, Read, Retry, ServerConfig,
-    ServerTls, Steering, StreamId, Target, Trust, VarInt,
+    App, ClientTls, CloseReason, Config, Conn, ConnId, Engine, Provider, Read, Resume, Retry,
+    ServerConfig, ServerTls, Steering, StreamId, Target, Trust, VarInt,
 };
 use quiclane_loadgen::PERF_ALPN;
 use rustls::RootCertStore;
@@ -50,7 +50,7 @@ impl Server {
         let mut roots = RootCertStore::empty();
         roots.add(certificate.clone()).unwrap();
         let trust = Trust::Roots(Arc::new(roots));
-        let tls = ClientTls::new(Provider::default(), trust, alpn(), false, false).unwrap();
+        let tls = ClientTls::new(Provider::default(), trust, alpn(), Resume::Off).unwrap();
         let server = ServerConfig {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
             tls: ServerTls::new(Provider::default(), vec![certificate], key.into(), alpn(), false)
