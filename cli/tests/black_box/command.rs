@@ -169,6 +169,7 @@ pub(crate) fn assert_load_report(value: &Value) {
         "requests_per_s",
         "errors",
         "handshakes",
+        "early_data",
         "handshakes_per_s",
         "bytes_down",
         "bytes_up",
