@@ -67,7 +67,7 @@ pub enum TlsError {
 #[non_exhaustive]
 pub enum StateError {
     /// A file operation failed.
-    #[error("{action} {path}: {source}")]
+    #[error("{action} {path}: {source}; {}", state_remedy(source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -107,6 +107,28 @@ pub enum StateError {
     /// Every epoch byte is live, draining or retired.
     #[error("no free epoch byte in {0}: 256 starts within an hour; wait for the oldest to expire")]
     NoEpoch(PathBuf),
+}
+
+impl StateError {
+    pub(crate) fn damaged(path: PathBuf, what: &str) -> Self {
+        Self::Damaged { path, what: what.to_owned() }
+    }
+}
+
+/// What a person can do about a state directory that refuses an operation.
+fn state_remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            "--state-dir must be a folder, not a file"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "let this user read and write the folder (chown), or give another --state-dir"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "give a --state-dir on a writable file system",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free space there",
+        io::ErrorKind::Unsupported => "give a --state-dir on a local file system, which has locks",
+        _ => "give a --state-dir that this user may read and write",
+    }
 }
 
 /// Why an engine did not start.
