@@ -32,6 +32,12 @@ pub enum ConfigError {
     /// A server without an address.
     #[error("no address to listen on: give at least one")]
     NoListen,
+    /// More addresses than a tossed datagram can name.
+    #[error("{0} addresses to listen on: at most 256; [::]:PORT takes all of this host at once")]
+    TooManyListen(usize),
+    /// The same packets would belong to two listeners.
+    #[error("listening on {0} and on {1}: they overlap, leave one out")]
+    ListenTwice(SocketAddr, SocketAddr),
     /// Too long a server ID.
     #[error("server ID of {0} bytes: at most 8")]
     ServerIdTooLong(usize),
