@@ -81,13 +81,6 @@ impl Engine {
                 let Bound { sockets, listen, rung, note } =
                     bind(server, &config.limits, plan.workers(), &identity.layout)?;
                 plan.steered(rung.name(), note, identity.epoch);
-                if server.state_dir.is_none() {
-                    plan.note(
-                        "state: in memory; keys and tokens will not survive a restart \
-                         (give --state-dir)"
-                            .into(),
-                    );
-                }
                 note_buffers(&mut plan, &sockets, config.limits.socket_buffer_bytes);
                 (identity, sockets, listen)
             }
