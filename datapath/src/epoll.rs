@@ -18,6 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::arrival::Drops;
 use crate::counters::Counters;
 use crate::error::{SetupError, SocketError, WaitError};
 use crate::flight::{Flights, Next};
@@ -62,6 +63,7 @@ struct Watched {
     gso: bool,
     /// It is in `ready`.
     readable: bool,
+    drops: Drops,
     queue: Queue,
     sending: Sending,
     /// What epoll was asked for last.
@@ -230,8 +232,7 @@ impl Datapath for Epoll {
                 continue;
             };
             let room = inbox::BATCH.min(trains_max - handed);
-            let (messages, trains) =
-                inbox.receive(&watched.socket, SocketId(id), room, counters, sink);
+            let (messages, trains) = inbox.receive(watched, SocketId(id), room, counters, sink);
             handed += trains;
             // Fewer messages than asked for: the socket is empty, or epoll reports it again.
             watched.readable = messages == room;
@@ -296,6 +297,7 @@ impl Datapath for Epoll {
             socket,
             gso: false,
             readable: false,
+            drops: Drops::default(),
             queue: Queue::default(),
             sending: Sending::Idle,
             interest,

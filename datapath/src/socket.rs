@@ -102,6 +102,8 @@ impl Socket {
         let gro = gro && sys::set_option(inner.as_fd(), libc::SOL_UDP, libc::UDP_GRO, &1).is_ok();
         let recv_buffer_bytes = buffer(inner.as_fd(), &RECV_BUFFER, options.recv_buffer_bytes)?;
         let send_buffer_bytes = buffer(inner.as_fd(), &SEND_BUFFER, options.send_buffer_bytes)?;
+        // Only a counter is lost without it: the kernel then does not tell what it dropped.
+        let _ = sys::set_option(inner.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &1);
         if options.drop_shorter_than > 0 {
             // Before bind: not one short datagram may slip in.
             attach_length_filter(inner.as_fd(), options.drop_shorter_than)?;

@@ -259,7 +259,7 @@ impl Datapath for Uring {
     }
 
     fn receive(&mut self, trains_max: usize, sink: &mut dyn FnMut(Train<'_>)) -> usize {
-        self.receiver.deliver(trains_max, &self.sockets, &self.counters, sink)
+        self.receiver.deliver(trains_max, &mut self.sockets, &self.counters, sink)
     }
 
     fn segments_max(&self, segment_bytes: usize) -> usize {

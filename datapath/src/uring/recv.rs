@@ -21,7 +21,7 @@ use super::buffers::{Buffers, GROUP};
 use super::driver::Driver;
 use super::token::{Generation, Handle, Token};
 use crate::address::NAME_BYTES;
-use crate::arrival::{self, Message};
+use crate::arrival::{self, Drops, Message};
 use crate::cmsg::CONTROL_BYTES;
 use crate::counters::Counters;
 use crate::slab::Slab;
@@ -49,6 +49,7 @@ pub(super) struct Held {
     arm: Arm,
     /// It received something since it was armed.
     fed: bool,
+    drops: Drops,
     pub(super) gso: bool,
     /// Slots on their way.
     pub(super) sends: u32,
@@ -57,8 +58,8 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn new(socket: Socket, generation: Generation, gso: bool) -> Self {
-        let arm = Arm::Off;
-        Self { socket, generation, arm, fed: false, gso, sends: 0, closing: false }
+        let (arm, drops) = (Arm::Off, Drops::default());
+        Self { socket, generation, arm, fed: false, drops, gso, sends: 0, closing: false }
     }
 
     /// Whether nothing in flight uses it.
@@ -239,7 +240,7 @@ impl Receiver {
     pub(super) fn deliver(
         &mut self,
         trains_max: usize,
-        sockets: &Slab<Held>,
+        sockets: &mut Slab<Held>,
         counters: &Counters,
         sink: &mut dyn FnMut(Train<'_>),
     ) -> usize {
@@ -249,11 +250,11 @@ impl Receiver {
             let Some(Filled { handle, buffer, bytes }) = self.filled.pop_front() else {
                 break;
             };
-            let held = sockets.get(handle.id);
-            let open = |held: &&Held| held.generation == handle.generation && !held.closing;
-            if held.filter(open).is_some() {
+            let held = sockets.get_mut(handle.id);
+            let open = |held: &&mut Held| held.generation == handle.generation && !held.closing;
+            if let Some(Held { drops, .. }) = held.filter(open) {
                 let bytes = self.buffers.bytes(buffer, bytes);
-                let lent = lend(SocketId(handle.id), bytes, &self.header, counters, sink);
+                let lent = lend(SocketId(handle.id), bytes, &self.header, drops, counters, sink);
                 handed += usize::from(lent);
             }
             self.buffers.give_back(buffer);
@@ -276,6 +277,7 @@ fn lend(
     socket: SocketId,
     bytes: &[u8],
     header: &libc::msghdr,
+    drops: &mut Drops,
     counters: &Counters,
     sink: &mut dyn FnMut(Train<'_>),
 ) -> bool {
@@ -285,7 +287,7 @@ fn lend(
     };
     let (name, control, payload) = (out.name_data(), out.control_data(), out.payload_data());
     let message = Message { flags: out.flags(), name, control, payload };
-    let train = arrival::train(socket, &message, counters);
+    let train = arrival::train(socket, &message, drops, counters);
     train.map(sink).is_some()
 }
 

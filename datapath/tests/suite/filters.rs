@@ -45,3 +45,40 @@ pub(crate) fn short_datagrams_are_dropped<D: Datapath>(make: impl Fn() -> D) {
     let lengths: Vec<_> = got.iter().flat_map(|train| &train.datagrams).map(Vec::len).collect();
     assert_eq!(lengths, [21, 22, 1_200]);
 }
+
+pub(crate) fn what_the_kernel_drops_is_counted<D: Datapath>(make: impl Fn() -> D) {
+    let datapath = &mut make();
+    let options = SocketOptions {
+        recv_buffer_bytes: 16 << 10,
+        drop_shorter_than: 21,
+        ..SocketOptions::default()
+    };
+    let (_, address) = open_with(datapath, "127.0.0.1:0", &options);
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut sent = 0;
+    // Nobody has waited yet, so nobody receives.
+    for round in 1..=2 {
+        for _ in 0..200 {
+            peer.send_to(&[7; 1_000], address).unwrap();
+            sent += 1;
+        }
+        let mut received = 0;
+        let mut count = |got: Vec<super::Got>| {
+            received += got.iter().map(|train| train.datagrams.len()).sum::<usize>();
+        };
+        count(drain(datapath, Duration::from_millis(20)));
+        // The kernel tells it with the next one.
+        peer.send_to(&[7; 1_000], address).unwrap();
+        sent += 1;
+        count(drain(datapath, Duration::from_millis(20)));
+        let dropped = datapath.counters().recv_dropped.value();
+        let all = datapath.counters().recv_datagrams.value();
+        assert!(dropped > 0 && received > 0, "{dropped} dropped in round {round}");
+        assert_eq!(all + dropped, sent, "round {round}");
+    }
+    let before = datapath.counters().recv_dropped.value();
+    peer.send_to(&[7; 20], address).unwrap();
+    peer.send_to(&[7; 21], address).unwrap();
+    drain(datapath, Duration::from_millis(20));
+    assert_eq!(datapath.counters().recv_dropped.value(), before + 1, "too short");
+}
