@@ -339,6 +339,10 @@ impl Endpoint {
         let Some(connection) = self.connections[slot].take() else { return };
         self.generations[slot] = self.generations[slot].wrapping_add(1);
         self.timers.set(connection.id.slot, None);
+        if connection.in_sending {
+            // Only when all send slots were busy. The slot's next connection would be in twice.
+            self.sending.retain(|queued| *queued != connection.id.slot);
+        }
         self.open -= 1;
         self.counters.open.set(self.open as u64);
         self.counters.closed.add(1);
