@@ -36,10 +36,10 @@ pub(crate) struct LoadArgs {
     #[arg(long, group = "protocol")]
     perf: bool,
 
-    /// Connections in all, spread over the workers
-    #[arg(short, long, visible_alias = "clients", value_name = "N", default_value = "10",
+    /// Connections in all, spread over the workers; never more than -n [default: 10]
+    #[arg(short, long, visible_alias = "clients", value_name = "N",
           value_parser = positive_usize)]
-    connections: usize,
+    connections: Option<usize>,
 
     /// Requests in flight on each connection
     #[arg(short = 'm', long, visible_alias = "max-concurrent-streams", value_name = "N",
@@ -165,6 +165,13 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
     let signals = signals::listen()?;
     let addresses = args.url.resolve(args.trust.local_addr)?;
     let config = args.config(addresses[0])?;
+    if let (Some(asked), Some(requests)) = (args.connections, args.requests)
+        && config.connections < asked
+    {
+        output::log(format_args!(
+            "warning: -c {asked} is more than -n {requests}: {requests} connections are opened"
+        ));
+    }
     let mut meter = Meter::new(args.quiet, config.workload, config.stop);
     let load = Load::start(config)?;
     let report = watch(load, &signals, &mut meter)?;
@@ -228,7 +235,7 @@ impl LoadArgs {
             local: self.trust.local_addr.map(|ip| SocketAddr::new(ip, 0)),
         };
         Ok(LoadConfig {
-            connections: self.connections,
+            connections: self.connections(),
             streams: self.streams,
             warm_up: self.warmup,
             connect_timeout: self.connect_timeout,
@@ -241,12 +248,20 @@ impl LoadArgs {
         })
     }
 
+    /// Connections to open: one without a request would only cost the server a handshake, and
+    /// in the report it would look as if it had carried load.
+    fn connections(&self) -> usize {
+        let asked = self.connections.unwrap_or(CONNECTIONS);
+        let requests = self.requests.and_then(|requests| usize::try_from(requests).ok());
+        requests.map_or(asked, |requests| asked.min(requests))
+    }
+
     fn stop(&self, workload: Workload) -> Stop {
         match (self.requests, self.duration, workload) {
             (Some(requests), ..) => Stop::Requests(requests),
             (_, Some(duration), _) => Stop::Duration(duration),
             (None, None, Workload::Download(_) | Workload::Upload(_)) => {
-                Stop::Requests(self.connections as u64 * u64::from(self.streams))
+                Stop::Requests((self.connections() as u64).saturating_mul(self.streams.into()))
             }
             (None, None, _) => Stop::Duration(DURATION),
         }
@@ -290,6 +305,9 @@ fn hint(report: &Report, addresses: &[SocketAddr]) -> Option<String> {
 /// How often the end of the run and signals are looked for.
 const INTERVAL: Duration = Duration::from_millis(10);
 
+/// Enough to keep a few cores busy.
+const CONNECTIONS: usize = 10;
+
 /// Long enough for rates to settle.
 const DURATION: Duration = Duration::from_secs(10);
 
@@ -321,6 +339,21 @@ mod tests {
     fn parse(flags: &str) -> Result<LoadArgs, clap::Error> {
         let words = "load quic://localhost:1 --perf".split(' ').chain(flags.split_whitespace());
         Flags::try_parse_from(words).map(|flags| flags.load)
+    }
+
+    #[test]
+    fn there_are_no_more_connections_than_requests() {
+        for (flags, connections) in [
+            ("", 10),
+            ("-n 1", 1),
+            ("-c 10 -n 3", 3),
+            ("-c 3 -n 10", 3),
+            ("-c 4 -n 2 --handshakes", 2),
+            ("-c 4 --download 1g", 4),
+            ("-c 4 -n 100m", 4),
+        ] {
+            assert_eq!(parse(flags).unwrap().connections(), connections, "{flags}");
+        }
     }
 
     #[test]
