@@ -1,5 +1,7 @@
 //! load offers load to a server and reports what came back.
 
+mod hint;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
@@ -17,6 +19,7 @@ use crate::options::{TransportOptions, WorkerOptions};
 use crate::progress::Meter;
 use crate::target::Url;
 use crate::{output, signals};
+use hint::hint;
 
 /// Offer load to a QUIC server and measure what comes back
 ///
@@ -169,7 +172,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
         && config.connections < asked
     {
         output::log(format_args!(
-            "warning: -c {asked} is more than -n {requests}: {requests} connections are opened"
+            "warning: -c {asked} is more than -n {requests}: only {requests} opened"
         ));
     }
     let mut meter = Meter::new(args.quiet, config.workload, config.stop);
@@ -183,7 +186,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
     } else {
         output::result(format_args!("{} ({})\n{report}", args.url, addresses[0]))?;
     }
-    if let Some(hint) = hint(&report, &addresses) {
+    if let Some(hint) = hint(&report, args, &addresses) {
         output::log(format_args!("hint: {hint}"));
     }
     Ok(exit(&report))
@@ -276,32 +279,6 @@ impl LoadArgs {
     }
 }
 
-/// What a user may try when something failed.
-fn hint(report: &Report, addresses: &[SocketAddr]) -> Option<String> {
-    let failed = |class: &str| report.errors.by_class.contains_key(class);
-    if failed("tls") {
-        return Some(
-            "the TLS handshake failed: for a certificate that this system does not trust give \
-             --cacert FILE, or -k for a server of your own; the server must offer ALPN perf"
-                .into(),
-        );
-    }
-    if failed("connect_error") {
-        return Some("sockets could not be opened: see `ulimit -n` and the local ports".into());
-    }
-    if report.detail.ending != Ending::NothingConnected {
-        return None;
-    }
-    let mut hint = format!("is a QUIC server listening on UDP {}?", addresses[0]);
-    if let [_, others @ ..] = addresses
-        && !others.is_empty()
-    {
-        let others: Vec<String> = others.iter().map(|other| format!("quic://{other}")).collect();
-        hint = format!("{hint} The name also stands for {}", others.join(", "));
-    }
-    Some(hint)
-}
-
 /// How often the end of the run and signals are looked for.
 const INTERVAL: Duration = Duration::from_millis(10);
 
@@ -342,21 +319,6 @@ mod tests {
     }
 
     #[test]
-    fn there_are_no_more_connections_than_requests() {
-        for (flags, connections) in [
-            ("", 10),
-            ("-n 1", 1),
-            ("-c 10 -n 3", 3),
-            ("-c 3 -n 10", 3),
-            ("-c 4 -n 2 --handshakes", 2),
-            ("-c 4 --download 1g", 4),
-            ("-c 4 -n 100m", 4),
-        ] {
-            assert_eq!(parse(flags).unwrap().connections(), connections, "{flags}");
-        }
-    }
-
-    #[test]
     fn workloads_and_stop_rules_have_defaults() {
         let args = parse("").unwrap();
         let workload = args.work.workload();
@@ -374,6 +336,21 @@ mod tests {
         assert_eq!(args.stop(workload), Stop::Requests(6));
         assert_eq!(args.request_timeout(workload), None);
         assert_eq!(parse("--upload 1m -d 5").unwrap().work.workload(), Workload::Upload(1 << 20));
+    }
+
+    #[test]
+    fn there_are_no_more_connections_than_requests() {
+        for (flags, connections) in [
+            ("", 10),
+            ("-n 1", 1),
+            ("-c 10 -n 3", 3),
+            ("-c 3 -n 10", 3),
+            ("-c 4 -n 2 --handshakes", 2),
+            ("-c 4 --download 1g", 4),
+            ("-c 4 -n 100m", 4),
+        ] {
+            assert_eq!(parse(flags).unwrap().connections(), connections, "{flags}");
+        }
     }
 
     #[test]
