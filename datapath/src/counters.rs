@@ -59,6 +59,8 @@ counters! {
     /// Datagrams the kernel dropped at our sockets: full receive buffer, bad checksum, or shorter
     /// than any QUIC packet. Learnt with the next datagram of the socket; a train counts as one.
     recv_dropped,
+    /// Times a peer's host said that nothing listens there (ICMP port unreachable).
+    recv_refused,
     /// Receive errors that were survived.
     recv_errors,
     /// Multishot receives re-armed because the buffer ring was empty (ENOBUFS).

@@ -321,6 +321,10 @@ impl Datapath for Uring {
         self.forget_if_released(socket.0);
     }
 
+    fn refused(&mut self) -> Option<SocketId> {
+        self.receiver.refused.pop_front()
+    }
+
     fn local_addr(&self, socket: SocketId) -> Option<SocketAddr> {
         let held = self.sockets.get(socket.0)?;
         (!held.closing).then(|| held.socket.local_addr())

@@ -13,6 +13,9 @@
 mod connection;
 pub(crate) use connection::Connection;
 
+mod refused;
+use refused::Callers;
+
 mod serve;
 
 mod transmit;
@@ -47,6 +50,7 @@ pub(crate) struct Endpoint {
     half_open: usize,
     ready: VecDeque<u32>,
     sending: VecDeque<u32>,
+    callers: Callers,
     timers: Timers,
     settings: Settings,
     counters: Arc<WorkerCounters>,
@@ -80,6 +84,7 @@ impl Endpoint {
             half_open: 0,
             ready: VecDeque::with_capacity(QUEUE_CAPACITY),
             sending: VecDeque::with_capacity(QUEUE_CAPACITY),
+            callers: Callers::default(),
             timers: Timers::default(),
             settings,
             counters,
@@ -182,6 +187,7 @@ impl Endpoint {
         let options = SocketOptions {
             recv_buffer_bytes: buffer_bytes,
             send_buffer_bytes: buffer_bytes,
+            peer: Some(address),
             ..SocketOptions::default()
         };
         let mut config = ClientConfig::new(target.tls.quic());
@@ -195,7 +201,9 @@ impl Endpoint {
                 self.counters.opened.add(1);
                 let mut connection = Connection::new(proto, socket, self.deadline(now));
                 connection.address_proven = true;
-                Ok(self.insert(handle, connection))
+                let id = self.insert(handle, connection);
+                self.callers.note(socket, id);
+                Ok(id)
             }
             Err(error) => {
                 datapath.close(socket);

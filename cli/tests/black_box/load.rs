@@ -93,6 +93,20 @@ fn without_a_server_it_fails_soon_and_says_why() {
 }
 
 #[test]
+fn a_closed_port_is_known_at_once() {
+    let closed = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).unwrap();
+    for flags in ["", "--json", "--handshakes", "-n 5", "--io epoll"] {
+        let began = began();
+        let outcome = line(&format!("load quic://{closed} --perf -k -q -c 4 {flags}"));
+        assert_eq!(outcome.code, 1, "{outcome:?}");
+        assert!(began.elapsed() < Duration::from_secs(2), "{flags}: {:?}", began.elapsed());
+        let hint = format!("nothing listens on UDP {closed}");
+        assert!(outcome.stderr.contains(&hint), "{flags}: {outcome:?}");
+        assert!(outcome.stdout.contains("port_unreachable"), "{flags}: {outcome:?}");
+    }
+}
+
+#[test]
 fn a_certificate_that_is_not_trusted_has_a_hint() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("other.pem");
@@ -104,22 +118,6 @@ fn a_certificate_that_is_not_trusted_has_a_hint() {
     assert_eq!(outcome.code, 1, "{outcome:?}");
     assert!(outcome.stdout.contains("tls"), "{outcome:?}");
     assert!(outcome.stderr.contains("-k for a server of your own"), "{outcome:?}");
-}
-
-#[test]
-fn an_interrupted_run_reports_what_it_has() {
-    let server = Serve::start(&["-q"]);
-    let url = format!("quic://{}", server.address());
-    let mut load = Running::start(&["load", &url, "--perf", "-k", "--json", "-d", "60s"]);
-    load.until("requests/s");
-    load.signal("INT");
-    let outcome = load.wait();
-    assert_eq!(outcome.code, 130, "{outcome:?}");
-    let report = outcome.json();
-    assert_load_report(&report);
-    assert_eq!(report["ok"], false);
-    assert!(report["requests"].as_u64().unwrap() > 0, "{report}");
-    assert!(report["duration_s"].as_f64().unwrap() < 30.0, "{report}");
 }
 
 #[test]
@@ -191,6 +189,22 @@ fn there_are_no_more_connections_than_requests() {
     let outcome = server.load("--json -n 3");
     assert_eq!(outcome.json()["handshakes"], 3);
     assert_eq!(outcome.stderr, "", "nobody asked for more");
+}
+
+#[test]
+fn an_interrupted_run_reports_what_it_has() {
+    let server = Serve::start(&["-q"]);
+    let url = format!("quic://{}", server.address());
+    let mut load = Running::start(&["load", &url, "--perf", "-k", "--json", "-d", "60s"]);
+    load.until("requests/s");
+    load.signal("INT");
+    let outcome = load.wait();
+    assert_eq!(outcome.code, 130, "{outcome:?}");
+    let report = outcome.json();
+    assert_load_report(&report);
+    assert_eq!(report["ok"], false);
+    assert!(report["requests"].as_u64().unwrap() > 0, "{report}");
+    assert!(report["duration_s"].as_f64().unwrap() < 30.0, "{report}");
 }
 
 #[test]

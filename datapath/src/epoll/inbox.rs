@@ -28,6 +28,10 @@ pub(super) struct Inbox {
     controls: Box<[ControlSpace; BATCH]>,
 }
 
+/// Nothing listens at the peer of the socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused;
+
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(8))]
 struct ControlSpace([u8; CONTROL_BYTES]);
@@ -41,7 +45,8 @@ impl Inbox {
         }
     }
 
-    /// Receives up to `room` messages; returns how many there were and how many the sink got.
+    /// Receives up to `room` messages; returns how many there were and how many the sink got, or
+    /// that the socket had to tell something else.
     pub(super) fn receive(
         &mut self,
         watched: &mut Watched,
@@ -49,7 +54,7 @@ impl Inbox {
         room: usize,
         counters: &Counters,
         sink: &mut dyn FnMut(Train<'_>),
-    ) -> (usize, usize) {
+    ) -> Result<(usize, usize), Refused> {
         let Watched { socket, drops, .. } = watched;
         let mut parts = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BATCH];
         let empty = libc::mmsghdr { msg_hdr: sys::empty_header(), msg_len: 0 };
@@ -74,11 +79,15 @@ impl Inbox {
         // its own, all of which outlive the call.
         let received = match unsafe { sys::recvmmsg(socket.as_fd(), headers) } {
             Ok(received) => received,
+            Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => {
+                counters.recv_refused.add(1);
+                return Err(Refused);
+            }
             Err(error) => {
                 if error.raw_os_error() != Some(libc::EAGAIN) {
                     counters.recv_errors.add(1);
                 }
-                return (0, 0);
+                return Ok((0, 0));
             }
         };
         let mut handed = 0;
@@ -88,7 +97,7 @@ impl Inbox {
                 sink(train);
             }
         }
-        (received, handed)
+        Ok((received, handed))
     }
 
     /// Makes a train of message `at`, or counts why it is none.

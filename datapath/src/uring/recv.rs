@@ -84,6 +84,8 @@ pub(super) struct Receiver {
     filled: VecDeque<Filled>,
     starved: VecDeque<Handle>,
     resting: Vec<Handle>,
+    /// Sockets whose peer does not listen.
+    pub(super) refused: VecDeque<SocketId>,
 }
 
 impl Receiver {
@@ -92,7 +94,8 @@ impl Receiver {
         header.msg_namelen = NAME_SPACE;
         header.msg_controllen = CONTROL_BYTES as _;
         let filled = VecDeque::with_capacity(count.into());
-        Self { buffers, header, filled, starved: VecDeque::new(), resting: Vec::new() }
+        let (starved, resting, refused) = (VecDeque::new(), Vec::new(), VecDeque::new());
+        Self { buffers, header, filled, starved, resting, refused }
     }
 
     /// Whether there is something to do that no completion will announce.
@@ -228,7 +231,12 @@ impl Receiver {
                 self.starve(held, handle);
             }
             _ => {
-                counters.recv_errors.add(1);
+                if result == REFUSED {
+                    counters.recv_refused.add(1);
+                    self.refused.push_back(SocketId(handle.id));
+                } else {
+                    counters.recv_errors.add(1);
+                }
                 counters.rearm_error.add(1);
                 held.arm = Arm::Resting;
                 self.resting.push(handle);
@@ -292,18 +300,20 @@ fn lend(
 }
 
 const NO_BUFFERS: i32 = -libc::ENOBUFS;
+const REFUSED: i32 = -libc::ECONNREFUSED;
 const NAME_SPACE: u32 = 28;
 const _: () = assert!(NAME_SPACE as usize == NAME_BYTES);
 
 impl std::fmt::Debug for Receiver {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { buffers, header: _, filled, starved, resting } = self;
+        let Self { buffers, header: _, filled, starved, resting, refused } = self;
         formatter
             .debug_struct("Receiver")
             .field("buffers", buffers)
             .field("filled", &filled.len())
             .field("starved", &starved.len())
             .field("resting", &resting.len())
+            .field("refused", &refused.len())
             .finish_non_exhaustive()
     }
 }

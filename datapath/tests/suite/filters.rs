@@ -1,11 +1,11 @@
-//! filters checks what the kernel drops or steers by classic BPF.
+//! filters checks what the kernel drops, refuses, or steers by classic BPF.
 
 use std::net::UdpSocket;
 use std::time::Duration;
 
 use quiclane_datapath::{Datapath, FilterInstruction, Socket, SocketOptions};
 
-use super::{collect, drain, open_with};
+use super::{collect, drain, open_with, send, to, turn};
 
 pub(crate) fn a_classic_program_chooses_the_socket<D: Datapath>(make: impl Fn() -> D) {
     let datapath = &mut make();
@@ -81,4 +81,42 @@ pub(crate) fn what_the_kernel_drops_is_counted<D: Datapath>(make: impl Fn() -> D
     peer.send_to(&[7; 21], address).unwrap();
     drain(datapath, Duration::from_millis(20));
     assert_eq!(datapath.counters().recv_dropped.value(), before + 1, "too short");
+}
+
+pub(crate) fn a_peer_that_does_not_listen_is_told_once_each_time<D: Datapath>(
+    make: impl Fn() -> D,
+) {
+    let datapath = &mut make();
+    for (ip, wildcard) in [("127.0.0.1", "0.0.0.0:0"), ("[::1]", "[::]:0"), ("127.0.0.1", "[::]:0")]
+    {
+        let peer = UdpSocket::bind(format!("{ip}:0")).unwrap();
+        let target = peer.local_addr().unwrap();
+        let options = SocketOptions { peer: Some(target), ..SocketOptions::default() };
+        let (with_peer, _) = open_with(datapath, wildcard, &options);
+        let (without, _) = open_with(datapath, wildcard, &SocketOptions::default());
+        let ask = |datapath: &mut D| {
+            for socket in [with_peer, without] {
+                send(datapath, &to(socket, target), b"first");
+                send(datapath, &to(socket, target), b"second");
+            }
+            let mut told = Vec::new();
+            for _ in 0..20 {
+                turn(datapath, Duration::from_millis(5), &mut |_| {});
+                told.extend(std::iter::from_fn(|| datapath.refused()));
+            }
+            told
+        };
+        assert_eq!(ask(datapath), [], "it listens");
+        let mut buffer = [0; 100];
+        let (_, from) = peer.recv_from(&mut buffer).unwrap();
+        drop(peer);
+        let told = ask(datapath);
+        assert!(!told.is_empty() && told.iter().all(|socket| *socket == with_peer), "{told:?}");
+        assert_eq!(datapath.counters().send_errors.value(), 0);
+        assert_eq!(datapath.counters().recv_errors.value(), 0);
+        // It is back, and the socket still receives.
+        let peer = UdpSocket::bind(target).unwrap();
+        peer.send_to(b"hello", from).unwrap();
+        assert_eq!(collect(datapath, 1)[0].bytes, b"hello");
+    }
 }
