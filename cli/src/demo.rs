@@ -50,7 +50,9 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let tls = ClientTls::new(Provider::default(), trust, alpn(), Resume::Off)?;
     let address = engine.listen()[0];
     let target = Target { address, server_name: "localhost".into(), tls, local: None };
-    if !args.json {
+    if args.json {
+        output::warnings(engine.plan().notes());
+    } else {
         output::result(report::introduction(&engine, address))?;
     }
     let stage = Stage { args, signals, target, cores: engine.plan().workers() };

@@ -1,5 +1,7 @@
 //! load offers load to a server and reports what came back.
 
+mod hint;
+
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -18,6 +20,7 @@ use crate::options::{TransportOptions, WorkerOptions};
 use crate::progress::Meter;
 use crate::target::Url;
 use crate::{output, signals};
+use hint::hint;
 
 /// Offer load to a QUIC server and measure what comes back
 ///
@@ -37,10 +40,10 @@ pub(crate) struct LoadArgs {
     #[arg(long, group = "protocol")]
     perf: bool,
 
-    /// Connections in all, spread over the workers
-    #[arg(short, long, visible_alias = "clients", value_name = "N", default_value = "10",
+    /// Connections in all, spread over the workers; never more than -n [default: 10]
+    #[arg(short, long, visible_alias = "clients", value_name = "N",
           value_parser = positive_usize)]
-    connections: usize,
+    connections: Option<usize>,
 
     /// Requests in flight on each connection
     #[arg(short = 'm', long, visible_alias = "max-concurrent-streams", value_name = "N",
@@ -197,6 +200,13 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
     let signals = signals::listen()?;
     let addresses = args.url.resolve(args.trust.local_addr)?;
     let config = args.config(addresses[0])?;
+    if let (Some(asked), Some(requests)) = (args.connections, args.requests)
+        && config.connections < asked
+    {
+        output::log(format_args!(
+            "warning: -c {asked} is more than -n {requests}: only {requests} opened"
+        ));
+    }
     let mut meter = Meter::new(args.quiet, config.workload, config.stop);
     let load = Load::start(config)?;
     let report = watch(load, &signals, &mut meter)?;
@@ -208,7 +218,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
     } else {
         output::result(format_args!("{} ({})\n{report}", args.url, addresses[0]))?;
     }
-    if let Some(hint) = hint(&report, &addresses) {
+    if let Some(hint) = hint(&report, args, &addresses) {
         output::log(format_args!("hint: {hint}"));
     }
     Ok(exit(&report))
@@ -260,7 +270,7 @@ impl LoadArgs {
             local: self.trust.local_addr.map(|ip| SocketAddr::new(ip, 0)),
         };
         Ok(LoadConfig {
-            connections: self.connections,
+            connections: self.connections(),
             streams: self.streams,
             requests_per_connection: self.requests_per_conn.and_then(NonZero::new),
             warm_up: self.warmup,
@@ -274,12 +284,20 @@ impl LoadArgs {
         })
     }
 
+    /// Connections to open: one without a request would only cost the server a handshake, and
+    /// in the report it would look as if it had carried load.
+    fn connections(&self) -> usize {
+        let asked = self.connections.unwrap_or(CONNECTIONS);
+        let requests = self.requests.and_then(|requests| usize::try_from(requests).ok());
+        requests.map_or(asked, |requests| asked.min(requests))
+    }
+
     fn stop(&self, workload: Workload) -> Stop {
         match (self.requests, self.duration, workload) {
             (Some(requests), ..) => Stop::Requests(requests),
             (_, Some(duration), _) => Stop::Duration(duration),
             (None, None, Workload::Download(_) | Workload::Upload(_)) => {
-                Stop::Requests(self.connections as u64 * u64::from(self.streams))
+                Stop::Requests((self.connections() as u64).saturating_mul(self.streams.into()))
             }
             (None, None, _) => Stop::Duration(DURATION),
         }
@@ -294,34 +312,11 @@ impl LoadArgs {
     }
 }
 
-/// What a user may try when something failed.
-fn hint(report: &Report, addresses: &[SocketAddr]) -> Option<String> {
-    let failed = |class: &str| report.errors.by_class.contains_key(class);
-    if failed("tls") {
-        return Some(
-            "the TLS handshake failed: for a certificate that this system does not trust give \
-             --cacert FILE, or -k for a server of your own; the server must offer ALPN perf"
-                .into(),
-        );
-    }
-    if failed("connect_error") {
-        return Some("sockets could not be opened: see `ulimit -n` and the local ports".into());
-    }
-    if report.detail.ending != Ending::NothingConnected {
-        return None;
-    }
-    let mut hint = format!("is a QUIC server listening on UDP {}?", addresses[0]);
-    if let [_, others @ ..] = addresses
-        && !others.is_empty()
-    {
-        let others: Vec<String> = others.iter().map(|other| format!("quic://{other}")).collect();
-        hint = format!("{hint} The name also stands for {}", others.join(", "));
-    }
-    Some(hint)
-}
-
 /// How often the end of the run and signals are looked for.
 const INTERVAL: Duration = Duration::from_millis(10);
+
+/// Enough to keep a few cores busy.
+const CONNECTIONS: usize = 10;
 
 /// Long enough for rates to settle.
 const DURATION: Duration = Duration::from_secs(10);
@@ -375,6 +370,21 @@ mod tests {
         assert_eq!(args.stop(workload), Stop::Requests(6));
         assert_eq!(args.request_timeout(workload), None);
         assert_eq!(parse("--upload 1m -d 5").unwrap().work.workload(), Workload::Upload(1 << 20));
+    }
+
+    #[test]
+    fn there_are_no_more_connections_than_requests() {
+        for (flags, connections) in [
+            ("", 10),
+            ("-n 1", 1),
+            ("-c 10 -n 3", 3),
+            ("-c 3 -n 10", 3),
+            ("-c 4 -n 2 --handshakes", 2),
+            ("-c 4 --download 1g", 4),
+            ("-c 4 -n 100m", 4),
+        ] {
+            assert_eq!(parse(flags).unwrap().connections(), connections, "{flags}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod certificate;
 mod demo;
 mod exit;
 mod flags;
+mod keylog;
 mod load;
 mod metrics;
 mod options;
@@ -39,7 +40,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    keylog::check();
+    let result = match command {
         Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Load(args) => load::run(&args),

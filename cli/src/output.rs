@@ -28,6 +28,13 @@ pub(crate) fn log(text: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// What a user should know even with --quiet: what this host did not grant.
+pub(crate) fn warnings(notes: &[String]) {
+    for note in notes {
+        log(format_args!("warning: {note}"));
+    }
+}
+
 /// What ended the command.
 pub(crate) fn error(failure: &Failure) {
     log(format_args!("error: {failure}"));

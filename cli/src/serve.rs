@@ -192,9 +192,12 @@ impl ServeArgs {
             plan.steering(),
             plan.epoch()
         ));
-        for note in plan.notes() {
-            self.note(note);
+        if self.state_dir.is_none() {
+            self.note(
+                "state: in memory; keys and tokens will not survive a restart (give --state-dir)",
+            );
         }
+        output::warnings(plan.notes());
     }
 
     fn note(&self, text: impl std::fmt::Display) {

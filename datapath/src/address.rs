@@ -23,6 +23,14 @@ impl Family {
     pub(crate) fn of(address: SocketAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
+
+    /// `address` as a socket of this family knows it.
+    pub(crate) fn mapped(self, address: SocketAddr) -> SocketAddr {
+        match (self, address) {
+            (Self::V6, SocketAddr::V4(v4)) => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
+            _ => address,
+        }
+    }
 }
 
 /// A sockaddr_in or sockaddr_in6 as the kernel reads and writes it.

@@ -17,10 +17,26 @@ pub(crate) struct Message<'b> {
     pub(crate) payload: &'b [u8],
 }
 
+/// What a socket had dropped when it was last heard of; the kernel's number wraps.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Drops(u32);
+
+impl Drops {
+    /// Counts what is new in `now`. Datagrams that several CPUs queue may tell it out of order.
+    fn note(&mut self, now: u32, counters: &Counters) {
+        let new = now.wrapping_sub(self.0);
+        if new <= u32::MAX / 2 {
+            self.0 = now;
+            counters.recv_dropped.add(new.into());
+        }
+    }
+}
+
 /// Reads and counts a message.
 pub(crate) fn train<'b>(
     socket: SocketId,
     message: &Message<'b>,
+    drops: &mut Drops,
     counters: &Counters,
 ) -> Option<Train<'b>> {
     let Message { flags, name, control, payload } = *message;
@@ -36,7 +52,10 @@ pub(crate) fn train<'b>(
         counters.recv_errors.add(1);
         return None;
     };
-    let cmsg::Arrival { stride, ecn, target } = cmsg::decode(control);
+    let cmsg::Arrival { stride, ecn, target, dropped } = cmsg::decode(control);
+    if let Some(dropped) = dropped {
+        drops.note(dropped, counters);
+    }
     let bytes = payload.len();
     let stride = stride.filter(|stride| (1..bytes).contains(stride)).unwrap_or(bytes);
     counters.recv_trains.add(1);
@@ -52,7 +71,17 @@ mod tests {
 
     fn read(flags: i32, name: &[u8], payload: &[u8], counters: &Counters) -> Option<usize> {
         let message = Message { flags: flags.cast_unsigned(), name, control: &[], payload };
-        train(SocketId(3), &message, counters).map(|train| train.datagrams().count())
+        train(SocketId(3), &message, &mut Drops::default(), counters)
+            .map(|train| train.datagrams().count())
+    }
+
+    #[test]
+    fn drops_are_counted_once_in_any_order_and_past_the_wrap() {
+        let (counters, mut drops) = (Counters::default(), Drops(u32::MAX - 1));
+        for (now, total) in [(u32::MAX - 1, 0), (u32::MAX, 1), (2, 4), (1, 4), (2, 4), (5, 7)] {
+            drops.note(now, &counters);
+            assert_eq!(counters.recv_dropped.value(), total, "{now}");
+        }
     }
 
     #[test]

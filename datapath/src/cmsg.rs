@@ -1,7 +1,7 @@
 //! cmsg writes and reads the control messages beside a datagram.
 //!
 //! ```text
-//! out: ECN | source address | segment size      in: stride of the train | ECN | target address
+//! out: ECN | source address | segment size      in: stride | ECN | target | dropped
 //! ```
 //!
 //! The segment size is last, so that the same bytes without their tail describe a single datagram.
@@ -16,8 +16,8 @@ use crate::address::{array, canonical};
 use crate::traffic::Ecn;
 
 /// Control space per message. An IPv6 socket costs most: stride 24, ECN 24 and IPV6_PKTINFO 40
-/// bytes make 88, a socket with IP_PKTINFO as well 120. Less space is MSG_CTRUNC, which loses the
-/// ECN codepoint or the address.
+/// bytes make 88, and 24 for what was dropped 112. Less space is MSG_CTRUNC, which loses the ECN
+/// codepoint or the address.
 pub(crate) const CONTROL_BYTES: usize = 128;
 
 /// Control messages of one datagram or train that leaves.
@@ -102,6 +102,8 @@ pub(crate) struct Arrival {
     pub(crate) stride: Option<usize>,
     pub(crate) ecn: Option<Ecn>,
     pub(crate) target: Option<IpAddr>,
+    /// What the socket had dropped, in all, when this train was queued; only once there is any.
+    pub(crate) dropped: Option<u32>,
 }
 
 /// Reads control messages; what is unknown or cut short is skipped.
@@ -112,6 +114,9 @@ pub(crate) fn decode(mut control: &[u8]) -> Arrival {
             (libc::SOL_UDP, libc::UDP_GRO) => {
                 let stride = array(data, 0).map(c_int::from_ne_bytes);
                 arrival.stride = stride.and_then(|stride| usize::try_from(stride).ok());
+            }
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
+                arrival.dropped = array(data, 0).map(u32::from_ne_bytes);
             }
             (libc::IPPROTO_IP, libc::IP_TOS) => {
                 arrival.ecn = data.first().and_then(|tos| Ecn::from_bits(*tos));
@@ -213,6 +218,7 @@ mod tests {
             tos: u8,
             v4: Option<Ipv4Addr>,
             v6: Option<Ipv6Addr>,
+            dropped: Option<u32>,
         ) {
             let mut control = Control::EMPTY;
             control.push(libc::SOL_UDP, libc::UDP_GRO, &c_int::from(stride).to_ne_bytes());
@@ -233,7 +239,11 @@ mod tests {
                 control.push(libc::IPPROTO_IP, libc::IP_TOS, &[tos]);
                 None
             };
+            if let Some(dropped) = dropped {
+                control.push(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &dropped.to_ne_bytes());
+            }
             let arrival = decode(control.single());
+            prop_assert_eq!(arrival.dropped, dropped);
             prop_assert_eq!(arrival.stride, Some(usize::from(stride)));
             prop_assert_eq!(arrival.ecn, Ecn::from_bits(tos));
             prop_assert_eq!(arrival.target, expected);

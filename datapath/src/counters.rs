@@ -56,6 +56,11 @@ counters! {
     recv_truncated,
     /// Messages whose control data the buffer could not hold (MSG_CTRUNC); dropped.
     recv_control_truncated,
+    /// Datagrams the kernel dropped at our sockets: full receive buffer, bad checksum, or shorter
+    /// than any QUIC packet. Learnt with the next datagram of the socket; a train counts as one.
+    recv_dropped,
+    /// Times a peer's host said that nothing listens there (ICMP port unreachable).
+    recv_refused,
     /// Receive errors that were survived.
     recv_errors,
     /// Multishot receives re-armed because the buffer ring was empty (ENOBUFS).

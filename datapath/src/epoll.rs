@@ -18,6 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::arrival::Drops;
 use crate::counters::Counters;
 use crate::error::{SetupError, SocketError, WaitError};
 use crate::flight::{Flights, Next};
@@ -31,7 +32,7 @@ use crate::wake::Waker;
 use crate::{Datapath, sys};
 
 mod inbox;
-use inbox::Inbox;
+use inbox::{Inbox, Refused};
 
 /// Sockets watched by epoll, read by recvmmsg and written by sendmmsg.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ pub struct Epoll {
     active: VecDeque<u32>,
     /// Sockets to try again at the next wait.
     later: Vec<u32>,
+    /// Sockets whose peer does not listen.
+    refused: VecDeque<SocketId>,
     flights: Flights,
     gso: Gso,
     inbox: Inbox,
@@ -62,6 +65,7 @@ struct Watched {
     gso: bool,
     /// It is in `ready`.
     readable: bool,
+    drops: Drops,
     queue: Queue,
     sending: Sending,
     /// What epoll was asked for last.
@@ -109,6 +113,7 @@ impl Epoll {
             ready: VecDeque::new(),
             active: VecDeque::new(),
             later: Vec::new(),
+            refused: VecDeque::new(),
             flights: Flights::new(u32::try_from(send_slots.max(1)).unwrap_or(u32::MAX)),
             gso: Gso::new(),
             inbox: Inbox::new(),
@@ -222,7 +227,7 @@ impl Datapath for Epoll {
     }
 
     fn receive(&mut self, trains_max: usize, sink: &mut dyn FnMut(Train<'_>)) -> usize {
-        let Self { sockets, ready, inbox, counters, .. } = self;
+        let Self { sockets, ready, inbox, counters, refused, .. } = self;
         let mut handed = 0;
         while handed < trains_max {
             let Some(id) = ready.pop_front() else { break };
@@ -230,8 +235,12 @@ impl Datapath for Epoll {
                 continue;
             };
             let room = inbox::BATCH.min(trains_max - handed);
-            let (messages, trains) =
-                inbox.receive(&watched.socket, SocketId(id), room, counters, sink);
+            let received = inbox.receive(watched, SocketId(id), room, counters, sink);
+            let (messages, trains) = received.unwrap_or_else(|Refused| {
+                refused.push_back(SocketId(id));
+                // That was all it said: what waits behind is read in the next round.
+                (room, 0)
+            });
             handed += trains;
             // Fewer messages than asked for: the socket is empty, or epoll reports it again.
             watched.readable = messages == room;
@@ -296,6 +305,7 @@ impl Datapath for Epoll {
             socket,
             gso: false,
             readable: false,
+            drops: Drops::default(),
             queue: Queue::default(),
             sending: Sending::Idle,
             interest,
@@ -331,6 +341,10 @@ impl Datapath for Epoll {
         self.gso.closed(watched.gso);
         // The last words, a CONNECTION_CLOSE for example, leave first.
         self.send_queued(socket.0);
+    }
+
+    fn refused(&mut self) -> Option<SocketId> {
+        self.refused.pop_front()
     }
 
     fn local_addr(&self, socket: SocketId) -> Option<SocketAddr> {

@@ -72,6 +72,14 @@ pub enum SocketError {
         /// What the kernel answered.
         source: io::Error,
     },
+    /// There is no way to the peer.
+    #[error("cannot reach UDP {peer}: {source}; {}", connect_remedy(source))]
+    Connect {
+        /// The one peer of the socket.
+        peer: SocketAddr,
+        /// What the kernel answered.
+        source: io::Error,
+    },
     /// A socket option that correct operation needs was refused.
     #[error("cannot set {option}: {source}; {}", remedy(source))]
     Option {
@@ -154,6 +162,17 @@ fn remedy(source: &io::Error) -> &'static str {
         }
         Some(libc::ENOPROTOOPT | libc::ENOSYS) => "use a newer kernel: 6.1 or later is tested",
         _ => "please report it with the output of `uname -a`",
+    }
+}
+
+/// What a person can do when a peer cannot even be sent to.
+fn connect_remedy(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EADDRNOTAVAIL | libc::EINVAL) => {
+            "no route leads there from the local address (see `ip route get`)"
+        }
+        Some(libc::EACCES) => "a broadcast address is nobody's own",
+        _ => remedy(source),
     }
 }
 

@@ -66,6 +66,8 @@ pub(crate) struct Flight {
     cursor: usize,
     /// The train was refused; the answer to its first datagram tells whether GSO is to blame.
     suspect: bool,
+    /// It was kept back once because of what the socket had to say about an earlier datagram.
+    held_back: bool,
     label: Box<Label>,
 }
 
@@ -89,6 +91,7 @@ impl Flight {
             segment: 0,
             cursor: 0,
             suspect: false,
+            held_back: false,
             label: Box::new(Label { name: Name::EMPTY, name_bytes: 0, control: Control::EMPTY }),
         }
     }
@@ -104,6 +107,7 @@ impl Flight {
         self.next = None;
         self.cursor = 0;
         self.suspect = false;
+        self.held_back = false;
         self.segment = segment.unwrap_or(bytes);
         self.form = match (segment, train) {
             (None, _) => Form::Single,
@@ -182,6 +186,12 @@ impl Flight {
             }
             Err(libc::EINTR) => {
                 self.suspect = suspect;
+                return Next::More;
+            }
+            // News of an earlier datagram, which nothing listens for: this one was not tried.
+            Err(libc::ECONNREFUSED) if !std::mem::replace(&mut self.held_back, true) => {
+                self.suspect = suspect;
+                counters.recv_refused.add(1);
                 return Next::More;
             }
             Err(errno @ (libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM)) => {
@@ -356,7 +366,7 @@ mod tests {
     fn every_other_error_drops_and_counts_datagrams() {
         let (counters, mut gso) = (Counters::default(), true);
         let mut flights = Flights::new(1);
-        for errno in [libc::EPERM, libc::ECONNREFUSED, libc::ENETUNREACH, libc::EFAULT] {
+        for errno in [libc::EPERM, libc::EHOSTUNREACH, libc::ENETUNREACH, libc::EFAULT] {
             let index = boarded(&mut flights, 2_500, Some(1_000), true);
             let flight = flights.get_mut(index).unwrap();
             assert_eq!(flight.settle(Err(errno), &mut gso, &counters), Next::Done);
@@ -367,6 +377,18 @@ mod tests {
         let flight = flights.get_mut(index).unwrap();
         assert_eq!(flight.settle(Err(libc::ENOBUFS), &mut gso, &counters), Next::Later);
         assert_eq!(counters.send_blocked.value(), 1);
+    }
+
+    #[test]
+    fn news_of_an_earlier_datagram_does_not_cost_this_one() {
+        let (counters, mut gso) = (Counters::default(), true);
+        let mut flights = Flights::new(1);
+        let index = boarded(&mut flights, 2_500, Some(1_000), true);
+        let flight = flights.get_mut(index).unwrap();
+        assert_eq!(flight.settle(Err(libc::ECONNREFUSED), &mut gso, &counters), Next::More);
+        assert_eq!(counters.send_errors.value(), 0);
+        assert_eq!(flight.settle(Err(libc::ECONNREFUSED), &mut gso, &counters), Next::Done);
+        assert_eq!((counters.recv_refused.value(), counters.send_errors.value()), (1, 3));
     }
 
     #[test]

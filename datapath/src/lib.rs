@@ -112,6 +112,13 @@ pub trait Datapath {
     /// Stops receiving and closes the socket once nothing in flight uses it.
     fn close(&mut self, socket: SocketId);
 
+    /// A socket with a [`peer`](SocketOptions::peer) whose host said that nothing listens there,
+    /// once each time. Anybody on the path can forge that, so it proves nothing about a peer that
+    /// has ever answered.
+    fn refused(&mut self) -> Option<SocketId> {
+        None
+    }
+
     /// The local address of an open socket.
     fn local_addr(&self, socket: SocketId) -> Option<SocketAddr>;
 

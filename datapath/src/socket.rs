@@ -36,6 +36,10 @@ pub struct SocketOptions {
     /// Whether an IPv6 socket also serves IPv4 peers. Default on. Set explicitly either way, so
     /// that `sysctl net.ipv6.bindv6only` does not matter.
     pub dual_stack: bool,
+    /// The one peer of the socket. Default none: it serves everybody. With one the kernel drops
+    /// what others send, and tells when nothing listens there: see
+    /// [`Datapath::refused`](crate::Datapath::refused).
+    pub peer: Option<SocketAddr>,
 }
 
 impl Default for SocketOptions {
@@ -47,6 +51,7 @@ impl Default for SocketOptions {
             send_buffer_bytes: 4 << 20,
             drop_shorter_than: 0,
             dual_stack: true,
+            peer: None,
         }
     }
 }
@@ -102,6 +107,8 @@ impl Socket {
         let gro = gro && sys::set_option(inner.as_fd(), libc::SOL_UDP, libc::UDP_GRO, &1).is_ok();
         let recv_buffer_bytes = buffer(inner.as_fd(), &RECV_BUFFER, options.recv_buffer_bytes)?;
         let send_buffer_bytes = buffer(inner.as_fd(), &SEND_BUFFER, options.send_buffer_bytes)?;
+        // Only a counter is lost without it: the kernel then does not tell what it dropped.
+        let _ = sys::set_option(inner.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &1);
         if options.drop_shorter_than > 0 {
             // Before bind: not one short datagram may slip in.
             attach_length_filter(inner.as_fd(), options.drop_shorter_than)?;
@@ -111,6 +118,10 @@ impl Socket {
         let local = local.as_socket().ok_or_else(|| SocketError::Address {
             source: io::Error::from_raw_os_error(libc::EAFNOSUPPORT),
         })?;
+        if let Some(peer) = options.peer {
+            let fail = |source| SocketError::Connect { peer, source };
+            inner.connect(&family.mapped(peer).into()).map_err(fail)?;
+        }
         Ok(Self { inner, local, gro, recv_buffer_bytes, send_buffer_bytes })
     }
 
@@ -165,7 +176,7 @@ impl AsFd for Socket {
 type Setting = (&'static str, c_int, c_int, c_int);
 
 /// For IPv4 peers, on sockets of either family. Errors from ICMP stay off: one "port unreachable"
-/// about some other peer would end a multishot receive.
+/// about some other peer would end a multishot receive. A socket with one peer gets them anyway.
 const OPTIONS_V4: &[Setting] = &[
     ("IP_MTU_DISCOVER", libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
     ("IP_RECVTOS", libc::IPPROTO_IP, libc::IP_RECVTOS, 1),

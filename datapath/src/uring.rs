@@ -259,7 +259,7 @@ impl Datapath for Uring {
     }
 
     fn receive(&mut self, trains_max: usize, sink: &mut dyn FnMut(Train<'_>)) -> usize {
-        self.receiver.deliver(trains_max, &self.sockets, &self.counters, sink)
+        self.receiver.deliver(trains_max, &mut self.sockets, &self.counters, sink)
     }
 
     fn segments_max(&self, segment_bytes: usize) -> usize {
@@ -319,6 +319,10 @@ impl Datapath for Uring {
         self.gso.closed(held.gso);
         self.receiver.cancel(held, socket.0, &mut self.driver);
         self.forget_if_released(socket.0);
+    }
+
+    fn refused(&mut self) -> Option<SocketId> {
+        self.receiver.refused.pop_front()
     }
 
     fn local_addr(&self, socket: SocketId) -> Option<SocketAddr> {

@@ -54,6 +54,8 @@ backends!([
     limits::two_thousand_sockets,
     filters::a_classic_program_chooses_the_socket,
     filters::short_datagrams_are_dropped,
+    filters::what_the_kernel_drops_is_counted,
+    filters::a_peer_that_does_not_listen_is_told_once_each_time,
     life::a_wait_ends_in_time,
     life::a_wake_up_ends_a_wait,
     life::no_wake_up_is_lost,

@@ -413,6 +413,10 @@ pub enum CloseReason {
     IdleTimeout,
     /// The handshake took longer than its deadline.
     HandshakeTimeout,
+    /// The peer's host says that nothing listens there (ICMP port unreachable), and no packet has
+    /// ever come from there. Connections that once heard from their peer do not end by it: it can
+    /// be forged.
+    PortUnreachable(SocketAddr),
     /// A named limit of ours was reached.
     Limit(&'static str),
     /// Our own app, or the worker's stop, closed it.
@@ -445,6 +449,7 @@ impl CloseReason {
             Self::Application { .. } => "application_close",
             Self::IdleTimeout => "idle_timeout",
             Self::HandshakeTimeout => "handshake_timeout",
+            Self::PortUnreachable(_) => "port_unreachable",
             Self::Limit(name) => name,
             Self::Local => "local_close",
             Self::StatelessReset => "stateless_reset",
@@ -466,6 +471,9 @@ impl fmt::Display for CloseReason {
             }
             Self::IdleTimeout => f.write_str("idle timeout"),
             Self::HandshakeTimeout => f.write_str("handshake not complete by its deadline"),
+            Self::PortUnreachable(address) => {
+                write!(f, "nothing listens at {address} (ICMP port unreachable)")
+            }
             Self::Limit(name) => write!(f, "limit {name} reached"),
             Self::Local => f.write_str("closed by us"),
             Self::StatelessReset => f.write_str("stateless reset: the peer lost the connection"),

@@ -13,6 +13,9 @@
 mod connection;
 pub(crate) use connection::Connection;
 
+mod refused;
+use refused::Callers;
+
 mod serve;
 
 mod transmit;
@@ -47,6 +50,7 @@ pub(crate) struct Endpoint {
     half_open: usize,
     ready: VecDeque<u32>,
     sending: VecDeque<u32>,
+    callers: Callers,
     timers: Timers,
     settings: Settings,
     counters: Arc<WorkerCounters>,
@@ -80,6 +84,7 @@ impl Endpoint {
             half_open: 0,
             ready: VecDeque::with_capacity(QUEUE_CAPACITY),
             sending: VecDeque::with_capacity(QUEUE_CAPACITY),
+            callers: Callers::default(),
             timers: Timers::default(),
             settings,
             counters,
@@ -183,6 +188,7 @@ impl Endpoint {
         let options = SocketOptions {
             recv_buffer_bytes: buffer_bytes,
             send_buffer_bytes: buffer_bytes,
+            peer: Some(address),
             ..SocketOptions::default()
         };
         let mut config = ClientConfig::new(target.tls.quic());
@@ -196,7 +202,9 @@ impl Endpoint {
                 self.counters.opened.add(1);
                 let mut connection = Connection::new(proto, socket, self.deadline(now));
                 connection.address_proven = true;
-                Ok(self.insert(handle, connection))
+                let id = self.insert(handle, connection);
+                self.callers.note(socket, id);
+                Ok(id)
             }
             Err(error) => {
                 datapath.close(socket);
@@ -342,6 +350,10 @@ impl Endpoint {
         let Some(connection) = self.connections[slot].take() else { return };
         self.generations[slot] = self.generations[slot].wrapping_add(1);
         self.timers.set(connection.id.slot, None);
+        if connection.in_sending {
+            // Only when all send slots were busy. The slot's next connection would be in twice.
+            self.sending.retain(|queued| *queued != connection.id.slot);
+        }
         self.open -= 1;
         self.counters.open.set(self.open as u64);
         self.counters.closed.add(1);

@@ -81,13 +81,6 @@ impl Engine {
                 let Bound { sockets, listen, rung, note } =
                     bind(server, &config.limits, plan.workers(), &identity.layout)?;
                 plan.steered(rung.name(), note, identity.epoch);
-                if server.state_dir.is_none() {
-                    plan.note(
-                        "state: in memory; keys and tokens will not survive a restart \
-                         (give --state-dir)"
-                            .into(),
-                    );
-                }
                 note_buffers(&mut plan, &sockets, config.limits.socket_buffer_bytes);
                 (identity, sockets, listen)
             }
@@ -113,7 +106,7 @@ impl Engine {
         let (threads, started) = launch.workers(sockets, Arc::new(make))?;
         let (metrics, control) = (launch.metrics, launch.control);
         let (wakers, notes): (Vec<_>, Vec<_>) =
-            started.into_iter().map(|Started { waker, note }| (waker, note)).unzip();
+            started.into_iter().map(|Started { waker, note, .. }| (waker, note)).unzip();
         notes.into_iter().flatten().for_each(|note| plan.note(note));
         let stopper = Stopper { control, wakers: wakers.into() };
         Ok(Self { plan, listen, metrics, stopper, threads })
@@ -157,17 +150,15 @@ impl Engine {
     /// Waits until every worker has stopped.
     ///
     /// # Errors
-    /// When a worker could not go on; the others are stopped then.
+    /// When a worker could not go on. It stopped the others then, so this does not wait longer.
     pub fn join(self) -> Result<(), RunError> {
-        let mut result = Ok(());
-        for (worker, thread) in self.threads.into_iter().enumerate() {
-            let outcome = thread.join().unwrap_or(Err(RunError::Panicked(worker)));
-            if outcome.is_err() && result.is_ok() {
-                self.stopper.stop(Duration::ZERO);
-                result = outcome;
-            }
-        }
-        result
+        let outcomes = self
+            .threads
+            .into_iter()
+            .enumerate()
+            .map(|(worker, thread)| thread.join().unwrap_or(Err(RunError::Panicked(worker))));
+        // All are joined; of several errors the first worker's is as good as any.
+        outcomes.fold(Ok(()), Result::and)
     }
 }
 
@@ -197,32 +188,41 @@ impl Launch<'_> {
     {
         let (ready, started) = mpsc::channel();
         let mut threads = Vec::new();
+        let mut failure = None;
         for (id, sockets) in sockets.into_iter().enumerate() {
             let seat = self.seat(id, sockets);
             let (make, ready) = (Arc::clone(&make), ready.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("quiclane-{id}"))
-                .spawn(move || seat.run(&*make, &ready))
-                .map_err(|error| StartError::Worker { worker: id, reason: error.to_string() })?;
-            threads.push(thread);
-        }
-        drop(ready);
-        let mut ready = Vec::new();
-        let mut failure = None;
-        for _ in 0..threads.len() {
-            match started.recv() {
-                Ok(Ok(one)) => ready.push(one),
-                Ok(Err(error)) => failure = failure.or(Some(error)),
-                Err(_) => break,
+                .spawn(move || seat.run(&*make, ready));
+            match thread {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    let reason = format!("{error}; raise `ulimit -u` or start fewer workers");
+                    failure = Some(StartError::Worker { worker: id, reason });
+                    break;
+                }
             }
         }
-        if ready.len() == threads.len() {
+        drop(ready);
+        // A worker drops its end once it has reported, or when it panics: this ends.
+        let mut ready = Vec::new();
+        for report in started {
+            match report {
+                Ok(one) => ready.push(one),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        if failure.is_none() && ready.len() == threads.len() {
+            ready.sort_unstable_by_key(|started| started.worker);
             return Ok((threads, ready));
         }
-        self.control.stop(Duration::ZERO);
-        ready.iter().for_each(|started| started.waker.wake());
-        let worker = threads.len();
-        let reason = "ended before it was ready".to_owned();
+        stop_all(&self.control, &self.mailboxes);
+        // Nothing of a start that failed may go on, or hold its addresses, behind the error.
+        let panicked = |thread: JoinHandle<_>| thread.join().is_err();
+        let panicked: Vec<bool> = threads.into_iter().map(panicked).collect();
+        let worker = panicked.iter().position(|panicked| *panicked).unwrap_or(panicked.len());
+        let reason = "panicked before it was ready".to_owned();
         Err(failure.unwrap_or(StartError::Worker { worker, reason }))
     }
 
@@ -264,12 +264,13 @@ type Ready = mpsc::Sender<Result<Started, StartError>>;
 
 /// What a worker reports once it can receive.
 struct Started {
+    worker: usize,
     waker: Waker,
     note: Option<String>,
 }
 
 impl Seat {
-    fn run<A: App>(self, make: &impl Fn(WorkerInfo) -> A, ready: &Ready) -> Result<(), RunError> {
+    fn run<A: App>(self, make: &impl Fn(WorkerInfo) -> A, ready: Ready) -> Result<(), RunError> {
         if let Some(core) = self.info.core {
             // A core that went offline since the plan was made costs placement, nothing else.
             let _ = placement::pin(core);
@@ -300,7 +301,7 @@ impl Seat {
         self,
         datapath: Result<D, StartError>,
         make: &impl Fn(WorkerInfo) -> A,
-        ready: &Ready,
+        ready: Ready,
         note: Option<String>,
     ) -> Result<(), RunError> {
         let id = self.info.id;
@@ -316,28 +317,45 @@ impl Seat {
         self.metrics.register_datapath(id, Arc::clone(datapath.counters()));
         let endpoint = Endpoint::new(self.settings, Arc::clone(&counters));
         let worker_id = u8::try_from(id).unwrap_or(u8::MAX);
-        let intake = Intake::new(worker_id, self.router, self.mailboxes, listeners, counters);
+        let mailboxes = self.mailboxes.clone();
+        let intake = Intake::new(worker_id, self.router, mailboxes, listeners, counters);
         let waker = datapath.waker();
         datapath.flush();
         let app = make(self.info);
         let mut worker =
             Worker::new(datapath, app, Clock::System, endpoint, intake, self.control.clone());
-        let _ = ready.send(Ok(Started { waker, note }));
+        let _ = ready.send(Ok(Started { worker: id, waker, note }));
+        drop(ready);
         let identity = self.identity;
-        loop {
-            match worker.turn() {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(source) => {
-                    self.control.stop(Duration::ZERO);
-                    return Err(RunError::Wait { worker: id, source });
-                }
-            }
-        }
+        let mut alarm = Alarm { control: self.control, mailboxes: self.mailboxes, armed: true };
+        while worker.turn().map_err(|source| RunError::Wait { worker: id, source })? {}
+        alarm.armed = false;
         drop(worker);
         drop(identity); // the epoch's lock is freed when the last worker has gone
         Ok(())
     }
+}
+
+/// Stops every worker when the one that holds it fails or panics: clients of a worker that is
+/// gone would wait for answers that never come, while its siblings look healthy.
+struct Alarm {
+    control: Control,
+    mailboxes: Mailboxes,
+    armed: bool,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if self.armed {
+            stop_all(&self.control, &self.mailboxes);
+        }
+    }
+}
+
+/// Stops all workers at once. One that is not in its loop yet looks before it waits.
+fn stop_all(control: &Control, mailboxes: &Mailboxes) {
+    control.stop(Duration::ZERO);
+    mailboxes.wake_all();
 }
 
 fn adopt<D: Datapath>(

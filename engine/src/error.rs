@@ -32,6 +32,12 @@ pub enum ConfigError {
     /// A server without an address.
     #[error("no address to listen on: give at least one")]
     NoListen,
+    /// More addresses than a tossed datagram can name.
+    #[error("{0} addresses to listen on: at most 256; [::]:PORT takes all of this host at once")]
+    TooManyListen(usize),
+    /// The same packets would belong to two listeners.
+    #[error("listening on {0} and on {1}: they overlap, leave one out")]
+    ListenTwice(SocketAddr, SocketAddr),
     /// Too long a server ID.
     #[error("server ID of {0} bytes: at most 8")]
     ServerIdTooLong(usize),
@@ -67,7 +73,7 @@ pub enum TlsError {
 #[non_exhaustive]
 pub enum StateError {
     /// A file operation failed.
-    #[error("{action} {path}: {source}")]
+    #[error("{action} {path}: {source}; {}", state_remedy(source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -107,6 +113,28 @@ pub enum StateError {
     /// Every epoch byte is live, draining or retired.
     #[error("no free epoch byte in {0}: 256 starts within an hour; wait for the oldest to expire")]
     NoEpoch(PathBuf),
+}
+
+impl StateError {
+    pub(crate) fn damaged(path: PathBuf, what: &str) -> Self {
+        Self::Damaged { path, what: what.to_owned() }
+    }
+}
+
+/// What a person can do about a state directory that refuses an operation.
+fn state_remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            "--state-dir must be a folder, not a file"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "let this user read and write the folder (chown), or give another --state-dir"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "give a --state-dir on a writable file system",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free space there",
+        io::ErrorKind::Unsupported => "give a --state-dir on a local file system, which has locks",
+        _ => "give a --state-dir that this user may read and write",
+    }
 }
 
 /// Why an engine did not start.

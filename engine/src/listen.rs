@@ -7,7 +7,7 @@ use quiclane_datapath::{Socket, SocketError, SocketOptions};
 use quiclane_wire::Layout;
 
 use crate::config::{Limits, ServerConfig, Steering};
-use crate::error::{ConfigError, StartError};
+use crate::error::StartError;
 use crate::steer::{Rung, steer};
 
 /// The sockets of a server.
@@ -28,9 +28,6 @@ pub(crate) fn bind(
     workers: usize,
     layout: &Layout,
 ) -> Result<Bound, StartError> {
-    if server.listen.is_empty() {
-        return Err(ConfigError::NoListen.into());
-    }
     let options = SocketOptions {
         reuseport: true,
         recv_buffer_bytes: limits.socket_buffer_bytes,

@@ -1,5 +1,7 @@
 //! plan makes every choice once: what was asked for, what this host can do, and why they differ.
 
+use std::net::SocketAddr;
+
 use quiclane_datapath::Uring;
 
 use crate::config::{Config, Io};
@@ -27,6 +29,9 @@ pub(crate) enum Backend {
 impl Plan {
     /// Decides about threads and I/O. Steering and epoch follow when the sockets are bound.
     pub(crate) fn resolve(config: &Config) -> Result<Self, StartError> {
+        if let Some(server) = &config.server {
+            check_listen(&server.listen)?;
+        }
         let allowed = placement::allowed();
         let workers = match config.workers {
             0 if config.cores.is_empty() => allowed.len().clamp(1, WORKERS_MAX),
@@ -115,5 +120,76 @@ impl Plan {
     }
 }
 
+/// Before a socket is bound or an epoch taken: how many addresses, and none of them twice.
+fn check_listen(listen: &[SocketAddr]) -> Result<(), ConfigError> {
+    match listen.len() {
+        0 => return Err(ConfigError::NoListen),
+        1..=LISTEN_MAX => {}
+        more => return Err(ConfigError::TooManyListen(more)),
+    }
+    for (at, one) in listen.iter().enumerate() {
+        if let Some(other) = listen[..at].iter().find(|other| overlap(**other, *one)) {
+            return Err(ConfigError::ListenTwice(*other, *one));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a packet could be for both. The IPv6 wildcard takes IPv4 too; port 0 is a free one.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let takes = |a: SocketAddr, b: SocketAddr| {
+        a.ip().is_unspecified() && (a.is_ipv6() || b.ip().to_canonical().is_ipv4())
+    };
+    let scope = |address| match address {
+        SocketAddr::V6(address) => address.scope_id(),
+        SocketAddr::V4(_) => 0,
+    };
+    let same = a.ip().to_canonical() == b.ip().to_canonical() && scope(a) == scope(b);
+    a.port() == b.port() && a.port() != 0 && (same || takes(a, b) || takes(b, a))
+}
+
 /// One byte of the connection ID names the worker; 255 stays free.
 const WORKERS_MAX: usize = 255;
+/// One byte of a tossed datagram names the listener. Every address costs a socket per worker.
+const LISTEN_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_addresses_are_refused_with_the_limit() {
+        let listen = |count: u16| -> Vec<SocketAddr> {
+            (1..=count).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect()
+        };
+        assert!(check_listen(&listen(256)).is_ok());
+        let error = check_listen(&listen(257)).unwrap_err().to_string();
+        assert!(error.contains("257") && error.contains("at most 256"), "{error}");
+        assert!(matches!(check_listen(&[]), Err(ConfigError::NoListen)));
+    }
+
+    #[test]
+    fn addresses_that_overlap_are_refused_with_both() {
+        for (one, other, expected) in [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("127.0.0.1:1", "127.0.0.1:2", false),
+            ("127.0.0.1:1", "127.0.0.2:1", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("[::]:1", "127.0.0.1:1", true),
+            ("0.0.0.0:1", "[::]:1", true),
+            ("0.0.0.0:1", "[::1]:1", false),
+            ("0.0.0.0:1", "[::ffff:127.0.0.1]:1", true),
+            ("127.0.0.1:1", "[::ffff:127.0.0.1]:1", true),
+            ("[fe80::1%1]:1", "[fe80::1%2]:1", false),
+        ] {
+            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
+            for listen in [[one, other], [other, one]] {
+                let refused = check_listen(&listen);
+                assert_eq!(refused.is_err(), expected, "{listen:?}");
+                if let Err(error) = refused {
+                    assert!(error.to_string().contains(&other.to_string()), "{error}");
+                }
+            }
+        }
+    }
+}

@@ -2,15 +2,20 @@
 //!
 //! ```text
 //! VERSION        "1"; its flock serialises starts
+//! epoch          the last epoch taken, decimal; 0 before the first
 //! master         32 bytes, mode 0600
-//! epoch          the last epoch taken, decimal
 //! lock.<epoch>   flock held by its owner; without an owner: "retired <unix seconds>"
 //! ```
+//!
+//! They are made in this order, each on the disk before the next: a crash at any point leaves a
+//! directory that the next start completes, and a master without an epoch was never left by a
+//! crash. Then somebody lost the count, and a start that counted from 1 again would give out
+//! connection IDs, and so reset tokens, that peers already know.
 //!
 //! Invariant: an epoch is retired only when its flock is free, so a packet of a process that still
 //! runs is never taken for an orphan; and a low byte is not reused while peers may hold it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -43,15 +48,10 @@ impl State {
     pub(crate) fn open(directory: &Path, retired_for: Duration) -> Result<Self, StateError> {
         fs::create_dir_all(directory).map_err(io("creating", directory))?;
         let _starting = lock_version(directory)?;
-        let master = load_or_create_master(directory)?;
-        let last = read_epoch(directory)?;
+        let (master, last) = load_or_create(directory)?;
         let mut epochs = survey(directory, retired_for)?;
-        // An epoch file that was lost or restored must not lead back to a byte in use.
-        let last = epochs.iter().map(|(epoch, _)| *epoch).chain([last]).max().unwrap_or(last);
-        if last > EPOCH_MAX {
-            let what = format!("{last} is no epoch that this program took");
-            return Err(StateError::Damaged { path: directory.join("epoch"), what });
-        }
+        // An epoch file that was restored must not lead back to a byte in use.
+        let last = epochs.iter().map(|(epoch, _)| *epoch).fold(last, u64::max);
         let taken = |byte: u8| epochs.iter().any(|(epoch, _)| low_byte(*epoch) == byte);
         let epoch = (last + 1..=last + 256)
             .find(|epoch| !taken(low_byte(*epoch)))
@@ -93,78 +93,124 @@ fn lock_version(directory: &Path) -> Result<File, StateError> {
         .open(&path)
         .map_err(io("opening", &path))?;
     file.lock().map_err(io("locking", &path))?;
-    let mut found = String::new();
-    file.read_to_string(&mut found).map_err(io("reading", &path))?;
+    let found = read_text(&file).map_err(io("reading", &path))?;
     match found.trim() {
         "1" => Ok(file),
-        "" if !directory.join("master").exists() => {
-            file.write_all(b"1\n").map_err(io("writing", &path))?;
+        "" if is_new(directory)? => {
+            let write = |file: &mut File| {
+                file.write_all(b"1\n")?;
+                file.sync_all()?;
+                File::open(directory)?.sync_all()
+            };
+            write(&mut file).map_err(io("writing", &path))?;
             Ok(file)
         }
+        "" => Err(StateError::damaged(path, "missing or empty, but the directory was in use")),
         _ => Err(StateError::Version { path, found }),
     }
 }
 
-fn load_or_create_master(directory: &Path) -> Result<Master, StateError> {
-    let path = directory.join("master");
-    match File::open(&path) {
-        Ok(mut file) => {
-            let mode = file.metadata().map_err(io("reading", &path))?.permissions().mode() & 0o777;
-            if mode & 0o077 != 0 {
-                return Err(StateError::Exposed { path, mode });
-            }
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes).map_err(io("reading", &path))?;
-            let length = bytes.len();
-            bytes.try_into().map(Master).map_err(|_| StateError::Damaged {
-                path,
-                what: format!("{length} bytes instead of 32"),
-            })
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            // With epochs but without a master, peers hold connection IDs that nobody can verify.
-            if directory.join("epoch").exists() {
-                let what = "missing, but there are epochs".to_owned();
-                return Err(StateError::Damaged { path, what });
-            }
-            let master = Master::generate(None);
-            write_atomically(directory, "master", &master.0, 0o600)?;
-            Ok(master)
-        }
-        Err(error) => Err(io("opening", &path)(error)),
+/// Whether nothing but VERSION was made yet.
+fn is_new(directory: &Path) -> Result<bool, StateError> {
+    let absent = |name: &str| {
+        let path = directory.join(name);
+        path.try_exists().map(|exists| !exists).map_err(io("looking for", &path))
+    };
+    Ok(absent("epoch")? && absent("master")? && locks(directory)?.is_empty())
+}
+
+/// The master key and the last epoch taken.
+fn load_or_create(directory: &Path) -> Result<(Master, u64), StateError> {
+    if is_new(directory)? {
+        write_atomically(directory, "epoch", b"0\n", 0o644)?;
     }
+    let last = read_epoch(directory)?;
+    if let Some(master) = read_master(directory)? {
+        return Ok((master, last));
+    }
+    // With epochs but without a master, peers hold connection IDs that nobody can verify.
+    if last > 0 || !locks(directory)?.is_empty() {
+        let path = directory.join("master");
+        return Err(StateError::damaged(path, "missing, but there are epochs"));
+    }
+    let master = Master::generate(None);
+    write_atomically(directory, "master", &master.0, 0o600)?;
+    Ok((master, last))
+}
+
+fn read_master(directory: &Path) -> Result<Option<Master>, StateError> {
+    let path = directory.join("master");
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io("opening", &path)(error)),
+    };
+    let mode = file.metadata().map_err(io("reading", &path))?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(StateError::Exposed { path, mode });
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(io("reading", &path))?;
+    let length = bytes.len();
+    let key = bytes
+        .try_into()
+        .map_err(|_| StateError::damaged(path, &format!("{length} bytes instead of 32")))?;
+    Ok(Some(Master(key)))
 }
 
 fn read_epoch(directory: &Path) -> Result<u64, StateError> {
     let path = directory.join("epoch");
-    match fs::read_to_string(&path) {
-        Ok(text) => text.trim().parse().map_err(|_| StateError::Damaged {
-            what: format!("{:?} is not a number", text.trim()),
-            path,
-        }),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(io("reading", &path)(error)),
+    let text = match File::open(&path).and_then(|file| read_text(&file)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let what = "missing: epochs that peers remember would be taken again";
+            return Err(StateError::damaged(path, what));
+        }
+        Err(error) => return Err(io("reading", &path)(error)),
+    };
+    match text.trim().parse() {
+        Ok(epoch) if epoch <= EPOCH_MAX => Ok(epoch),
+        Ok(epoch) => Err(StateError::damaged(path, &no_epoch(epoch))),
+        Err(_) => Err(StateError::damaged(path, &format!("{:?} is not a number", text.trim()))),
     }
 }
 
-/// Finds every epoch that packets may still carry, retires ownerless ones and forgets expired
-/// ones.
-fn survey(directory: &Path, retired_for: Duration) -> Result<Vec<(u64, EpochState)>, StateError> {
-    let mut epochs = Vec::new();
+/// Every lock file with its epoch. Other names, an editor's copies for example, are not ours.
+fn locks(directory: &Path) -> Result<Vec<(u64, PathBuf)>, StateError> {
+    let mut found = Vec::new();
     for entry in fs::read_dir(directory).map_err(io("listing", directory))? {
         let path = entry.map_err(io("listing", directory))?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let Some(epoch) = name.strip_prefix("lock.").and_then(|epoch| epoch.parse().ok()) else {
             continue;
         };
-        let mut file =
-            OpenOptions::new().read(true).write(true).open(&path).map_err(io("opening", &path))?;
-        if file.try_lock().is_err() {
-            epochs.push((epoch, EpochState::Draining));
+        if name != format!("lock.{epoch}") {
             continue;
         }
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(io("reading", &path))?;
+        if epoch > EPOCH_MAX {
+            return Err(StateError::damaged(path, &no_epoch(epoch)));
+        }
+        found.push((epoch, path));
+    }
+    Ok(found)
+}
+
+/// Finds every epoch that packets may still carry, retires ownerless ones and forgets expired
+/// ones.
+fn survey(directory: &Path, retired_for: Duration) -> Result<Vec<(u64, EpochState)>, StateError> {
+    let mut epochs = Vec::new();
+    for (epoch, path) in locks(directory)? {
+        let file =
+            OpenOptions::new().read(true).write(true).open(&path).map_err(io("opening", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                epochs.push((epoch, EpochState::Draining));
+                continue;
+            }
+            Err(TryLockError::Error(error)) => return Err(io("locking", &path)(error)),
+        }
+        let text = read_text(&file).map_err(io("reading", &path))?;
         let now = unix_time();
         match text.strip_prefix("retired ").and_then(|since| since.trim().parse().ok()) {
             Some(since) if now >= Duration::from_secs(since).saturating_add(retired_for) => {
@@ -172,6 +218,7 @@ fn survey(directory: &Path, retired_for: Duration) -> Result<Vec<(u64, EpochStat
                 continue;
             }
             Some(_) => {}
+            // Its owner has gone since the last start, or the content is not ours: from now on.
             None => {
                 let name = format!("lock.{epoch}");
                 let text = format!("retired {}\n", now.as_secs());
@@ -215,6 +262,17 @@ fn write_atomically(
     write().map_err(io("writing", &path))
 }
 
+/// The text of one of our small files, whatever its bytes are.
+fn read_text(file: &File) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn no_epoch(epoch: u64) -> String {
+    format!("{epoch} is no epoch that this program took")
+}
+
 fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StateError {
     let path: PathBuf = path.to_owned();
     move |source| StateError::Io { action, path, source }
@@ -222,11 +280,16 @@ fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> State
 
 /// More starts than any server will see; beyond it somebody else wrote the file.
 const EPOCH_MAX: u64 = 1 << 48;
+/// None of our files has more; what is longer is not read to its end.
+const FILE_BYTES_MAX: u64 = 64;
 /// How long packets of a dead process are recognised: as long as a peer's keep-alive may hold on.
 pub(crate) const RETIRED_FOR: Duration = Duration::from_secs(3_600);
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
     use super::*;
 
     #[test]
@@ -268,24 +331,158 @@ mod tests {
     #[test]
     fn damage_is_named() {
         let refuse = |file: &str, content: &[u8], words: &str| {
-            let directory = tempfile::tempdir().unwrap();
-            drop(State::open(directory.path(), RETIRED_FOR).unwrap());
+            let directory = used();
             fs::write(directory.path().join(file), content).unwrap();
-            let error = State::open(directory.path(), RETIRED_FOR).err().unwrap().to_string();
+            let error = refusal(directory.path());
             assert!(error.contains(words) && error.contains(file), "{error}");
         };
         refuse("master", b"short", "5 bytes instead of 32");
+        refuse("master", &[7; 1 << 20], "64 bytes instead of 32");
         refuse("epoch", b"many", "not a number");
+        refuse("epoch", b"", "not a number");
+        refuse("epoch", b"\xff\xfe", "not a number");
         refuse("epoch", b"18446744073709551615", "no epoch");
         refuse("VERSION", b"2\n", "\"2\\n\"");
-        let directory = tempfile::tempdir().unwrap();
-        drop(State::open(directory.path(), RETIRED_FOR).unwrap());
+        refuse("VERSION", b"\xff", "another --state-dir");
+        refuse("VERSION", b"", "missing or empty");
+        refuse("lock.18446744073709551615", b"", "no epoch");
+        let directory = used();
         let master = directory.path().join("master");
         fs::set_permissions(&master, fs::Permissions::from_mode(0o644)).unwrap();
-        let error = State::open(directory.path(), RETIRED_FOR).err().unwrap().to_string();
-        assert!(error.contains("mode 644"), "{error}");
-        fs::remove_file(&master).unwrap();
-        let error = State::open(directory.path(), RETIRED_FOR).err().unwrap().to_string();
-        assert!(error.contains("missing"), "{error}");
+        let error = refusal(directory.path());
+        assert!(error.contains("mode 644") && error.contains("chmod 600"), "{error}");
+    }
+
+    /// What was given out under an epoch must never be given out again, so losing any file but a
+    /// lock stops the next start, and the message says which and what to do.
+    #[test]
+    fn a_lost_file_is_never_mistaken_for_a_fresh_start() {
+        for (lost, with_locks) in [
+            ("epoch", true),
+            ("epoch", false),
+            ("master", true),
+            ("master", false),
+            ("VERSION", true),
+            ("VERSION", false),
+        ] {
+            let directory = used();
+            fs::remove_file(directory.path().join(lost)).unwrap();
+            if with_locks {
+                fs::remove_file(directory.path().join("lock.1")).unwrap();
+            }
+            for _ in 0..2 {
+                let error = refusal(directory.path());
+                let path = directory.path().join(lost);
+                assert!(error.contains(&path.display().to_string()), "{error}");
+                assert!(error.contains("missing") && error.contains("restore it"), "{error}");
+            }
+        }
+        let directory = used();
+        for lost in ["epoch", "master"] {
+            fs::remove_file(directory.path().join(lost)).unwrap();
+        }
+        let error = refusal(directory.path());
+        assert!(error.contains("epoch") && error.contains("missing"), "{error}");
+    }
+
+    #[test]
+    fn foreign_names_and_contents_of_locks_do_no_harm() {
+        let directory = used();
+        for name in ["lock.notanumber", "lock.", "lock.05", "lock.+5", "lock.9.partial", "lock"] {
+            fs::write(directory.path().join(name), b"").unwrap();
+        }
+        let name = OsStr::from_bytes(b"lock.\xff9");
+        fs::write(directory.path().join(name), b"").unwrap();
+        fs::write(directory.path().join("lock.1"), b"\xff\xfe").unwrap();
+        let second = State::open(directory.path(), RETIRED_FOR).unwrap();
+        assert_eq!(second.epochs, [(1, EpochState::Retired), (2, EpochState::Live)]);
+    }
+
+    /// Every content that a directory has while the first start makes it.
+    #[test]
+    fn a_crash_of_the_first_start_is_completed_by_the_next() {
+        let steps: [(&str, &[u8]); 9] = [
+            ("VERSION", b""),
+            ("VERSION", b"1\n"),
+            ("epoch.partial", b""),
+            ("epoch", b"0\n"),
+            ("master.partial", b"half"),
+            ("master", &[7; 32]),
+            ("lock.1", b""),
+            ("epoch.partial", b"1"),
+            ("epoch", b"1\n"),
+        ];
+        for crash in 0..=steps.len() {
+            let directory = tempfile::tempdir().unwrap();
+            for (name, content) in &steps[..crash] {
+                let path = directory.path().join(name);
+                fs::write(&path, content).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            }
+            let next = State::open(directory.path(), RETIRED_FOR).unwrap();
+            assert_eq!(next.epoch, if crash < 7 { 1 } else { 2 }, "crash after step {crash}");
+            assert_eq!(next.master.0 == [7; 32], crash >= 6);
+            drop(next);
+            let after = State::open(directory.path(), RETIRED_FOR).unwrap();
+            assert!(after.epoch > 1);
+        }
+    }
+
+    /// The order of the steps above is the real one: something in the way stops a start there.
+    #[test]
+    fn a_start_that_fails_half_way_leaves_what_the_next_one_completes() {
+        for (obstacle, left) in
+            [("epoch.partial", &["VERSION"][..]), ("master.partial", &["VERSION", "epoch"])]
+        {
+            let directory = tempfile::tempdir().unwrap();
+            let obstacle = directory.path().join(obstacle);
+            fs::create_dir(&obstacle).unwrap();
+            refusal(directory.path());
+            fs::remove_dir(&obstacle).unwrap();
+            let mut names: Vec<_> = fs::read_dir(directory.path())
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            assert_eq!(names, left);
+            assert_eq!(State::open(directory.path(), RETIRED_FOR).unwrap().epoch, 1);
+        }
+        let directory = used();
+        let obstacle = directory.path().join("epoch.partial");
+        fs::create_dir(&obstacle).unwrap();
+        refusal(directory.path());
+        fs::remove_dir(&obstacle).unwrap();
+        assert_eq!(State::open(directory.path(), RETIRED_FOR).unwrap().epoch, 3);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_used_has_a_remedy() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, b"").unwrap();
+        for path in [file.clone(), file.join("below")] {
+            let error = refusal(&path);
+            assert!(error.contains("file") && error.contains("not a file"), "{error}");
+        }
+        for (kind, words) in [
+            (ErrorKind::PermissionDenied, "this user"),
+            (ErrorKind::ReadOnlyFilesystem, "writable"),
+            (ErrorKind::StorageFull, "free space"),
+            (ErrorKind::Unsupported, "local file system"),
+        ] {
+            let error = io("creating", &file)(kind.into()).to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    /// A directory that one start has used.
+    fn used() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        drop(State::open(directory.path(), RETIRED_FOR).unwrap());
+        directory
+    }
+
+    fn refusal(directory: &Path) -> String {
+        State::open(directory, RETIRED_FOR).err().unwrap().to_string()
     }
 }

@@ -57,6 +57,11 @@ impl Mailboxes {
         }
     }
 
+    /// Wakes every worker that has registered.
+    pub(crate) fn wake_all(&self) {
+        self.0.iter().filter_map(|mailbox| mailbox.waker.get()).for_each(Waker::wake);
+    }
+
     /// Takes the next datagram out of `worker`'s mailbox.
     pub(crate) fn take(&self, worker: u8) -> Option<Tossed> {
         self.0.get(usize::from(worker)).and_then(|mailbox| mailbox.queue.pop())

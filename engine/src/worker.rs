@@ -126,6 +126,9 @@ impl<D: Datapath, A: App> Worker<D, A> {
             self.endpoint.datagram(now, &meta, ours, bytes, &mut self.datapath);
         }
         self.intake.wake_siblings();
+        while let Some(socket) = self.datapath.refused() {
+            self.endpoint.refused(now, socket);
+        }
         self.busy |= self.endpoint.expire(now);
         self.endpoint.serve(now, &mut self.app, &mut self.datapath);
         self.app_turn(now);
@@ -199,7 +202,7 @@ impl<D: Datapath, A: App> Worker<D, A> {
             }
             Phase::Closing { until } => {
                 // Closes go out with the next transmit; connections then only linger.
-                if now >= until || self.endpoint.connections() == 0 {
+                if now >= until || !self.endpoint.has_peers() {
                     self.datapath.flush();
                     self.phase = Phase::Stopped;
                 }

@@ -106,15 +106,22 @@ impl fmt::Display for DemoReport {
 pub(super) fn introduction(engine: &Engine, address: SocketAddr) -> String {
     let plan = engine.plan();
     let mut text = format!(
-        "A server with {} workers on {address} (io {}, steering {}) and a load generator with as \
-         many,\nin one process, on the same cores.",
+        "A server with {} workers on {address} and a load generator with as many, in one process,\n\
+         on the same cores.\nplan: io {}, {}; steering {}, {}",
         plan.workers(),
         plan.io(),
-        plan.steering()
+        match plan.io() {
+            "io_uring" => "the best there is: one system call a turn",
+            _ => "recvmmsg and sendmmsg, which every kernel has",
+        },
+        plan.steering(),
+        match plan.steering() {
+            "cbpf" => "the best there is: the kernel reads the worker from the connection ID",
+            _ => "by addresses and ports: workers carry strays to one another",
+        },
     );
-    // What a restart would lose is no news for a server that lives ten seconds.
-    for note in plan.notes().iter().filter(|note| !note.starts_with("state:")) {
-        text.push_str("\nnote: ");
+    for note in plan.notes() {
+        text.push_str("\nwarning: ");
         text.push_str(note);
     }
     text

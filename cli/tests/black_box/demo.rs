@@ -1,6 +1,8 @@
 //! demo: the promise of the first minute, and the shape of its JSON.
 
-use crate::command::{assert_fields, assert_load_report, quiclane};
+use std::io::BufRead;
+
+use crate::command::{Running, assert_fields, assert_load_report, quiclane};
 
 #[test]
 fn the_demo_succeeds_and_says_what_it_did() {
@@ -32,4 +34,17 @@ fn the_demo_succeeds_and_says_what_it_did() {
         .iter()
         .sum();
     assert!(connections >= handshakes, "{report}");
+}
+
+#[test]
+fn the_demo_says_what_it_runs_with_before_it_runs() {
+    let mut demo = Running::start(&["demo", "--quiet"]);
+    let mut lines = demo.stdout().lines().map_while(Result::ok);
+    let plan = lines.find(|line| line.starts_with("plan: ")).unwrap_or_default();
+    demo.signal("INT");
+    for word in ["io ", "; steering "] {
+        let (_, rung) = plan.split_once(word).unwrap_or_else(|| panic!("{word}: {plan:?}"));
+        let why = rung.split(';').next().and_then(|rung| rung.split_once(", "));
+        assert!(why.is_some_and(|(_, why)| why.len() > 10), "{plan:?}");
+    }
 }

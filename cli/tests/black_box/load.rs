@@ -4,6 +4,8 @@ use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rcgen::{BasicConstraints, IsCa};
+
 use crate::command::{Running, Serve, assert_load_report, line};
 
 #[test]
@@ -91,6 +93,20 @@ fn without_a_server_it_fails_soon_and_says_why() {
 }
 
 #[test]
+fn a_closed_port_is_known_at_once() {
+    let closed = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).unwrap();
+    for flags in ["", "--json", "--handshakes", "-n 5", "--io epoll"] {
+        let began = began();
+        let outcome = line(&format!("load quic://{closed} --perf -k -q -c 4 {flags}"));
+        assert_eq!(outcome.code, 1, "{outcome:?}");
+        assert!(began.elapsed() < Duration::from_secs(2), "{flags}: {:?}", began.elapsed());
+        let hint = format!("nothing listens on UDP {closed}");
+        assert!(outcome.stderr.contains(&hint), "{flags}: {outcome:?}");
+        assert!(outcome.stdout.contains("port_unreachable"), "{flags}: {outcome:?}");
+    }
+}
+
+#[test]
 fn a_certificate_that_is_not_trusted_has_a_hint() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("other.pem");
@@ -102,6 +118,77 @@ fn a_certificate_that_is_not_trusted_has_a_hint() {
     assert_eq!(outcome.code, 1, "{outcome:?}");
     assert!(outcome.stdout.contains("tls"), "{outcome:?}");
     assert!(outcome.stderr.contains("-k for a server of your own"), "{outcome:?}");
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_has_its_own_hint() {
+    type Change = fn(&mut rcgen::CertificateParams);
+    let cases: [(Change, &str); 3] = [
+        // As `openssl req -x509` makes it.
+        (|made| made.is_ca = IsCa::Ca(BasicConstraints::Unconstrained), "CA:FALSE"),
+        (|made| made.not_after = rcgen::date_time_ymd(2001, 2, 3), "has expired"),
+        (|made| made.not_before = rcgen::date_time_ymd(4000, 2, 3), "not valid yet"),
+    ];
+    for (change, words) in cases {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        let mut made = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        change(&mut made);
+        let key = rcgen::KeyPair::generate().unwrap();
+        std::fs::write(path("c"), made.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(path("k"), key.serialize_pem()).unwrap();
+        let server = Serve::start(&["-q", "--cert", &path("c"), "--key", &path("k")]);
+        let flags = format!("--perf -q -n 1 --cacert {}", path("c"));
+        let outcome = line(&format!("load quic://{} {flags}", server.address()));
+        assert_eq!(outcome.code, 1, "{outcome:?}");
+        for word in ["hint:", words, "-k"] {
+            assert!(outcome.stderr.contains(word), "{word}: {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_without_perf_has_its_own_hint() {
+    let server = Serve::start(&["-q", "--alpn", "echo"]);
+    let outcome = server.load("-n 1");
+    assert_eq!(outcome.code, 1, "{outcome:?}");
+    assert!(outcome.stderr.contains("serve --alpn perf"), "{outcome:?}");
+}
+
+#[test]
+fn a_key_log_that_cannot_be_written_is_said() {
+    let server = Serve::start(&["-q"]);
+    let directory = tempfile::tempdir().unwrap();
+    let load = |path: &str| {
+        let url = format!("quic://{}", server.address());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quiclane"));
+        command.args(["load", &url, "--perf", "-k", "-q", "-n", "1"]);
+        command.env("SSLKEYLOGFILE", path).output().unwrap()
+    };
+    let absent = directory.path().join("absent/keys");
+    let outcome = load(absent.to_str().unwrap());
+    assert_eq!(outcome.status.code(), Some(0), "a warning, no failure");
+    let log = String::from_utf8_lossy(&outcome.stderr);
+    assert!(log.contains("warning: SSLKEYLOGFILE") && log.contains("absent/keys"), "{log}");
+    let present = directory.path().join("keys");
+    let outcome = load(present.to_str().unwrap());
+    assert_eq!(String::from_utf8_lossy(&outcome.stderr), "");
+    let keys = std::fs::read_to_string(present).unwrap();
+    assert!(keys.contains("CLIENT_TRAFFIC_SECRET_0"), "{keys}");
+    assert_eq!(String::from_utf8_lossy(&load("").stderr), "", "an empty name means none");
+}
+
+#[test]
+fn there_are_no_more_connections_than_requests() {
+    let server = Serve::start(&["-q"]);
+    let outcome = server.load("--json -c 10 -n 3");
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let report = outcome.json();
+    assert_eq!((report["requests"].as_u64(), report["handshakes"].as_u64()), (Some(3), Some(3)));
+    assert!(outcome.stderr.contains("warning: -c 10 is more than -n 3"), "{outcome:?}");
+    let outcome = server.load("--json -n 3");
+    assert_eq!(outcome.json()["handshakes"], 3);
+    assert_eq!(outcome.stderr, "", "nobody asked for more");
 }
 
 #[test]

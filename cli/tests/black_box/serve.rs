@@ -22,9 +22,19 @@ fn stdout_has_one_line_and_the_log_the_plan() {
 }
 
 #[test]
-fn quiet_leaves_the_log_empty() {
+fn quiet_leaves_only_warnings() {
     let outcome = Serve::start(&["--quiet"]).stop("INT");
-    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""), "{outcome:?}");
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let is_warning = |line: &str| line.starts_with("warning: ");
+    assert!(outcome.stderr.lines().all(is_warning), "{}", outcome.stderr);
+    // More workers than cores are not pinned: that is worth a warning.
+    let workers = 1 + std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = workers.to_string();
+    let args = ["serve", "-q", "--listen", "127.0.0.1:0", "--workers", &workers];
+    let mut server = Running::start(&args);
+    server.until(&format!("warning: cores: {workers} workers"));
+    server.signal("TERM");
+    assert_eq!(server.wait().code, 0);
 }
 
 #[test]
@@ -89,11 +99,40 @@ fn a_certificate_of_ones_own_is_used_and_trusted_by_name() {
     let other_name = load(&format!("--cacert {certificate}"));
     assert_eq!(other_name.code, 1, "{other_name:?}");
     assert!(other_name.stdout.contains("tls"), "{other_name:?}");
-    assert!(other_name.stderr.contains("--cacert"), "{other_name:?}");
+    assert!(other_name.stderr.contains("--sni NAME"), "{other_name:?}");
+    assert!(other_name.stderr.contains("127.0.0.1"), "{other_name:?}");
     let swapped =
         line(&format!("serve --listen 127.0.0.1:0 --cert {certificate} --key {certificate}"));
     assert_eq!(swapped.code, 2, "{swapped:?}");
     assert!(swapped.stderr.contains("no private key"), "{swapped:?}");
+}
+
+#[test]
+fn listen_addresses_that_clash_are_both_named() {
+    for (flags, words) in [
+        ("--listen 127.0.0.1:4567 --listen 127.0.0.1:4567", "overlap"),
+        ("--listen [::]:4567 --listen 127.0.0.1:4567", "[::]:4567 and on 127.0.0.1:4567"),
+    ] {
+        let outcome = line(&format!("serve {flags}"));
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{outcome:?}");
+        assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn a_state_directory_that_lost_a_file_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let started = Serve::start(&["--state-dir", path]);
+    assert!(started.ready.contains(" epoch=1"), "{}", started.ready);
+    assert_eq!(started.stop("TERM").code, 0);
+    fs::remove_file(directory.path().join("epoch")).unwrap();
+    fs::remove_file(directory.path().join("lock.1")).unwrap();
+    let outcome = line(&format!("serve --listen 127.0.0.1:0 --state-dir {path}"));
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (1, ""), "{outcome:?}");
+    for word in [&format!("{path}/epoch"), "missing", "restore it"] {
+        assert!(outcome.stderr.contains(word), "{word}: {}", outcome.stderr);
+    }
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use std::os::fd::AsFd;
 
+use super::Watched;
 use crate::address::{NAME_BYTES, Name};
-use crate::arrival::{self, Message, PAYLOAD_BYTES_MAX};
+use crate::arrival::{self, Drops, Message, PAYLOAD_BYTES_MAX};
 use crate::cmsg::CONTROL_BYTES;
 use crate::counters::Counters;
-use crate::socket::Socket;
 use crate::sys;
 use crate::traffic::{SocketId, Train};
 
@@ -28,6 +28,10 @@ pub(super) struct Inbox {
     controls: Box<[ControlSpace; BATCH]>,
 }
 
+/// Nothing listens at the peer of the socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused;
+
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(8))]
 struct ControlSpace([u8; CONTROL_BYTES]);
@@ -41,15 +45,17 @@ impl Inbox {
         }
     }
 
-    /// Receives up to `room` messages; returns how many there were and how many the sink got.
+    /// Receives up to `room` messages; returns how many there were and how many the sink got, or
+    /// that the socket had to tell something else.
     pub(super) fn receive(
         &mut self,
-        socket: &Socket,
+        watched: &mut Watched,
         id: SocketId,
         room: usize,
         counters: &Counters,
         sink: &mut dyn FnMut(Train<'_>),
-    ) -> (usize, usize) {
+    ) -> Result<(usize, usize), Refused> {
+        let Watched { socket, drops, .. } = watched;
         let mut parts = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BATCH];
         let empty = libc::mmsghdr { msg_hdr: sys::empty_header(), msg_len: 0 };
         let mut headers = [empty; BATCH];
@@ -73,21 +79,25 @@ impl Inbox {
         // its own, all of which outlive the call.
         let received = match unsafe { sys::recvmmsg(socket.as_fd(), headers) } {
             Ok(received) => received,
+            Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => {
+                counters.recv_refused.add(1);
+                return Err(Refused);
+            }
             Err(error) => {
                 if error.raw_os_error() != Some(libc::EAGAIN) {
                     counters.recv_errors.add(1);
                 }
-                return (0, 0);
+                return Ok((0, 0));
             }
         };
         let mut handed = 0;
         for (at, header) in headers[..received].iter().enumerate() {
-            if let Some(train) = self.train(at, header, id, counters) {
+            if let Some(train) = self.train(at, header, id, drops, counters) {
                 handed += 1;
                 sink(train);
             }
         }
-        (received, handed)
+        Ok((received, handed))
     }
 
     /// Makes a train of message `at`, or counts why it is none.
@@ -96,6 +106,7 @@ impl Inbox {
         at: usize,
         header: &libc::mmsghdr,
         id: SocketId,
+        drops: &mut Drops,
         counters: &Counters,
     ) -> Option<Train<'_>> {
         let (message, bytes) = (&header.msg_hdr, header.msg_len as usize);
@@ -103,7 +114,7 @@ impl Inbox {
         let control = self.controls[at].0.get(..message.msg_controllen)?;
         let payload = self.buffers.get(at * BUFFER_BYTES..)?.get(..bytes)?;
         let flags = message.msg_flags.cast_unsigned();
-        arrival::train(id, &Message { flags, name, control, payload }, counters)
+        arrival::train(id, &Message { flags, name, control, payload }, drops, counters)
     }
 }
 

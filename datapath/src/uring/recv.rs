@@ -21,7 +21,7 @@ use super::buffers::{Buffers, GROUP};
 use super::driver::Driver;
 use super::token::{Generation, Handle, Token};
 use crate::address::NAME_BYTES;
-use crate::arrival::{self, Message};
+use crate::arrival::{self, Drops, Message};
 use crate::cmsg::CONTROL_BYTES;
 use crate::counters::Counters;
 use crate::slab::Slab;
@@ -49,6 +49,7 @@ pub(super) struct Held {
     arm: Arm,
     /// It received something since it was armed.
     fed: bool,
+    drops: Drops,
     pub(super) gso: bool,
     /// Slots on their way.
     pub(super) sends: u32,
@@ -57,8 +58,8 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn new(socket: Socket, generation: Generation, gso: bool) -> Self {
-        let arm = Arm::Off;
-        Self { socket, generation, arm, fed: false, gso, sends: 0, closing: false }
+        let (arm, drops) = (Arm::Off, Drops::default());
+        Self { socket, generation, arm, fed: false, drops, gso, sends: 0, closing: false }
     }
 
     /// Whether nothing in flight uses it.
@@ -83,6 +84,8 @@ pub(super) struct Receiver {
     filled: VecDeque<Filled>,
     starved: VecDeque<Handle>,
     resting: Vec<Handle>,
+    /// Sockets whose peer does not listen.
+    pub(super) refused: VecDeque<SocketId>,
 }
 
 impl Receiver {
@@ -91,7 +94,8 @@ impl Receiver {
         header.msg_namelen = NAME_SPACE;
         header.msg_controllen = CONTROL_BYTES as _;
         let filled = VecDeque::with_capacity(count.into());
-        Self { buffers, header, filled, starved: VecDeque::new(), resting: Vec::new() }
+        let (starved, resting, refused) = (VecDeque::new(), Vec::new(), VecDeque::new());
+        Self { buffers, header, filled, starved, resting, refused }
     }
 
     /// Whether there is something to do that no completion will announce.
@@ -227,7 +231,12 @@ impl Receiver {
                 self.starve(held, handle);
             }
             _ => {
-                counters.recv_errors.add(1);
+                if result == REFUSED {
+                    counters.recv_refused.add(1);
+                    self.refused.push_back(SocketId(handle.id));
+                } else {
+                    counters.recv_errors.add(1);
+                }
                 counters.rearm_error.add(1);
                 held.arm = Arm::Resting;
                 self.resting.push(handle);
@@ -239,7 +248,7 @@ impl Receiver {
     pub(super) fn deliver(
         &mut self,
         trains_max: usize,
-        sockets: &Slab<Held>,
+        sockets: &mut Slab<Held>,
         counters: &Counters,
         sink: &mut dyn FnMut(Train<'_>),
     ) -> usize {
@@ -249,11 +258,11 @@ impl Receiver {
             let Some(Filled { handle, buffer, bytes }) = self.filled.pop_front() else {
                 break;
             };
-            let held = sockets.get(handle.id);
-            let open = |held: &&Held| held.generation == handle.generation && !held.closing;
-            if held.filter(open).is_some() {
+            let held = sockets.get_mut(handle.id);
+            let open = |held: &&mut Held| held.generation == handle.generation && !held.closing;
+            if let Some(Held { drops, .. }) = held.filter(open) {
                 let bytes = self.buffers.bytes(buffer, bytes);
-                let lent = lend(SocketId(handle.id), bytes, &self.header, counters, sink);
+                let lent = lend(SocketId(handle.id), bytes, &self.header, drops, counters, sink);
                 handed += usize::from(lent);
             }
             self.buffers.give_back(buffer);
@@ -276,6 +285,7 @@ fn lend(
     socket: SocketId,
     bytes: &[u8],
     header: &libc::msghdr,
+    drops: &mut Drops,
     counters: &Counters,
     sink: &mut dyn FnMut(Train<'_>),
 ) -> bool {
@@ -285,23 +295,25 @@ fn lend(
     };
     let (name, control, payload) = (out.name_data(), out.control_data(), out.payload_data());
     let message = Message { flags: out.flags(), name, control, payload };
-    let train = arrival::train(socket, &message, counters);
+    let train = arrival::train(socket, &message, drops, counters);
     train.map(sink).is_some()
 }
 
 const NO_BUFFERS: i32 = -libc::ENOBUFS;
+const REFUSED: i32 = -libc::ECONNREFUSED;
 const NAME_SPACE: u32 = 28;
 const _: () = assert!(NAME_SPACE as usize == NAME_BYTES);
 
 impl std::fmt::Debug for Receiver {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { buffers, header: _, filled, starved, resting } = self;
+        let Self { buffers, header: _, filled, starved, resting, refused } = self;
         formatter
             .debug_struct("Receiver")
             .field("buffers", buffers)
             .field("filled", &filled.len())
             .field("starved", &starved.len())
             .field("resting", &resting.len())
+            .field("refused", &refused.len())
             .finish_non_exhaustive()
     }
 }

@@ -1,11 +1,11 @@
-//! filters checks what the kernel drops or steers by classic BPF.
+//! filters checks what the kernel drops, refuses, or steers by classic BPF.
 
 use std::net::UdpSocket;
 use std::time::Duration;
 
 use quiclane_datapath::{Datapath, FilterInstruction, Socket, SocketOptions};
 
-use super::{collect, drain, open_with};
+use super::{collect, drain, open_with, send, to, turn};
 
 pub(crate) fn a_classic_program_chooses_the_socket<D: Datapath>(make: impl Fn() -> D) {
     let datapath = &mut make();
@@ -44,4 +44,79 @@ pub(crate) fn short_datagrams_are_dropped<D: Datapath>(make: impl Fn() -> D) {
     let got = drain(datapath, Duration::from_millis(20));
     let lengths: Vec<_> = got.iter().flat_map(|train| &train.datagrams).map(Vec::len).collect();
     assert_eq!(lengths, [21, 22, 1_200]);
+}
+
+pub(crate) fn what_the_kernel_drops_is_counted<D: Datapath>(make: impl Fn() -> D) {
+    let datapath = &mut make();
+    let options = SocketOptions {
+        recv_buffer_bytes: 16 << 10,
+        drop_shorter_than: 21,
+        ..SocketOptions::default()
+    };
+    let (_, address) = open_with(datapath, "127.0.0.1:0", &options);
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut sent = 0;
+    // Nobody has waited yet, so nobody receives.
+    for round in 1..=2 {
+        for _ in 0..200 {
+            peer.send_to(&[7; 1_000], address).unwrap();
+            sent += 1;
+        }
+        let mut received = 0;
+        let mut count = |got: Vec<super::Got>| {
+            received += got.iter().map(|train| train.datagrams.len()).sum::<usize>();
+        };
+        count(drain(datapath, Duration::from_millis(20)));
+        // The kernel tells it with the next one.
+        peer.send_to(&[7; 1_000], address).unwrap();
+        sent += 1;
+        count(drain(datapath, Duration::from_millis(20)));
+        let dropped = datapath.counters().recv_dropped.value();
+        let all = datapath.counters().recv_datagrams.value();
+        assert!(dropped > 0 && received > 0, "{dropped} dropped in round {round}");
+        assert_eq!(all + dropped, sent, "round {round}");
+    }
+    let before = datapath.counters().recv_dropped.value();
+    peer.send_to(&[7; 20], address).unwrap();
+    peer.send_to(&[7; 21], address).unwrap();
+    drain(datapath, Duration::from_millis(20));
+    assert_eq!(datapath.counters().recv_dropped.value(), before + 1, "too short");
+}
+
+pub(crate) fn a_peer_that_does_not_listen_is_told_once_each_time<D: Datapath>(
+    make: impl Fn() -> D,
+) {
+    let datapath = &mut make();
+    for (ip, wildcard) in [("127.0.0.1", "0.0.0.0:0"), ("[::1]", "[::]:0"), ("127.0.0.1", "[::]:0")]
+    {
+        let peer = UdpSocket::bind(format!("{ip}:0")).unwrap();
+        let target = peer.local_addr().unwrap();
+        let options = SocketOptions { peer: Some(target), ..SocketOptions::default() };
+        let (with_peer, _) = open_with(datapath, wildcard, &options);
+        let (without, _) = open_with(datapath, wildcard, &SocketOptions::default());
+        let ask = |datapath: &mut D| {
+            for socket in [with_peer, without] {
+                send(datapath, &to(socket, target), b"first");
+                send(datapath, &to(socket, target), b"second");
+            }
+            let mut told = Vec::new();
+            for _ in 0..20 {
+                turn(datapath, Duration::from_millis(5), &mut |_| {});
+                told.extend(std::iter::from_fn(|| datapath.refused()));
+            }
+            told
+        };
+        assert_eq!(ask(datapath), [], "it listens");
+        let mut buffer = [0; 100];
+        let (_, from) = peer.recv_from(&mut buffer).unwrap();
+        drop(peer);
+        let told = ask(datapath);
+        assert!(!told.is_empty() && told.iter().all(|socket| *socket == with_peer), "{told:?}");
+        assert_eq!(datapath.counters().send_errors.value(), 0);
+        assert_eq!(datapath.counters().recv_errors.value(), 0);
+        // It is back, and the socket still receives.
+        let peer = UdpSocket::bind(target).unwrap();
+        peer.send_to(b"hello", from).unwrap();
+        assert_eq!(collect(datapath, 1)[0].bytes, b"hello");
+    }
 }

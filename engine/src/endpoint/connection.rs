@@ -111,6 +111,18 @@ impl Connection {
         self.close(now, LIMIT_CODE, "handshake deadline", CloseReason::HandshakeTimeout);
     }
 
+    /// Gives up because the peer's host says that nothing listens; false if a packet has ever
+    /// come from there. Whoever can forge an ICMP message must not end what works.
+    pub(super) fn give_up_unreachable(&mut self, now: Instant) -> bool {
+        let waits = matches!(self.phase, Phase::Handshake { .. }) && !self.proto.is_closed();
+        if self.is_incoming() || !waits || self.proto.stats().udp_rx.datagrams > 0 {
+            return false;
+        }
+        let reason = CloseReason::PortUnreachable(self.proto.remote_address());
+        self.close(now, LIMIT_CODE, "port unreachable", reason);
+        true
+    }
+
     pub(super) fn handshake_overdue(&self, now: Instant) -> bool {
         matches!(self.phase, Phase::Handshake { deadline } if deadline <= now)
             && !self.proto.is_closed()

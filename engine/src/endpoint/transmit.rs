@@ -106,3 +106,69 @@ fn ecn(codepoint: EcnCodepoint) -> Ecn {
 /// Trains that one connection may send before the next one has its turn: 4 x 64 KiB keep a bulk
 /// sender's data in the cache and delay nobody by more than a quarter of a millisecond.
 const TRAINS_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use quiclane_datapath::Epoll;
+    use quinn_proto::VarInt;
+
+    use super::*;
+    use crate::app::{App, ConnId};
+    use crate::clock;
+    use crate::config::{Limits, Transport};
+    use crate::identity::Identity;
+    use crate::tls::{ClientTls, Provider, Target, Trust};
+    use crate::transport::transport;
+
+    struct Idle;
+
+    impl App for Idle {}
+
+    /// Under load all send slots are busy, and connections end while they wait for one.
+    #[test]
+    fn a_connection_that_ends_while_it_waits_for_a_slot_leaves_the_queue() {
+        let identity = Identity::client(Some(1));
+        let transport = transport(&Transport::default()).unwrap();
+        let settings = identity.settings(0, &transport, &Limits::default());
+        let mut endpoint = Endpoint::new(settings, Arc::default());
+        let mut datapath = Epoll::new(1).unwrap();
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let alpn = vec![b"any".to_vec()];
+        let tls = ClientTls::new(Provider::Ring, Trust::Insecure, alpn, false, false).unwrap();
+        let address = peer.local_addr().unwrap();
+        let target = Target { address, server_name: "localhost".into(), tls, local: None };
+        let now = clock::now();
+        let connect = |endpoint: &mut Endpoint, datapath: &mut Epoll| -> ConnId {
+            endpoint.connect(now, &target, datapath).unwrap()
+        };
+        let first = connect(&mut endpoint, &mut datapath);
+        endpoint.serve(now, &mut Idle, &mut datapath);
+        while endpoint.transmit(now, &mut datapath) != Sent::All {
+            datapath.flush();
+        }
+        endpoint.close_all(now, VarInt::from_u32(0), "done");
+        endpoint.serve(now, &mut Idle, &mut datapath);
+        while endpoint.transmit(now, &mut datapath) != Sent::All {
+            datapath.flush();
+        }
+        datapath.flush();
+        let taken = datapath.slot().unwrap();
+        assert!(endpoint.lend(first, now).is_none(), "it is closed, but was looked at");
+        endpoint.serve(now, &mut Idle, &mut datapath);
+        assert_eq!(endpoint.transmit(now, &mut datapath), Sent::SlotsBusy);
+        assert_eq!(endpoint.sending, [first.slot]);
+        let later = now + Duration::from_secs(60);
+        endpoint.expire(later);
+        endpoint.serve(later, &mut Idle, &mut datapath);
+        assert_eq!(endpoint.connections(), 0);
+        let second = connect(&mut endpoint, &mut datapath);
+        assert_eq!(second.slot, first.slot);
+        endpoint.serve(now, &mut Idle, &mut datapath);
+        assert_eq!(endpoint.sending, [second.slot], "once");
+        datapath.release(taken);
+    }
+}
