@@ -41,7 +41,7 @@ impl App for Caller {
 /// How a handshake with `address` ends that has 2.5 s, and after what time.
 fn call(io: Io, address: SocketAddr) -> (CloseReason, Duration) {
     let alpn = vec![b"any".to_vec()];
-    let tls = ClientTls::new(Provider::Ring, Trust::Insecure, alpn, false, false).unwrap();
+    let tls = ClientTls::new(Provider::Ring, Trust::Insecure, alpn, quiclane::Resume::Off).unwrap();
     let target = Target { address, server_name: "localhost".into(), tls, local: None };
     let limits = Limits { handshake_deadline: DEADLINE, ..Limits::default() };
     let (report, end) = mpsc::channel();

@@ -160,23 +160,42 @@ fn run(
     report
 }
 
-#[test]
-fn a_byte_a_megabyte_and_a_gigabyte() {
-    for (io, large) in
-        [(Io::Epoll, Workload::Download as fn(u64) -> _), (Io::Uring, Workload::Upload)]
-    {
-        let server = Quinn::start(Setup::default());
-        for size in [1, 1_000_000, 1_000_000_000] {
-            let report = run(&server, large(size), Stop::Requests(1), |config| {
-                config.io = io;
-                config.connections = 1;
-            });
-            assert!(report.ok, "{report}");
-            assert_eq!(report.bytes_down + report.bytes_up, size);
-        }
-        let small = Workload::Requests { request_size: 1, response_size: 1 };
-        assert!(run(&server, small, Stop::Requests(1), |config| config.io = io).ok);
+/// A byte, a megabyte and a gigabyte in one direction.
+fn transfers(io: Io, v6: bool, bulk: fn(u64) -> Workload) {
+    let server = Quinn::start(Setup { v6, ..Setup::default() });
+    assert_eq!(server.address.is_ipv6(), v6);
+    for size in [1, 1_000_000, 1_000_000_000] {
+        let report = run(&server, bulk(size), Stop::Requests(1), |config| {
+            config.io = io;
+            config.connections = 1;
+        });
+        assert!(report.ok, "{report}");
+        assert_eq!(report.bytes_down + report.bytes_up, size);
     }
+    let small = Workload::Requests { request_size: 1, response_size: 1 };
+    assert!(run(&server, small, Stop::Requests(1), |config| config.io = io).ok);
+}
+
+// Each backend carries a gigabyte over each family, and in each direction.
+
+#[test]
+fn transfers_epoll_v4() {
+    transfers(Io::Epoll, false, Workload::Download);
+}
+
+#[test]
+fn transfers_uring_v4() {
+    transfers(Io::Uring, false, Workload::Upload);
+}
+
+#[test]
+fn transfers_epoll_v6() {
+    transfers(Io::Epoll, true, Workload::Upload);
+}
+
+#[test]
+fn transfers_uring_v6() {
+    transfers(Io::Uring, true, Workload::Download);
 }
 
 #[test]

@@ -121,7 +121,7 @@ mod tests {
     use crate::clock;
     use crate::config::{Limits, Transport};
     use crate::identity::Identity;
-    use crate::tls::{ClientTls, Provider, Target, Trust};
+    use crate::tls::{ClientTls, Provider, Resume, Target, Trust};
     use crate::transport::transport;
 
     struct Idle;
@@ -138,7 +138,7 @@ mod tests {
         let mut datapath = Epoll::new(1).unwrap();
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         let alpn = vec![b"any".to_vec()];
-        let tls = ClientTls::new(Provider::Ring, Trust::Insecure, alpn, false, false).unwrap();
+        let tls = ClientTls::new(Provider::Ring, Trust::Insecure, alpn, Resume::Off).unwrap();
         let address = peer.local_addr().unwrap();
         let target = Target { address, server_name: "localhost".into(), tls, local: None };
         let now = clock::now();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quiclane::apps::{Perf, PerfOptions};
 use quiclane::metrics::WorkerSnapshot;
-use quiclane::{Config, Engine, Provider, ServerConfig, ServerTls};
+use quiclane::{App, Config, Engine, Io, Provider, ServerConfig, ServerTls, WorkerInfo};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, TransportConfig};
 use rustls::RootCertStore;
@@ -61,10 +61,33 @@ pub(crate) fn server(
 ) -> Served {
     let certificate = Certificate::new();
     let tls = certificate.server(&["perf"], early_data);
-    let server = ServerConfig::new(listen.parse().unwrap(), tls);
-    let mut config = Config { server: Some(server), workers, ..Config::default() };
+    let config = Config { workers, ..Config::default() };
+    serve(certificate, tls, listen, config, change, |_| Perf::new(PerfOptions::default()))
+}
+
+/// A server of two workers for the protocols `alpn`, which the apps of `make` speak.
+pub(crate) fn app_server<A: App>(
+    alpn: &[&str],
+    io: Io,
+    make: impl Fn(WorkerInfo) -> A + Send + Sync + 'static,
+) -> Served {
+    let certificate = Certificate::new();
+    let tls = certificate.server(alpn, false);
+    let config = Config { workers: 2, io, ..Config::default() };
+    serve(certificate, tls, "127.0.0.1:0", config, |_| {}, make)
+}
+
+fn serve<A: App>(
+    certificate: Certificate,
+    tls: ServerTls,
+    listen: &str,
+    mut config: Config,
+    change: impl FnOnce(&mut Config),
+    make: impl Fn(WorkerInfo) -> A + Send + Sync + 'static,
+) -> Served {
+    config.server = Some(ServerConfig::new(listen.parse().unwrap(), tls));
     change(&mut config);
-    let engine = Engine::start(config, |_| Perf::new(PerfOptions::default())).unwrap();
+    let engine = Engine::start(config, make).unwrap();
     Served { certificate, engine }
 }
 
@@ -101,22 +124,33 @@ pub(crate) fn quinn_client(
     early_data: bool,
 ) -> Endpoint {
     let mut endpoint = Endpoint::client(local(server)).unwrap();
-    endpoint.set_default_client_config(client_config(certificate, early_data));
+    endpoint.set_default_client_config(client_config(certificate, &["perf"], early_data));
     endpoint
+}
+
+/// A connection of a quinn client of its own that speaks one of `alpn`, or why there is none.
+pub(crate) async fn connect_with(
+    server: &Served,
+    alpn: &[&str],
+) -> Result<(Endpoint, Connection), ConnectionError> {
+    let mut endpoint = Endpoint::client(local(server.address())).unwrap();
+    endpoint.set_default_client_config(client_config(&server.certificate, alpn, false));
+    let connection = endpoint.connect(server.address(), "localhost").unwrap().await?;
+    Ok((endpoint, connection))
 }
 
 fn local(server: SocketAddr) -> SocketAddr {
     if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }.parse().unwrap()
 }
 
-fn client_config(certificate: &Certificate, early_data: bool) -> ClientConfig {
+fn client_config(certificate: &Certificate, alpn: &[&str], early_data: bool) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_root_certificates(certificate.roots())
         .with_no_client_auth();
-    tls.alpn_protocols = vec![b"perf".to_vec()];
+    tls.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     tls.enable_early_data = early_data;
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
     let mut transport = TransportConfig::default();
@@ -166,6 +200,21 @@ pub(crate) fn law_holds(snapshots: &[WorkerSnapshot]) {
     let tossed = total(snapshots, |s| s.sibling) - total(snapshots, |s| s.toss_dropped);
     // A worker that stopped first leaves what reached its mailbox afterwards.
     assert!(total(snapshots, |s| s.tossed_in) <= tossed, "{snapshots:?}");
+}
+
+/// Waits until `condition` holds; how long a slow machine takes is no failure.
+pub(crate) async fn wait_until(condition: impl Fn() -> bool) {
+    for _ in 0..3_000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("did not come true within 30 s");
+}
+
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 pub(crate) fn total(snapshots: &[WorkerSnapshot], field: impl Fn(&WorkerSnapshot) -> u64) -> u64 {

@@ -65,6 +65,18 @@ impl App for Mirror {
 pub(crate) struct Outcome {
     pub(crate) verified: usize,
     pub(crate) closed: Vec<String>,
+    /// Of the closed ones, those that did not finish their work.
+    pub(crate) failures: Vec<Failure>,
+}
+
+/// A connection that was lost before every stream was verified.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) why: String,
+    /// Whether its handshake was complete for the client.
+    pub(crate) connected: bool,
+    /// Streams whose echo came back whole.
+    pub(crate) verified: usize,
 }
 
 /// Opens connections and, on each, streams whose echo it verifies byte by byte.
@@ -74,6 +86,8 @@ pub(crate) struct Asker {
     sizes: Vec<usize>,
     streams: BTreeMap<(ConnId, StreamId), (Bytes, usize, usize)>,
     left: BTreeMap<ConnId, Vec<usize>>,
+    /// Verified streams of each connection whose handshake is complete.
+    verified: BTreeMap<ConnId, usize>,
     outcome: Rc<RefCell<Outcome>>,
 }
 
@@ -93,6 +107,7 @@ impl Asker {
             sizes: sizes.to_vec(),
             streams: BTreeMap::new(),
             left: BTreeMap::new(),
+            verified: BTreeMap::new(),
             outcome: Rc::clone(outcome),
         }
     }
@@ -137,6 +152,7 @@ impl App for Asker {
     }
 
     fn connected(&mut self, conn: &mut Conn<'_>) {
+        self.verified.insert(conn.id(), 0);
         self.open(conn);
     }
 
@@ -162,6 +178,7 @@ impl App for Asker {
             assert_eq!(seen, size);
             self.streams.remove(&(conn.id(), stream));
             self.outcome.borrow_mut().verified += 1;
+            *self.verified.get_mut(&conn.id()).unwrap() += 1;
             let done = self.left[&conn.id()].is_empty()
                 && !self.streams.keys().any(|(id, _)| *id == conn.id());
             if done {
@@ -170,8 +187,14 @@ impl App for Asker {
         }
     }
 
-    fn closed(&mut self, _id: ConnId, reason: &CloseReason) {
-        self.outcome.borrow_mut().closed.push(reason.to_string());
+    fn closed(&mut self, id: ConnId, reason: &CloseReason) {
+        let mut outcome = self.outcome.borrow_mut();
+        outcome.closed.push(reason.to_string());
+        let verified = self.verified.get(&id).copied();
+        if verified != Some(self.sizes.len()) {
+            let (connected, verified) = (verified.is_some(), verified.unwrap_or(0));
+            outcome.failures.push(Failure { why: reason.to_string(), connected, verified });
+        }
     }
 }
 

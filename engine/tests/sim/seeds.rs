@@ -11,7 +11,7 @@ use std::time::Duration;
 use quiclane::sim::{Delivery, Faults, GroupId, Simulation};
 use quiclane::{Config, Retry, ServerConfig, Transport};
 
-use crate::mirror::{Asker, Mirror, Outcome, Tls};
+use crate::mirror::{Asker, Failure, Mirror, Outcome, Tls};
 
 struct World {
     sim: Simulation,
@@ -92,37 +92,95 @@ impl World {
     }
 }
 
-fn one(seed: u64, tls: &Tls) -> u64 {
-    let mut world = world(seed, tls, Faults::from_seed(seed));
+/// Connections of one or many worlds, and handshakes that failed honestly.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    connections: usize,
+    /// Not complete by the deadline, because the client moved, somebody sent a copy of its first
+    /// packet ahead of it, or a Retry was corrupted: quinn-proto's client then discards all others.
+    disturbed: usize,
+    /// Not complete by the deadline, because too much was lost.
+    lost: usize,
+    /// A Retry token was shown from an address that it was not made for.
+    token: usize,
+    /// The client moved before the server saw its Finished (RFC 9000 section 9).
+    moved: usize,
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        let Self { connections, disturbed, lost, token, moved } = other;
+        self.connections += connections;
+        self.disturbed += disturbed;
+        self.lost += lost;
+        self.token += token;
+        self.moved += moved;
+    }
+}
+
+impl Tally {
+    /// A handshake that fails in every tenth network, or for every tenth client, is no longer the
+    /// networks' fault. Today 1.7 % fail, nearly all of them disturbed.
+    fn check(&self) {
+        let Self { connections, disturbed, lost, token, moved } = *self;
+        for (failed, per_thousand) in [(disturbed, 40), (lost, 5), (token, 10), (moved, 5)] {
+            assert!(1_000 * failed <= per_thousand * connections, "{self:?}");
+        }
+    }
+}
+
+impl World {
+    /// Handshakes may fail, each for a reason that its own network and server confirm. Transfers
+    /// may not.
+    fn tally(&self, faults: &Faults) -> Tally {
+        let happened = self.sim.faults();
+        let seen =
+            |fault| happened.iter().find(|(name, _)| *name == fault).map_or(0, |(_, count)| *count);
+        let server = self.sim.snapshots(self.server);
+        let retried = server.iter().any(|s| s.retries > 0);
+        let disturbed = seen("rebind") + seen("spoof") > 0 || retried && seen("corrupt") > 0;
+        let lossy = faults.loss + faults.corrupt + faults.late + faults.send_error >= LOSSY;
+        let mut tally =
+            Tally { connections: self.connections * self.clients.len(), ..Tally::default() };
+        for outcome in &self.outcomes {
+            let outcome = outcome.borrow();
+            let Outcome { verified, closed, failures } = &*outcome;
+            let complete = self.connections - failures.len();
+            assert_eq!(*verified, complete * self.sizes, "{closed:?} {happened:?}");
+            let ended = closed.iter().filter(|why| *why == "closed by us").count();
+            assert_eq!(ended, complete, "{closed:?} {happened:?}");
+            for failure in failures {
+                let Failure { why, connected, verified } = failure;
+                assert_eq!(*verified, 0, "a transfer began and failed: {failure:?} {happened:?}");
+                let (count, possible) = match why.as_str() {
+                    why if why.contains("its deadline") && disturbed => {
+                        (&mut tally.disturbed, !connected)
+                    }
+                    why if why.contains("its deadline") => (&mut tally.lost, !connected && lossy),
+                    why if why.contains("error 0xb") => (&mut tally.token, !connected && disturbed),
+                    "idle timeout" => (&mut tally.moved, *connected && seen("rebind") > 0),
+                    _ => panic!("{failure:?} {happened:?}"),
+                };
+                assert!(possible, "nothing in its network excuses {failure:?}: {happened:?}");
+                *count += 1;
+            }
+        }
+        let given_up: u64 = server.iter().map(|s| s.handshake_deadline).sum();
+        assert!(tally.moved as u64 <= given_up, "the server knew a client that it lost");
+        tally
+    }
+}
+
+fn one(seed: u64, tls: &Tls) -> (u64, Tally) {
+    let faults = Faults::from_seed(seed);
+    let mut world = world(seed, tls, faults.clone());
     world.run();
     world.check_laws();
-    let streams = world.sizes * world.connections;
-    let server = world.sim.snapshots(world.server);
-    let unfinished: u64 = server.iter().map(|s| s.accepted - s.connected).sum();
-    for outcome in &world.outcomes {
-        let outcome = outcome.borrow();
-        // A handshake can fail honestly: ten seconds of a bad network, a Retry token shown from an
-        // address that it was not made for, or a client that moves before the server saw its
-        // Finished (RFC 9000 section 9). A transfer cannot.
-        let honest = |why: &&String| {
-            why.contains("its deadline")
-                || why.contains("error 0xb")
-                || (unfinished > 0 && why.contains("idle timeout"))
-        };
-        let gave_up = outcome.closed.iter().filter(honest).count();
-        assert_eq!(
-            outcome.verified,
-            streams - gave_up * world.sizes,
-            "{:?} {:?}",
-            outcome.closed,
-            world.sim.faults()
-        );
-        assert!(outcome.closed.iter().all(|why| honest(&why) || why == "closed by us"));
-    }
+    let tally = world.tally(&faults);
     let amplification = world.sim.amplification();
     assert!(amplification <= 3.0, "{amplification} times to an address that nobody owns");
     assert_eq!(world.closed(), world.connections * world.clients.len(), "{:?}", world.sim.faults());
-    world.sim.trace_hash()
+    (world.sim.trace_hash(), tally)
 }
 
 fn seeds() -> std::ops::Range<u64> {
@@ -135,28 +193,41 @@ fn seeds() -> std::ops::Range<u64> {
 
 #[test]
 fn every_seed_completes() {
-    let tls = Tls::new();
-    for seed in seeds() {
+    let (tls, seeds) = (Tls::new(), seeds());
+    let mut sum = Tally::default();
+    for seed in seeds.clone() {
         let run = std::panic::AssertUnwindSafe(|| one(seed, &tls));
-        if let Err(panic) = std::panic::catch_unwind(run) {
-            eprintln!(
-                "seed {seed} failed; replay: \
-                 QUICLANE_SIM_SEED={seed} cargo test -p quiclane --test sim every_seed"
-            );
-            std::panic::resume_unwind(panic);
+        match std::panic::catch_unwind(run) {
+            Ok((_, tally)) => sum += tally,
+            Err(panic) => {
+                eprintln!(
+                    "seed {seed} failed; replay: \
+                     QUICLANE_SIM_SEED={seed} cargo test -p quiclane --test sim every_seed"
+                );
+                std::panic::resume_unwind(panic);
+            }
         }
+    }
+    eprintln!("{sum:?}");
+    // A share of few is nothing but chance.
+    if seeds.count() >= 200 {
+        sum.check();
     }
 }
 
 #[test]
 fn same_seed_same_trace() {
     let tls = Tls::new();
-    let hashes: Vec<_> = (0..20).map(|seed| one(seed, &tls)).collect();
+    let hashes: Vec<_> = (0..20).map(|seed| one(seed, &tls).0).collect();
     for (seed, hash) in hashes.iter().enumerate() {
-        assert_eq!(one(seed as u64, &tls), *hash, "seed {seed} has two traces");
+        assert_eq!(one(seed as u64, &tls).0, *hash, "seed {seed} has two traces");
     }
     let mut distinct = hashes.clone();
     distinct.sort_unstable();
     distinct.dedup();
     assert_eq!(distinct.len(), hashes.len(), "different seeds, different traces");
 }
+
+/// Faults per thousand datagrams from which on a handshake may need more than the ten seconds it
+/// has: its packets are sent again after 1, 2 and 4 s.
+const LOSSY: u64 = 50;
