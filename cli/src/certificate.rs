@@ -110,7 +110,7 @@ fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CertificateError {
     /// No such file, or not ours to read.
-    #[error("reading {path}: {source}")]
+    #[error("reading {path}: {source}; give a PEM file that this user may read")]
     Read {
         /// The file.
         path: PathBuf,

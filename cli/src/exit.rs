@@ -41,6 +41,9 @@ pub(crate) enum Failure {
         /// What to add.
         needed: &'static str,
     },
+    /// Neither a DNS name nor an IP address.
+    #[error("{0:?} cannot stand in a certificate: give --sni NAME, the server's name there")]
+    ServerName(String),
     /// The folder of --root.
     #[error("--root {path}: {source}; give a folder that this user may read")]
     Root {
@@ -88,6 +91,7 @@ impl Failure {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Incomplete { .. }
+            | Self::ServerName(_)
             | Self::Root { .. }
             | Self::Certificate(_)
             | Self::Tls(_)

@@ -1,6 +1,6 @@
 //! flags reads the values of flags: sizes, counts, times, cores, bytes and addresses.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 /// Bytes: `4096`, `64k`, `1m`, `2g`, with k = 1,024.
@@ -114,7 +114,20 @@ pub(crate) struct Bytes(pub(crate) Vec<u8>);
 
 /// An address to listen on: `0.0.0.0:4433`, `[::]:4433`.
 pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "write an address as 0.0.0.0:4433 or [::1]:4433".into())
+    text.parse().or_else(|_| {
+        scoped(text).ok_or_else(|| {
+        "write an address as 0.0.0.0:4433 or [::1]:4433, a link-local one as [fe80::1%eth0]:4433"
+            .into()
+    })
+    })
+}
+
+/// `[fe80::1%eth0]:4433`: std reads interfaces only by their number.
+fn scoped(text: &str) -> Option<SocketAddr> {
+    let (host, port) = text.strip_prefix('[')?.split_once("]:")?;
+    let (address, _) = host.split_once('%')?;
+    address.parse::<Ipv6Addr>().ok()?;
+    (host, port.parse().ok()?).to_socket_addrs().ok()?.next()
 }
 
 fn scaled(text: &str, kilo: u64, remedy: &str) -> Result<u64, String> {
@@ -192,6 +205,11 @@ mod tests {
     fn addresses_have_a_port() {
         assert!(address("127.0.0.1:0").is_ok());
         assert!(address("[::]:4433").is_ok());
+        let scoped = address("[fe80::1%lo]:4433").unwrap();
+        assert!(matches!(scoped, SocketAddr::V6(v6) if v6.scope_id() > 0), "{scoped}");
+        for wrong in ["[fe80::1%nowhere]:1", "[host%lo]:1", "[fe80::1%lo]:", "[fe80::1%lo]:70000"] {
+            assert!(address(wrong).unwrap_err().contains("%eth0"), "{wrong}");
+        }
         assert!(address("localhost:1").unwrap_err().contains("[::1]:4433"));
     }
 }

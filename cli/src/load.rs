@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, ValueEnum};
 use quiclane::{ClientTls, Resume, Target, Trust};
 use quiclane_loadgen::{Ending, Load, LoadConfig, PERF_ALPN, Report, Stop, Workload};
+use rustls::pki_types::ServerName;
 
 use crate::certificate::{seed, trust_file, trust_system};
 use crate::exit::{Exit, Failure};
@@ -265,7 +266,7 @@ impl LoadArgs {
         let tls = ClientTls::new(provider, self.trust.trust()?, alpn, self.trust.resume.into())?;
         let target = Target {
             address,
-            server_name: self.trust.sni.as_deref().unwrap_or(&self.url.host).into(),
+            server_name: self.server_name()?.into(),
             tls,
             local: self.trust.local_addr.map(|ip| SocketAddr::new(ip, 0)),
         };
@@ -282,6 +283,15 @@ impl LoadArgs {
             transport: self.transport.transport(),
             ..LoadConfig::new(vec![target], workload, self.stop(workload))
         })
+    }
+
+    /// The name to ask for. The URL may be something that resolves and yet no name, such as 127.1.
+    fn server_name(&self) -> Result<&str, Failure> {
+        let name = self.trust.sni.as_deref().unwrap_or_else(|| self.url.name());
+        match ServerName::try_from(name) {
+            Ok(_) => Ok(name),
+            Err(_) => Err(Failure::ServerName(name.into())),
+        }
     }
 
     /// Connections to open: one without a request would only cost the server a handshake, and

@@ -185,11 +185,12 @@ impl ServeArgs {
             .map(|core| core.map_or_else(|| "any".into(), |core| core.to_string()))
             .collect();
         self.note(format_args!(
-            "plan: {} workers on cores {}; io {}; steering {}; epoch {}",
+            "plan: {} workers on cores {}; io {}; steering {}{}; epoch {}",
             plan.workers(),
             cores.join(","),
             plan.io(),
             plan.steering(),
+            if plan.workers() == 1 { ", a single worker needs none" } else { "" },
             plan.epoch()
         ));
         if self.state_dir.is_none() {

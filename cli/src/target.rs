@@ -8,13 +8,18 @@ use std::str::FromStr;
 /// A server as the user writes it: `quic://HOST:PORT`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Url {
-    /// A name or an address; IPv6 without its brackets.
+    /// A name or an address; IPv6 without its brackets, with its interface if it has one.
     pub(crate) host: String,
     /// UDP port.
     pub(crate) port: u16,
 }
 
 impl Url {
+    /// What the certificate calls it: the host without an interface.
+    pub(crate) fn name(&self) -> &str {
+        self.host.split('%').next().unwrap_or_default()
+    }
+
     /// The addresses it stands for, best first. With `local`, only those it can reach.
     pub(crate) fn resolve(&self, local: Option<IpAddr>) -> Result<Vec<SocketAddr>, TargetError> {
         let found: Vec<SocketAddr> = (self.host.as_str(), self.port)
@@ -50,7 +55,10 @@ impl FromStr for Url {
         let (host, port) = match authority.strip_prefix('[') {
             Some(rest) => {
                 let (host, port) = rest.split_once(']').ok_or(remedy)?;
-                host.parse::<Ipv6Addr>()
+                // RFC 4007: fe80::1%eth0. Whether there is such an interface the resolver knows.
+                let address = host.split_once('%').map_or(host, |(address, _)| address);
+                address
+                    .parse::<Ipv6Addr>()
                     .map_err(|_| format!("{host} is not an IPv6 address: {remedy}"))?;
                 (host, port.strip_prefix(':').ok_or_else(|| no_port(remedy))?)
             }
@@ -130,6 +138,8 @@ mod tests {
         assert_eq!("QUIC://127.0.0.1:1/".parse(), Ok(url("127.0.0.1", 1)));
         assert_eq!("quic://[::1]:4433".parse(), Ok(url("::1", 4_433)));
         assert_eq!(url("::1", 1).to_string(), "quic://[::1]:1");
+        assert_eq!("quic://[::1%lo]:1".parse(), Ok(url("::1%lo", 1)));
+        assert_eq!(url("fe80::1%lo", 1).name(), "fe80::1");
     }
 
     #[test]
@@ -159,6 +169,9 @@ mod tests {
     fn addresses_resolve_to_themselves() {
         let address = url("127.0.0.1", 5).resolve(None).unwrap();
         assert_eq!(address, ["127.0.0.1:5".parse().unwrap()]);
+        let scoped = url("fe80::1%lo", 5).resolve(None).unwrap();
+        assert!(matches!(scoped[..], [SocketAddr::V6(v6)] if v6.scope_id() > 0), "{scoped:?}");
+        assert!(url("fe80::1%nowhere", 5).resolve(None).is_err());
         let local = Some("::1".parse().unwrap());
         let error = url("127.0.0.1", 5).resolve(local).unwrap_err();
         assert!(error.is_usage() && error.to_string().contains("::1"));

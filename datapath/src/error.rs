@@ -65,7 +65,7 @@ pub enum SocketError {
         source: io::Error,
     },
     /// The address is taken, foreign or reserved.
-    #[error("cannot bind UDP {address}: {source}; {}", remedy(source))]
+    #[error("cannot bind UDP {address}: {source}; {}", bind_remedy(source))]
     Bind {
         /// The address asked for.
         address: SocketAddr,
@@ -165,10 +165,19 @@ fn remedy(source: &io::Error) -> &'static str {
     }
 }
 
+/// What a person can do when an address cannot be had.
+fn bind_remedy(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EINVAL) => "a link-local address needs its interface, as in [fe80::1%eth0]:443",
+        _ => remedy(source),
+    }
+}
+
 /// What a person can do when a peer cannot even be sent to.
 fn connect_remedy(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
-        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EADDRNOTAVAIL | libc::EINVAL) => {
+        Some(libc::EINVAL) => bind_remedy(source),
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EADDRNOTAVAIL) => {
             "no route leads there from the local address (see `ip route get`)"
         }
         Some(libc::EACCES) => "a broadcast address is nobody's own",
@@ -203,6 +212,10 @@ mod tests {
         let source = io::Error::from_raw_os_error(libc::EADDRNOTAVAIL);
         let text = SocketError::Bind { address, source }.to_string();
         assert!(text.contains("192.0.2.1:443"), "{text}");
+        let peer = "[fe80::1]:443".parse().unwrap();
+        let source = io::Error::from_raw_os_error(libc::EINVAL);
+        let without_interface = SocketError::Connect { peer, source }.to_string();
+        assert!(without_interface.contains("[fe80::1%eth0]"), "{without_interface}");
         assert!(text.ends_with("(see `ip address`)"), "{text}");
     }
 

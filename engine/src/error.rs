@@ -64,8 +64,16 @@ pub enum TlsError {
     #[error("the crypto provider lacks TLS13_AES_128_GCM_SHA256, which QUIC Initial packets need")]
     NoInitialSuite,
     /// What rustls says.
-    #[error("certificate or key: {0}")]
+    #[error("certificate or key: {error}{}", tls_remedy(.0), error = .0)]
     Rustls(rustls::Error),
+}
+
+/// What a person can do about a certificate or key that rustls refuses.
+fn tls_remedy(error: &rustls::Error) -> &'static str {
+    match error {
+        rustls::Error::InconsistentKeys(_) => "; give the key that the certificate was made with",
+        _ => "",
+    }
 }
 
 /// A state directory that cannot be used.

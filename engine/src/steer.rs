@@ -43,9 +43,8 @@ pub(crate) fn steer(
             first.attach_reuseport_cbpf(&cbpf::program(layout))?;
             Ok((Rung::Cbpf, None))
         }
-        Steering::Auto if sockets.len() == 1 => {
-            Ok((Rung::Hash, Some("cbpf: a single worker needs no steering".into())))
-        }
+        // Nothing to choose from: that is no step down.
+        Steering::Auto if sockets.len() == 1 => Ok((Rung::Hash, None)),
         Steering::Auto => match first.attach_reuseport_cbpf(&cbpf::program(layout)) {
             Ok(()) => Ok((Rung::Cbpf, None)),
             Err(error) => Ok((Rung::Hash, Some(format!("cbpf: {error}")))),

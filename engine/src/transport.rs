@@ -9,8 +9,13 @@ use crate::config::{Limits, Transport};
 use crate::congestion::Factory;
 use crate::error::ConfigError;
 
-/// Checks the times among the limits: a deadline that overflows the clock would end the process.
+/// Checks those limits that have limits: a deadline that overflows the clock would end the
+/// process, a socket buffer has the range of the kernel's `int` and must hold a datagram.
 pub(crate) fn check(limits: &Limits) -> Result<(), ConfigError> {
+    let bytes = limits.socket_buffer_bytes;
+    if !(SOCKET_BUFFER_MIN..=SOCKET_BUFFER_MAX).contains(&bytes) {
+        return Err(out_of_range("socket_buffer", bytes, "give 64 KiB to 1 GiB"));
+    }
     if limits.handshake_deadline > TIME_MAX {
         let value = format!("{:?}", limits.handshake_deadline);
         return Err(out_of_range("handshake_deadline", value, "give at most 365 days"));
@@ -56,6 +61,15 @@ pub(crate) fn transport(settings: &Transport) -> Result<Arc<TransportConfig>, Co
         let value = format!("{:?}", keep_alive.unwrap_or_default());
         return Err(out_of_range("keep_alive", value, "give less than idle_timeout"));
     }
+    if keep_alive.is_some_and(|interval| interval < KEEP_ALIVE_MIN) {
+        let value = format!("{:?}", keep_alive.unwrap_or_default());
+        return Err(out_of_range("keep_alive", value, "give at least 1 ms"));
+    }
+    for (name, window) in [("stream_window", stream_receive_window), ("window", receive_window)] {
+        if window == 0 {
+            return Err(out_of_range(name, window, "give at least 1, else nothing can arrive"));
+        }
+    }
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(streams_bidi))
@@ -92,6 +106,13 @@ const MTU_MIN: u16 = 1_200;
 /// The largest UDP payload over IPv6.
 const MTU_MAX: u16 = 65_527;
 
+/// A ping a millisecond is more than any middlebox asks for; without a limit a typing error
+/// makes a connection ping in every turn.
+const KEEP_ALIVE_MIN: Duration = Duration::from_millis(1);
+/// One full train must fit.
+const SOCKET_BUFFER_MIN: usize = 64 << 10;
+/// The kernel doubles what it is given, in an `int`.
+const SOCKET_BUFFER_MAX: usize = 1 << 30;
 /// Far from where clocks overflow.
 const TIME_MAX: Duration = Duration::from_secs(365 * 86_400);
 /// quinn-proto fills its tables for all streams a peer may open when a connection begins: 76 bytes
@@ -115,6 +136,17 @@ mod tests {
         refuse(Transport { streams_uni: 100_001, ..Transport::default() }, "streams_uni");
         let keep_alive = Some(Duration::from_secs(31));
         refuse(Transport { keep_alive, ..Transport::default() }, "keep_alive");
+        let keep_alive = Some(Duration::from_nanos(1));
+        refuse(Transport { keep_alive, ..Transport::default() }, "1ns");
+        refuse(Transport { receive_window: 0, ..Transport::default() }, "window is 0");
+        let stream_receive_window = 0;
+        refuse(Transport { stream_receive_window, ..Transport::default() }, "stream_window is 0");
+        for socket_buffer_bytes in [0, SOCKET_BUFFER_MIN - 1, SOCKET_BUFFER_MAX + 1, usize::MAX] {
+            let limits = Limits { socket_buffer_bytes, ..Limits::default() };
+            let error = check(&limits).unwrap_err().to_string();
+            assert!(error.contains("socket_buffer") && error.contains("1 GiB"), "{error}");
+        }
+        assert!(check(&Limits::default()).is_ok());
         assert!(transport(&Transport::default()).is_ok());
     }
 }

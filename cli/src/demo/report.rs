@@ -116,6 +116,7 @@ pub(super) fn introduction(engine: &Engine, address: SocketAddr) -> String {
         },
         plan.steering(),
         match plan.steering() {
+            _ if plan.workers() == 1 => "a single worker needs none",
             "cbpf" => "the best there is: the kernel reads the worker from the connection ID",
             _ => "by addresses and ports: workers carry strays to one another",
         },

@@ -12,11 +12,14 @@ pub(super) fn hint(report: &Report, args: &LoadArgs, addresses: &[SocketAddr]) -
     if failed("tls") {
         let errors = report.detail.handshake_errors.iter();
         let why = errors.filter(|error| error.class == "tls").find_map(|e| e.example.as_deref());
-        let name = args.trust.sni.as_deref().unwrap_or(&args.url.host);
+        let name = args.trust.sni.as_deref().unwrap_or_else(|| args.url.name());
         return Some(tls(why.unwrap_or_default(), name));
     }
     if failed("connect_error") {
-        return Some("sockets could not be opened: see `ulimit -n` and the local ports".into());
+        let errors = report.detail.handshake_errors.iter();
+        let why = errors.filter(|error| error.class == "connect_error");
+        // It ends with the remedy.
+        return why.into_iter().find_map(|error| error.example.clone());
     }
     if report.detail.ending != Ending::NothingConnected {
         return None;

@@ -107,6 +107,15 @@ fn a_closed_port_is_known_at_once() {
 }
 
 #[test]
+fn a_socket_that_cannot_be_had_says_why() {
+    // TEST-NET-1 (RFC 5737) is nobody's own address.
+    let outcome = line("load quic://127.0.0.1:1 --perf -k -q -n 1 --local-addr 192.0.2.1");
+    assert_eq!(outcome.code, 1, "{outcome:?}");
+    assert!(outcome.stderr.contains("cannot bind UDP 192.0.2.1:0"), "{outcome:?}");
+    assert!(outcome.stderr.contains("ip address"), "{outcome:?}");
+}
+
+#[test]
 fn a_certificate_that_is_not_trusted_has_a_hint() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("other.pem");

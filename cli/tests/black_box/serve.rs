@@ -105,6 +105,13 @@ fn a_certificate_of_ones_own_is_used_and_trusted_by_name() {
         line(&format!("serve --listen 127.0.0.1:0 --cert {certificate} --key {certificate}"));
     assert_eq!(swapped.code, 2, "{swapped:?}");
     assert!(swapped.stderr.contains("no private key"), "{swapped:?}");
+    let other_key = directory.path().join("other.pem");
+    let other = rcgen::KeyPair::generate().unwrap();
+    fs::write(&other_key, other.serialize_pem()).unwrap();
+    let other_key = other_key.to_str().unwrap();
+    let mixed = line(&format!("serve --listen 127.0.0.1:0 --cert {certificate} --key {other_key}"));
+    assert_eq!(mixed.code, 2, "{mixed:?}");
+    assert!(mixed.stderr.contains("the key that the certificate was made with"), "{mixed:?}");
 }
 
 #[test]
