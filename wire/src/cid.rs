@@ -45,6 +45,23 @@ impl ServerId {
         Some(Self { len, bytes })
     }
 
+    /// The server ID of the first `len` of these bytes, as a kernel map stores it; `None` if `len`
+    /// is more than 8.
+    #[inline]
+    pub const fn from_padded(bytes: [u8; Self::LEN_MAX], len: u8) -> Option<Self> {
+        if len as usize > Self::LEN_MAX {
+            return None;
+        }
+        let used = u64::from_le_bytes(bytes) & used_mask(len);
+        Some(Self { len, bytes: used.to_le_bytes() })
+    }
+
+    /// The server ID, zero behind its end.
+    #[inline]
+    pub const fn padded(&self) -> [u8; Self::LEN_MAX] {
+        self.bytes
+    }
+
     /// The bytes of the server ID.
     pub fn as_slice(&self) -> &[u8] {
         self.bytes.get(..self.len()).unwrap_or_default()
@@ -65,9 +82,17 @@ impl ServerId {
     /// Whether the eight bytes of a connection ID behind its first one start with this server ID.
     #[inline]
     fn leads(&self, bytes: [u8; Self::LEN_MAX]) -> bool {
-        let unused_bits = 64 - 8 * u32::from(self.len);
-        let mask = u64::MAX.checked_shr(unused_bits).unwrap_or(0);
-        (u64::from_le_bytes(bytes) ^ u64::from_le_bytes(self.bytes)) & mask == 0
+        let differing = u64::from_le_bytes(bytes) ^ u64::from_le_bytes(self.bytes);
+        differing & used_mask(self.len) == 0
+    }
+}
+
+/// The low `len` bytes of a word, of at most 8.
+#[inline]
+const fn used_mask(len: u8) -> u64 {
+    match u64::MAX.checked_shr(64 - 8 * len as u32) {
+        Some(mask) => mask,
+        None => 0,
     }
 }
 
@@ -361,6 +386,16 @@ mod tests {
         assert_eq!(layout.cid_len(), 20);
         assert_eq!(layout.worker_at(), 9);
         assert_eq!(ServerId::new(&[0; 9]), None);
+    }
+
+    #[test]
+    fn a_server_id_survives_its_padded_form() {
+        for len in 0..=8_u8 {
+            let server = ServerId::from_padded([7; 8], len).unwrap();
+            assert_eq!(Some(server), ServerId::new(&[7; 8][..usize::from(len)]));
+            assert_eq!(ServerId::from_padded(server.padded(), len), Some(server));
+        }
+        assert_eq!(ServerId::from_padded([7; 8], 9), None);
     }
 
     #[test]

@@ -37,7 +37,7 @@
 //!      |  '- epoch retired -------------------------- as if not ours
 //!      '- not ours
 //!         |- v1 Initial or 0-RTT, DCID of 8 or more - Initial { spread }
-//!         |- v1 Handshake --------------------------- Junk(UnknownHandshakeCid)
+//!         |- v1 Handshake --------------------------- Junk(reason)
 //!         |- another version, 1200 B or more -------- OtherLong
 //!         '- anything else -------------------------- Junk(reason)
 //! ```
@@ -90,6 +90,9 @@ pub use verdict::{
     BLOCKED_PORTS, INITIAL_DATAGRAM_LEN_MIN, INITIAL_DCID_LEN_MIN, Reason, SHORT_DATAGRAM_LEN_MIN,
     Verdict, classify, is_blocked_port,
 };
+
+mod frame;
+pub use frame::{IpVersion, Located, Untouched, locate};
 
 mod reset;
 pub use reset::{

@@ -110,17 +110,24 @@ pub enum Reason {
     SmallInitial,
     /// An Initial or 0-RTT whose client-chosen connection ID is under 8 bytes.
     ShortInitialDcid,
-    /// A Handshake packet for a connection ID that is not ours.
+    /// A Handshake packet for a connection ID that is not ours, nor that of another server or
+    /// epoch.
     UnknownHandshakeCid,
     /// A Retry packet, which only servers send.
     RetryAtServer,
     /// From a source port of [`BLOCKED_PORTS`]. [`classify`] sees no ports: its callers say this.
     BlockedPort,
+    /// More first flights from one source prefix than its budget. Said by callers who count.
+    PrefixBudget,
+    /// More first flights from everywhere than the budget of all. Said by callers who count.
+    InitialBudget,
+    /// More Initials with a connection ID of ours than their budget. Said by callers who count.
+    ProvenBudget,
 }
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Empty,
         Self::TooShort,
         Self::ForeignLayout,
@@ -137,6 +144,9 @@ impl Reason {
         Self::UnknownHandshakeCid,
         Self::RetryAtServer,
         Self::BlockedPort,
+        Self::PrefixBudget,
+        Self::InitialBudget,
+        Self::ProvenBudget,
     ];
 
     /// The name of this reason as a metric label.
@@ -158,6 +168,9 @@ impl Reason {
             Self::UnknownHandshakeCid => "unknown_handshake_cid",
             Self::RetryAtServer => "retry_at_server",
             Self::BlockedPort => "blocked_port",
+            Self::PrefixBudget => "prefix_budget",
+            Self::InitialBudget => "initial_budget",
+            Self::ProvenBudget => "proven_budget",
         }
     }
 }
@@ -231,15 +244,16 @@ impl<E: Epochs + ?Sized> Judge<'_, E> {
         if long_type == Some(LongType::Retry) {
             return Err(Reason::RetryAtServer);
         }
-        match self.owner(dcid) {
+        // Not ours, or of an epoch that is gone and whose ID says no more than a random one.
+        let stranger = match self.owner(dcid) {
             Ok(verdict @ (Verdict::Live { .. } | Verdict::Draining { .. })) => return Ok(verdict),
             Err(Reason::UnroutableWorker) => return Err(Reason::UnroutableWorker),
-            // Not ours, or of an epoch that is gone and whose ID says no more than a random one.
-            _ => {}
-        }
+            Err(elsewhere @ (Reason::ForeignServerId | Reason::UnknownEpoch)) => elsewhere,
+            _ => Reason::UnknownHandshakeCid,
+        };
         match long_type {
             Some(LongType::Initial | LongType::ZeroRtt) => self.client_chosen(dcid),
-            Some(LongType::Handshake) => Err(Reason::UnknownHandshakeCid),
+            Some(LongType::Handshake) => Err(stranger),
             Some(LongType::Retry) => Err(Reason::RetryAtServer),
             //= https://www.rfc-editor.org/rfc/rfc9000#section-5.2.2
             //# Servers MUST drop smaller packets that specify unsupported
