@@ -10,9 +10,10 @@
 //! a table of connections. A forger guesses one in 2^32; the check is a filter against floods and
 //! for routing, never a proof of identity, which remains the packet's own protection.
 
+use crate::Reason;
 use crate::header::ConnectionId;
 use crate::siphash::{Key, siphash64, siphash64_words};
-use crate::{Bytes, Reason};
+use crate::words::{Words, low_bytes};
 
 /// Where the destination connection ID starts in a packet with a short header.
 pub const SHORT_HEADER_CID_AT: usize = 1;
@@ -52,7 +53,7 @@ impl ServerId {
         if len as usize > Self::LEN_MAX {
             return None;
         }
-        let used = u64::from_le_bytes(bytes) & used_mask(len);
+        let used = u64::from_le_bytes(bytes) & low_bytes(len as usize);
         Some(Self { len, bytes: used.to_le_bytes() })
     }
 
@@ -81,18 +82,8 @@ impl ServerId {
 
     /// Whether the eight bytes of a connection ID behind its first one start with this server ID.
     #[inline]
-    fn leads(&self, bytes: [u8; Self::LEN_MAX]) -> bool {
-        let differing = u64::from_le_bytes(bytes) ^ u64::from_le_bytes(self.bytes);
-        differing & used_mask(self.len) == 0
-    }
-}
-
-/// The low `len` bytes of a word, of at most 8.
-#[inline]
-const fn used_mask(len: u8) -> u64 {
-    match u64::MAX.checked_shr(64 - 8 * len as u32) {
-        Some(mask) => mask,
-        None => 0,
+    fn leads(&self, bytes: u64) -> bool {
+        (bytes ^ u64::from_le_bytes(self.bytes)) & low_bytes(self.len()) == 0
     }
 }
 
@@ -177,7 +168,7 @@ impl Layout {
         for byte in unique {
             cid = cid.pushed(byte);
         }
-        for byte in self.check(check_key, &cid) {
+        for byte in self.check(check_key, &cid.words()).to_le_bytes() {
             cid = cid.pushed(byte);
         }
         cid
@@ -186,53 +177,48 @@ impl Layout {
     /// The epoch of a connection ID that has our shape (length, first byte and server ID), so that
     /// its check key can be looked up. The check itself is not made: anyone can forge this.
     pub fn epoch_of(&self, cid: &[u8]) -> Option<u8> {
-        self.shape(&ConnectionId::from_slice(cid)?).ok()
+        self.shape(&Words::read(cid, 0, cid.len())?).ok()
     }
 
     /// What a connection ID says, if it has our shape and its check verifies.
     pub fn decode(&self, check_key: &Key, cid: &[u8]) -> Option<Parts> {
-        let cid = ConnectionId::from_slice(cid)?;
+        let cid = Words::read(cid, 0, cid.len())?;
         self.shape(&cid).ok()?;
         self.parts(check_key, &cid)
     }
 
     /// The epoch of a connection ID of our shape, or what is wrong with it.
     #[inline]
-    pub(crate) fn shape(&self, cid: &ConnectionId) -> Result<u8, Reason> {
-        let cid = cid.as_slice();
-        let [first] = cid.read(0).ok_or(Reason::ForeignLayout)?;
+    pub(crate) fn shape(&self, cid: &Words) -> Result<u8, Reason> {
+        let [first, ..] = cid.window(0).to_le_bytes();
         if first != self.first || cid.len() != self.cid_len() {
             return Err(Reason::ForeignLayout);
         }
-        let server = cid.read(1).ok_or(Reason::ForeignLayout)?;
-        if !self.server.leads(server) {
+        if !self.server.leads(cid.window(1)) {
             return Err(Reason::ForeignServerId);
         }
-        let [epoch] = cid.read(self.epoch_at()).ok_or(Reason::ForeignLayout)?;
+        let [epoch, ..] = cid.window(self.epoch_at()).to_le_bytes();
         Ok(epoch)
     }
 
     /// What a connection ID of our shape says, if its check verifies.
     #[inline]
-    pub(crate) fn parts(&self, check_key: &Key, cid: &ConnectionId) -> Option<Parts> {
-        let expected = u32::from_le_bytes(self.check(check_key, cid));
-        let cid = cid.as_slice();
-        let found = u32::from_le_bytes(cid.read(self.check_at())?);
+    pub(crate) fn parts(&self, check_key: &Key, cid: &Words) -> Option<Parts> {
+        let found = cid.window(self.check_at()) & low_bytes(CHECK_LEN);
         // One comparison of the whole word: how long it takes says nothing about where they differ.
-        if expected != found {
+        if u64::from(self.check(check_key, cid)) != found {
             return None;
         }
-        let [worker, epoch, unique @ ..] = cid.read::<{ 2 + UNIQUE_LEN }>(self.worker_at())?;
-        let [a, b, c, d, e] = unique;
+        let [worker, epoch, a, b, c, d, e, _] = cid.window(self.worker_at()).to_le_bytes();
         Some(Parts { worker, epoch, unique: u64::from_be_bytes([0, 0, 0, a, b, c, d, e]) })
     }
 
     /// The check bytes of a connection ID: the first four of SipHash-2-4 over all before them.
     #[inline]
-    fn check(&self, check_key: &Key, cid: &ConnectionId) -> [u8; CHECK_LEN] {
+    fn check(&self, check_key: &Key, cid: &Words) -> u32 {
         let hash = siphash64_words(check_key, cid.words(), self.check_at());
-        let [check @ .., _, _, _, _] = hash.to_le_bytes();
-        check
+        let [a, b, c, d, ..] = hash.to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
     }
 }
 
@@ -279,7 +265,7 @@ pub fn spread(key: &Key, dcid: &[u8]) -> u64 {
 
 /// [`spread`] of a connection ID that is at hand as one.
 #[inline]
-pub(crate) fn spread_of(key: &Key, dcid: &ConnectionId) -> u64 {
+pub(crate) fn spread_of(key: &Key, dcid: &Words) -> u64 {
     siphash64_words(key, dcid.words(), dcid.len())
 }
 
@@ -406,7 +392,7 @@ mod tests {
             for at in 0..ServerId::LEN_MAX {
                 let mut other = bytes;
                 other[at] ^= 0x80;
-                assert_eq!(server.leads(other), at >= len);
+                assert_eq!(server.leads(u64::from_le_bytes(other)), at >= len);
             }
         }
     }

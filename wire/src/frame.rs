@@ -188,7 +188,7 @@ fn udp<B: Bytes + ?Sized>(frame: &B, ip: &Ip) -> Result<Located, Untouched> {
     let payload_at = udp_at + UDP_LEN;
     // The kernel cuts a datagram off where UDP says that it ends, and drops one that ends later
     // than IP or the frame.
-    let fits = ip.header_len + udp_len <= ip.len && ip.at + ip.len <= frame.len();
+    let fits = ip.header_len + udp_len <= ip.len && frame.holds(ip.at + ip.len);
     let payload_len = match udp_len.checked_sub(UDP_LEN) {
         Some(payload_len) if fits => payload_len,
         _ => return Err(Untouched::Malformed),

@@ -6,6 +6,7 @@
 
 use core::fmt;
 
+use crate::words::{Words, low_bytes};
 use crate::{Bytes, Reason};
 
 /// QUIC version 1, RFC 9000: the only version whose packet types this crate tells apart.
@@ -31,25 +32,7 @@ impl ConnectionId {
     /// The connection ID with these bytes, or `None` if they are more than 20.
     #[inline]
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-        Self::read(bytes, 0, bytes.len())
-    }
-
-    /// The `len` bytes of `datagram` from `at`, or `None` if they are more than 20 or not there.
-    #[inline]
-    pub(crate) fn read<B: Bytes + ?Sized>(datagram: &B, at: usize, len: usize) -> Option<Self> {
-        let len = u8::try_from(len).ok()?;
-        if usize::from(len) > Self::LEN_MAX {
-            return None;
-        }
-        if let Some(bytes) = datagram.read::<{ Self::LEN_MAX }>(at) {
-            return Some(Self { len, bytes }.cleared());
-        }
-        // The ID lies in the last 20 bytes of the datagram.
-        let mut bytes = [0; Self::LEN_MAX];
-        for (offset, byte) in bytes.iter_mut().enumerate().take(usize::from(len)) {
-            [*byte] = datagram.read(at + offset)?;
-        }
-        Some(Self { len, bytes })
+        Words::read(bytes, 0, bytes.len()).map(|words| Self::from_words(&words))
     }
 
     /// With one byte more at the end; a full ID stays as it is.
@@ -79,26 +62,23 @@ impl ConnectionId {
         self.len == 0
     }
 
-    /// The ID as three little-endian words, zero behind its end: the form [`crate::siphash`] eats
-    /// without a loop over bytes.
+    /// The ID in registers.
     #[inline]
-    pub(crate) fn words(&self) -> [u64; 3] {
-        [0, 8, 16].map(|at| {
-            let mut word = [0; 8];
-            for (byte, source) in word.iter_mut().zip(self.bytes.iter().skip(at)) {
-                *byte = *source;
-            }
-            u64::from_le_bytes(word)
-        })
+    pub(crate) fn words(&self) -> Words {
+        // An inline ID is never longer than 20 bytes.
+        Words::read(&self.bytes[..], 0, self.len()).unwrap_or(Words::EMPTY)
     }
 
-    /// Without what was read behind its end. A mask for every byte, no branch.
     #[inline]
-    fn cleared(mut self) -> Self {
-        for (byte, offset) in self.bytes.iter_mut().zip(0_u8..) {
-            *byte &= u8::from(offset < self.len).wrapping_neg();
+    fn from_words(words: &Words) -> Self {
+        let mut id = Self { len: words.len().to_le_bytes()[0], ..Self::EMPTY };
+        let used = [0, 8, 16].map(|at| low_bytes(words.len().saturating_sub(at)));
+        for ((chunk, word), used) in id.bytes.chunks_mut(8).zip(words.words()).zip(used) {
+            for (byte, source) in chunk.iter_mut().zip((word & used).to_le_bytes()) {
+                *byte = source;
+            }
         }
-        self
+        id
     }
 }
 
@@ -167,12 +147,29 @@ pub fn long_type(first: u8) -> LongType {
 /// whatever the version.
 #[inline]
 pub fn peek<B: Bytes + ?Sized>(datagram: &B) -> Result<Header, Reason> {
+    Ok(match invariants(datagram)? {
+        Invariants::Short => Header::Short,
+        Invariants::Long { version, first, dcid, scid_len } => {
+            Header::Long { version, first, dcid: ConnectionId::from_words(&dcid), scid_len }
+        }
+    })
+}
+
+/// A [`Header`] whose connection ID is in registers.
+pub(crate) enum Invariants {
+    Short,
+    Long { version: u32, first: u8, dcid: Words, scid_len: u8 },
+}
+
+/// [`peek`], for who does not keep the connection ID.
+#[inline]
+pub(crate) fn invariants<B: Bytes + ?Sized>(datagram: &B) -> Result<Invariants, Reason> {
     let [first] = datagram.read(0).ok_or(Reason::Empty)?;
 
     //= https://www.rfc-editor.org/rfc/rfc8999#section-5.2
     //# A QUIC packet with a short header has the high bit of the first byte set to 0.
     if first & LONG_FORM == 0 {
-        return Ok(Header::Short);
+        return Ok(Invariants::Short);
     }
 
     //= https://www.rfc-editor.org/rfc/rfc8999#section-5.1
@@ -188,7 +185,7 @@ pub fn peek<B: Bytes + ?Sized>(datagram: &B) -> Result<Header, Reason> {
     if dcid_len > ConnectionId::LEN_MAX {
         return Err(Reason::CidTooLong);
     }
-    let dcid = ConnectionId::read(datagram, DCID_AT, dcid_len).ok_or(Reason::LongTruncated)?;
+    let dcid = Words::read(datagram, DCID_AT, dcid_len).ok_or(Reason::LongTruncated)?;
     let scid_len_at = DCID_AT + dcid_len;
     let [scid_len] = datagram.read(scid_len_at).ok_or(Reason::LongTruncated)?;
     if usize::from(scid_len) > ConnectionId::LEN_MAX {
@@ -197,7 +194,7 @@ pub fn peek<B: Bytes + ?Sized>(datagram: &B) -> Result<Header, Reason> {
     if datagram.len() < scid_len_at + 1 + usize::from(scid_len) {
         return Err(Reason::LongTruncated);
     }
-    Ok(Header::Long { version, first, dcid, scid_len })
+    Ok(Invariants::Long { version, first, dcid, scid_len })
 }
 
 /// The header form bit of the first byte.
@@ -213,19 +210,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cid_is_read_the_same_at_the_end_of_a_datagram() {
-        let datagram: [u8; 40] = core::array::from_fn(|at| at.to_le_bytes()[0]);
+    fn a_cid_keeps_its_bytes_and_nothing_behind_them() {
+        let datagram: [u8; 26] = core::array::from_fn(|at| 0x80 | at.to_le_bytes()[0]);
         for len in 0..=ConnectionId::LEN_MAX {
-            let far = ConnectionId::read(&datagram[..], 3, len);
-            let near = ConnectionId::read(&datagram[..3 + len], 3, len);
-            assert_eq!(far, near);
-            assert_eq!(far.unwrap().as_slice(), &datagram[3..3 + len]);
-            if len > 0 {
-                assert_eq!(ConnectionId::read(&datagram[..2 + len], 3, len), None);
-            }
+            let words = Words::read(&datagram[..], 3, len).unwrap();
+            let id = ConnectionId::from_words(&words);
+            assert_eq!(id.as_slice(), &datagram[3..3 + len]);
+            assert_eq!(Some(id), ConnectionId::from_slice(&datagram[3..3 + len]));
+            assert_eq!(id, ConnectionId::from_words(&id.words()));
         }
-        assert_eq!(ConnectionId::read(&datagram[..], 0, 21), None);
-        assert_eq!(ConnectionId::read(&datagram[..], 0, 256), None);
+        assert_eq!(ConnectionId::from_slice(&[0; 21]), None);
     }
 
     #[test]

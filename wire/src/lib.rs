@@ -85,6 +85,8 @@ pub use cid::{
 mod epoch;
 pub use epoch::{EpochEntry, EpochState, EpochTable, Epochs};
 
+mod words;
+
 mod verdict;
 pub use verdict::{
     BLOCKED_PORTS, INITIAL_DATAGRAM_LEN_MIN, INITIAL_DCID_LEN_MIN, Reason, SHORT_DATAGRAM_LEN_MIN,

@@ -12,8 +12,9 @@ use core::fmt;
 use crate::Bytes;
 use crate::cid::{Layout, Parts, SHORT_HEADER_CID_AT, spread_of};
 use crate::epoch::{EpochState, Epochs};
-use crate::header::{ConnectionId, Header, LongType, VERSION_1, long_type, peek};
+use crate::header::{Invariants, LongType, VERSION_1, invariants, long_type};
 use crate::siphash::Key;
+use crate::words::Words;
 
 /// The smallest datagram that may open a connection, in any version we could speak.
 //= https://www.rfc-editor.org/rfc/rfc9000#section-14.1
@@ -192,9 +193,9 @@ pub fn classify<B: Bytes + ?Sized, E: Epochs + ?Sized>(
     epochs: &E,
 ) -> Verdict {
     let judge = Judge { layout, spread_key, epochs };
-    let verdict = match peek(datagram) {
-        Ok(Header::Short) => judge.short(datagram),
-        Ok(Header::Long { version, first, dcid, scid_len: _ }) => {
+    let verdict = match invariants(datagram) {
+        Ok(Invariants::Short) => judge.short(datagram),
+        Ok(Invariants::Long { version, first, dcid, scid_len: _ }) => {
             judge.long(datagram.len(), version, first, &dcid)
         }
         Err(reason) => Err(reason),
@@ -219,7 +220,7 @@ impl<E: Epochs + ?Sized> Judge<'_, E> {
         if datagram.len() < SHORT_DATAGRAM_LEN_MIN {
             return Err(Reason::TooShort);
         }
-        let cid = ConnectionId::read(datagram, SHORT_HEADER_CID_AT, self.layout.cid_len())
+        let cid = Words::read(datagram, SHORT_HEADER_CID_AT, self.layout.cid_len())
             .ok_or(Reason::TooShort)?;
         self.owner(&cid)
     }
@@ -231,7 +232,7 @@ impl<E: Epochs + ?Sized> Judge<'_, E> {
         datagram_len: usize,
         version: u32,
         first: u8,
-        dcid: &ConnectionId,
+        dcid: &Words,
     ) -> Result<Verdict, Reason> {
         let long_type = match version {
             VERSION_NEGOTIATION => return Err(Reason::VersionZero),
@@ -265,7 +266,7 @@ impl<E: Epochs + ?Sized> Judge<'_, E> {
 
     /// An Initial or 0-RTT of a client that does not know a connection ID of ours yet.
     #[inline]
-    fn client_chosen(&self, dcid: &ConnectionId) -> Result<Verdict, Reason> {
+    fn client_chosen(&self, dcid: &Words) -> Result<Verdict, Reason> {
         if dcid.len() < INITIAL_DCID_LEN_MIN {
             return Err(Reason::ShortInitialDcid);
         }
@@ -274,7 +275,7 @@ impl<E: Epochs + ?Sized> Judge<'_, E> {
 
     /// Who owns a connection ID of ours: `Live`, `Draining` or `Orphan`.
     #[inline]
-    fn owner(&self, cid: &ConnectionId) -> Result<Verdict, Reason> {
+    fn owner(&self, cid: &Words) -> Result<Verdict, Reason> {
         let epoch = self.layout.shape(cid)?;
         let entry = self.epochs.entry(epoch).ok_or(Reason::UnknownEpoch)?;
         if entry.state == EpochState::Unknown {
