@@ -16,18 +16,35 @@ use quiclane_wire::Bytes;
 pub(crate) struct Frame {
     start: usize,
     end: usize,
+    /// Any number that the verifier does not know, see [`Frame::forget`].
+    unknown: usize,
 }
 
 impl Frame {
     #[inline(always)]
     pub(crate) fn new(ctx: &XdpContext) -> Self {
-        Self { start: ctx.data(), end: ctx.data_end() }
+        Self { start: ctx.data(), end: ctx.data_end(), unknown: ctx.rx_queue_index() as usize }
+    }
+
+    /// The low 15 bits of a number, of which the verifier knows nothing else any more.
+    ///
+    /// It follows every combination of tags, IP version and options as a path of its own as long as
+    /// it knows that they differ; afterwards one path stands for all of them. The bits hold any
+    /// offset into a frame, and any length of what the programs look at.
+    #[inline(always)]
+    pub(crate) fn forget(&self, mut number: usize) -> usize {
+        // SAFETY: exclusive-or with the same register twice leaves the number as it was.
+        unsafe {
+            asm!("{0} ^= {1}", "{0} ^= {1}", "{0} &= 0x7fff", inout(reg) number,
+                in(reg) self.unknown, options(pure, nomem, nostack));
+        }
+        number
     }
 
     /// The UDP payload of `len` bytes from `at`.
     #[inline(always)]
     pub(crate) fn payload(self, at: usize, len: usize) -> Payload {
-        let start = Self { start: self.start + at.min(OFFSET_MAX), end: self.end };
+        let start = Self { start: self.start + at, ..self };
         Payload { bytes: start, len }
     }
 }
@@ -41,7 +58,7 @@ impl Bytes for Frame {
             // SAFETY: no instruction at all.
             unsafe { asm!("/* {0} */", inout(reg) behind, options(pure, nomem, nostack)) };
         }
-        if at > OFFSET_MAX || behind > self.end {
+        if behind > self.end {
             return None;
         }
         let from = (self.start + at) as *const [u8; N];
@@ -105,7 +122,7 @@ impl Bytes for Buffer<'_> {
     }
 }
 
-/// Frames are shorter than this, and the verifier wants a bound on every offset into a packet.
+/// Frames are shorter than this, and the verifier wants a bound on what it adds to a pointer.
 const OFFSET_MAX: usize = 0x7fff;
 /// A socket program is shown the UDP header in front of the payload.
 const UDP_LEN: usize = 8;

@@ -4,6 +4,8 @@
 //! socket renumbers a group. Where no socket is registered under the key the kernel's hash chooses,
 //! and the worker that it chose tosses the datagram to its owner.
 
+use core::ptr;
+
 use aya_ebpf::bindings::sk_action::SK_PASS;
 use aya_ebpf::programs::SkReuseportContext;
 use quiclane_ebpf::{ListenerKey, Selection, socket_key};
@@ -55,12 +57,12 @@ fn bound_to(ctx: &SkReuseportContext) -> ListenerKey {
         let address = unsafe { (*socket).src_ip4 };
         return ListenerKey::v4(address.to_ne_bytes(), port);
     }
-    // SAFETY: as above.
-    let words = unsafe { (*socket).src_ip6 };
-    let [a, b, c, d] = words.map(u32::to_ne_bytes);
     let mut address = [0; 16];
-    for (byte, source) in address.iter_mut().zip([a, b, c, d].iter().flatten()) {
-        *byte = *source;
+    for (index, bytes) in address.as_chunks_mut().0.iter_mut().enumerate() {
+        // SAFETY: as above. Word by word and volatile: the verifier allows no wider access, into
+        // which the compiler would merge them.
+        let word = unsafe { ptr::read_volatile(&raw const (*socket).src_ip6[index]) };
+        *bytes = word.to_ne_bytes();
     }
     ListenerKey::v6(address, port)
 }

@@ -33,7 +33,7 @@ pub(crate) fn steer(ctx: &XdpContext) -> u32 {
 #[inline(always)]
 fn judge(ctx: &XdpContext) -> Result<(Count, u32), Untouched> {
     let frame = Frame::new(ctx);
-    let located = locate(&frame)?;
+    let located = forget(&frame, locate(&frame)?);
     for_the_server(&frame, &located)?;
     if is_merged(ctx, &frame, &located) {
         return Err(Untouched::Merged);
@@ -43,6 +43,22 @@ fn judge(ctx: &XdpContext) -> Result<(Count, u32), Untouched> {
         Ok(outcome) => outcome,
         Err(reason) => (Count::Junk(reason), if is_dropped(reason) { XDP_DROP } else { XDP_PASS }),
     })
+}
+
+/// The same place, of which the verifier does not know any more what is in front of it.
+#[inline(always)]
+fn forget(frame: &Frame, located: Located) -> Located {
+    let Located { ip, tag_bytes, source_at, target_at, payload_at, payload_len, .. } = located;
+    let is_v6 = frame.forget(usize::from(ip == IpVersion::V6)) != 0;
+    Located {
+        ip: if is_v6 { IpVersion::V6 } else { IpVersion::V4 },
+        tag_bytes: frame.forget(tag_bytes),
+        source_at: frame.forget(source_at),
+        target_at: frame.forget(target_at),
+        payload_at: frame.forget(payload_at),
+        payload_len,
+        ..located
+    }
 }
 
 #[inline(always)]

@@ -177,12 +177,12 @@ impl Layout {
     /// The epoch of a connection ID that has our shape (length, first byte and server ID), so that
     /// its check key can be looked up. The check itself is not made: anyone can forge this.
     pub fn epoch_of(&self, cid: &[u8]) -> Option<u8> {
-        self.shape(&Words::read(cid, 0, cid.len())?).ok()
+        self.shape(&ConnectionId::from_slice(cid)?.words()).ok()
     }
 
     /// What a connection ID says, if it has our shape and its check verifies.
     pub fn decode(&self, check_key: &Key, cid: &[u8]) -> Option<Parts> {
-        let cid = Words::read(cid, 0, cid.len())?;
+        let cid = ConnectionId::from_slice(cid)?.words();
         self.shape(&cid).ok()?;
         self.parts(check_key, &cid)
     }
@@ -190,27 +190,37 @@ impl Layout {
     /// The epoch of a connection ID of our shape, or what is wrong with it.
     #[inline]
     pub(crate) fn shape(&self, cid: &Words) -> Result<u8, Reason> {
-        let [first, ..] = cid.window(0).to_le_bytes();
+        let [word, ..] = cid.words();
+        let [first, ..] = word.to_le_bytes();
         if first != self.first || cid.len() != self.cid_len() {
             return Err(Reason::ForeignLayout);
         }
-        if !self.server.leads(cid.window(1)) {
+        let [behind_first, _] = cid.behind(1);
+        if !self.server.leads(behind_first) {
             return Err(Reason::ForeignServerId);
         }
-        let [epoch, ..] = cid.window(self.epoch_at()).to_le_bytes();
+        let ([_, _, epoch, ..], _) = self.behind_server(cid);
         Ok(epoch)
     }
 
     /// What a connection ID of our shape says, if its check verifies.
     #[inline]
     pub(crate) fn parts(&self, check_key: &Key, cid: &Words) -> Option<Parts> {
-        let found = cid.window(self.check_at()) & low_bytes(CHECK_LEN);
+        let ([_, worker, epoch, a, b, c, d, e], found) = self.behind_server(cid);
         // One comparison of the whole word: how long it takes says nothing about where they differ.
-        if u64::from(self.check(check_key, cid)) != found {
+        if self.check(check_key, cid) != found {
             return None;
         }
-        let [worker, epoch, a, b, c, d, e, _] = cid.window(self.worker_at()).to_le_bytes();
         Some(Parts { worker, epoch, unique: u64::from_be_bytes([0, 0, 0, a, b, c, d, e]) })
+    }
+
+    /// The last byte of the server ID, or the first of the ID if there is none, with the seven
+    /// bytes behind it, and then the check.
+    #[inline]
+    fn behind_server(&self, cid: &Words) -> ([u8; 8], u32) {
+        let [own, check] = cid.behind(self.server.len());
+        let [a, b, c, d, ..] = check.to_le_bytes();
+        (own.to_le_bytes(), u32::from_le_bytes([a, b, c, d]))
     }
 
     /// The check bytes of a connection ID: the first four of SipHash-2-4 over all before them.

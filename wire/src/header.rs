@@ -32,7 +32,21 @@ impl ConnectionId {
     /// The connection ID with these bytes, or `None` if they are more than 20.
     #[inline]
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-        Words::read(bytes, 0, bytes.len()).map(|words| Self::from_words(&words))
+        Self::read(bytes, 0, bytes.len())
+    }
+
+    /// The `len` bytes of `datagram` from `at`, or `None` if they are more than 20 or not there.
+    #[inline]
+    fn read<B: Bytes + ?Sized>(datagram: &B, at: usize, len: usize) -> Option<Self> {
+        if let Some(words) = Words::read(datagram, at, len) {
+            return Some(Self::from_words(&words));
+        }
+        // The ID lies in the last 20 bytes of the datagram.
+        let mut id = Self { len: u8::try_from(len).ok()?, ..Self::EMPTY };
+        for (offset, byte) in id.bytes.get_mut(..len)?.iter_mut().enumerate() {
+            [*byte] = datagram.read(at + offset)?;
+        }
+        Some(id)
     }
 
     /// With one byte more at the end; a full ID stays as it is.
@@ -65,14 +79,13 @@ impl ConnectionId {
     /// The ID in registers.
     #[inline]
     pub(crate) fn words(&self) -> Words {
-        // An inline ID is never longer than 20 bytes.
-        Words::read(&self.bytes[..], 0, self.len()).unwrap_or(Words::EMPTY)
+        Words::from_padded(self.bytes, self.len())
     }
 
     #[inline]
     fn from_words(words: &Words) -> Self {
         let mut id = Self { len: words.len().to_le_bytes()[0], ..Self::EMPTY };
-        let used = [0, 8, 16].map(|at| low_bytes(words.len().saturating_sub(at)));
+        let used = [0, 8, 16].map(|at| low_bytes(words.len().saturating_sub(at).min(8)));
         for ((chunk, word), used) in id.bytes.chunks_mut(8).zip(words.words()).zip(used) {
             for (byte, source) in chunk.iter_mut().zip((word & used).to_le_bytes()) {
                 *byte = source;
@@ -147,29 +160,46 @@ pub fn long_type(first: u8) -> LongType {
 /// whatever the version.
 #[inline]
 pub fn peek<B: Bytes + ?Sized>(datagram: &B) -> Result<Header, Reason> {
-    Ok(match invariants(datagram)? {
-        Invariants::Short => Header::Short,
-        Invariants::Long { version, first, dcid, scid_len } => {
-            Header::Long { version, first, dcid: ConnectionId::from_words(&dcid), scid_len }
-        }
-    })
+    let Some(long) = long_header(datagram)? else { return Ok(Header::Short) };
+    let LongHeader { version, first, dcid_len } = long;
+    let dcid = ConnectionId::read(datagram, DCID_AT, dcid_len).ok_or(Reason::LongTruncated)?;
+    let scid_len = scid_len(datagram, dcid_len)?;
+    Ok(Header::Long { version, first, dcid, scid_len })
 }
 
-/// A [`Header`] whose connection ID is in registers.
-pub(crate) enum Invariants {
-    Short,
-    Long { version: u32, first: u8, dcid: Words, scid_len: u8 },
-}
-
-/// [`peek`], for who does not keep the connection ID.
+/// [`peek`] for [`crate::classify`]: in registers, and nothing that is too short to be a packet.
+/// `None` for a short header.
 #[inline]
-pub(crate) fn invariants<B: Bytes + ?Sized>(datagram: &B) -> Result<Invariants, Reason> {
+pub(crate) fn peek_words<B: Bytes + ?Sized>(
+    datagram: &B,
+) -> Result<Option<(u32, u8, Words)>, Reason> {
+    let Some(long) = long_header(datagram)? else { return Ok(None) };
+    let LongHeader { version, first, dcid_len } = long;
+    if datagram.len() < LONG_DATAGRAM_LEN_MIN {
+        return Err(Reason::LongTruncated);
+    }
+    let dcid = Words::read(datagram, DCID_AT, dcid_len).ok_or(Reason::LongTruncated)?;
+    scid_len(datagram, dcid_len)?;
+    Ok(Some((version, first, dcid)))
+}
+
+/// What is in front of the connection IDs.
+struct LongHeader {
+    version: u32,
+    first: u8,
+    /// At most 20.
+    dcid_len: usize,
+}
+
+/// Reads a long header up to its connection IDs; `None` for a short one.
+#[inline]
+fn long_header<B: Bytes + ?Sized>(datagram: &B) -> Result<Option<LongHeader>, Reason> {
     let [first] = datagram.read(0).ok_or(Reason::Empty)?;
 
     //= https://www.rfc-editor.org/rfc/rfc8999#section-5.2
     //# A QUIC packet with a short header has the high bit of the first byte set to 0.
     if first & LONG_FORM == 0 {
-        return Ok(Invariants::Short);
+        return Ok(None);
     }
 
     //= https://www.rfc-editor.org/rfc/rfc8999#section-5.1
@@ -185,7 +215,12 @@ pub(crate) fn invariants<B: Bytes + ?Sized>(datagram: &B) -> Result<Invariants, 
     if dcid_len > ConnectionId::LEN_MAX {
         return Err(Reason::CidTooLong);
     }
-    let dcid = Words::read(datagram, DCID_AT, dcid_len).ok_or(Reason::LongTruncated)?;
+    Ok(Some(LongHeader { version, first, dcid_len }))
+}
+
+/// The length of the source connection ID behind a destination ID of this length.
+#[inline]
+fn scid_len<B: Bytes + ?Sized>(datagram: &B, dcid_len: usize) -> Result<u8, Reason> {
     let scid_len_at = DCID_AT + dcid_len;
     let [scid_len] = datagram.read(scid_len_at).ok_or(Reason::LongTruncated)?;
     if usize::from(scid_len) > ConnectionId::LEN_MAX {
@@ -194,8 +229,20 @@ pub(crate) fn invariants<B: Bytes + ?Sized>(datagram: &B) -> Result<Invariants, 
     if datagram.len() < scid_len_at + 1 + usize::from(scid_len) {
         return Err(Reason::LongTruncated);
     }
-    Ok(Invariants::Long { version, first, dcid, scid_len })
+    Ok(scid_len)
 }
+
+/// The shortest datagram that can be a packet with a long header, for a server.
+///
+/// With connection IDs of no bytes: first byte, version and two lengths (7), the length field (1),
+/// four bytes of packet number and payload, and the sample behind them. Shorter is only what servers
+/// send: Version Negotiation. It is also long enough to hold any destination connection ID.
+//= https://www.rfc-editor.org/rfc/rfc9001#section-5.4.2
+//# An endpoint MUST discard packets that are not long enough to contain a
+//# complete sample.
+pub const LONG_DATAGRAM_LEN_MIN: usize = 7 + 1 + 4 + 16;
+
+const _: () = assert!(LONG_DATAGRAM_LEN_MIN >= DCID_AT + ConnectionId::LEN_MAX);
 
 /// The header form bit of the first byte.
 const LONG_FORM: u8 = 0x80;
@@ -213,12 +260,16 @@ mod tests {
     fn a_cid_keeps_its_bytes_and_nothing_behind_them() {
         let datagram: [u8; 26] = core::array::from_fn(|at| 0x80 | at.to_le_bytes()[0]);
         for len in 0..=ConnectionId::LEN_MAX {
-            let words = Words::read(&datagram[..], 3, len).unwrap();
-            let id = ConnectionId::from_words(&words);
-            assert_eq!(id.as_slice(), &datagram[3..3 + len]);
-            assert_eq!(Some(id), ConnectionId::from_slice(&datagram[3..3 + len]));
-            assert_eq!(id, ConnectionId::from_words(&id.words()));
+            let far = ConnectionId::read(&datagram[..], 3, len).unwrap();
+            assert_eq!(far.as_slice(), &datagram[3..3 + len]);
+            assert_eq!(Some(far), ConnectionId::read(&datagram[..3 + len], 3, len));
+            assert_eq!(far, ConnectionId::from_words(&far.words()));
+            if len > 0 {
+                assert_eq!(ConnectionId::read(&datagram[..2 + len], 3, len), None);
+            }
         }
+        assert_eq!(ConnectionId::read(&datagram[..], 0, 21), None);
+        assert_eq!(ConnectionId::read(&datagram[..], 0, 256), None);
         assert_eq!(ConnectionId::from_slice(&[0; 21]), None);
     }
 

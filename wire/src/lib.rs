@@ -30,7 +30,7 @@
 //!   |  |  '- epoch retired -------------------------- Orphan { epoch, worker }
 //!   |  '- anything else, or no such worker ---------- Junk(reason)
 //!   '- long header: the DCID after its length
-//!      |- version 0, v1 Retry, v1 Initial < 1200 B -- Junk(reason)
+//!      |- < 28 B, version 0, v1 Retry, v1 Initial < 1200 B -- Junk(reason)
 //!      |- ours and the check verifies
 //!      |  |- epoch live ----------------------------- Live { worker }
 //!      |  |- epoch draining ------------------------- Draining { epoch, worker }
@@ -72,7 +72,9 @@ mod bytes;
 pub use bytes::Bytes;
 
 mod header;
-pub use header::{ConnectionId, Header, LongType, VERSION_1, long_type, peek};
+pub use header::{
+    ConnectionId, Header, LONG_DATAGRAM_LEN_MIN, LongType, VERSION_1, long_type, peek,
+};
 
 mod siphash;
 pub use siphash::{Key, siphash64, siphash128};

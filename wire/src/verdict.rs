@@ -12,7 +12,7 @@ use core::fmt;
 use crate::Bytes;
 use crate::cid::{Layout, Parts, SHORT_HEADER_CID_AT, spread_of};
 use crate::epoch::{EpochState, Epochs};
-use crate::header::{Invariants, LongType, VERSION_1, invariants, long_type};
+use crate::header::{LongType, VERSION_1, long_type, peek_words};
 use crate::siphash::Key;
 use crate::words::Words;
 
@@ -193,11 +193,9 @@ pub fn classify<B: Bytes + ?Sized, E: Epochs + ?Sized>(
     epochs: &E,
 ) -> Verdict {
     let judge = Judge { layout, spread_key, epochs };
-    let verdict = match invariants(datagram) {
-        Ok(Invariants::Short) => judge.short(datagram),
-        Ok(Invariants::Long { version, first, dcid, scid_len: _ }) => {
-            judge.long(datagram.len(), version, first, &dcid)
-        }
+    let verdict = match peek_words(datagram) {
+        Ok(None) => judge.short(datagram),
+        Ok(Some((version, first, dcid))) => judge.long(datagram.len(), version, first, &dcid),
         Err(reason) => Err(reason),
     };
     match verdict {

@@ -14,34 +14,26 @@ pub(crate) struct Words {
 }
 
 impl Words {
-    /// The connection ID of no bytes.
-    pub(crate) const EMPTY: Self = Self { words: [0; 3], len: 0 };
-
-    /// The `len` bytes of `datagram` from `at`, or `None` if they are more than 20 or not there.
+    /// The first `len` of the 20 bytes of `datagram` from `at`, or `None` if `len` is more than 20
+    /// or those 20 bytes are not there.
     #[inline]
     pub(crate) fn read<B: Bytes + ?Sized>(datagram: &B, at: usize, len: usize) -> Option<Self> {
+        let bytes = datagram.read::<{ ConnectionId::LEN_MAX }>(at)?;
         if len > ConnectionId::LEN_MAX {
             return None;
         }
-        if let Some(bytes) = datagram.read::<{ ConnectionId::LEN_MAX }>(at)
-            && let ([a, b], [c, d, e, f]) = bytes.as_chunks()
-        {
-            let last = u64::from(u32::from_le_bytes([*c, *d, *e, *f]));
-            let words = [u64::from_le_bytes(*a), u64::from_le_bytes(*b), last];
-            return Some(Self { words, len });
-        }
-        // The ID lies in the last 20 bytes of the datagram.
-        let [mut a, mut b, mut c] = [0; 3];
-        for offset in 0..len {
-            let [byte] = datagram.read(at + offset)?;
-            let bits = u64::from(byte) << (offset % 8 * 8);
-            match offset / 8 {
-                0 => a |= bits,
-                1 => b |= bits,
-                _ => c |= bits,
-            }
-        }
-        Some(Self { words: [a, b, c], len })
+        Some(Self::from_padded(bytes, len))
+    }
+
+    /// The first `len` of these bytes, of at most 20.
+    #[inline]
+    pub(crate) const fn from_padded(bytes: [u8; ConnectionId::LEN_MAX], len: usize) -> Self {
+        let [a, b, c, d, e, f, g, h, bytes @ ..] = bytes;
+        let first = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = bytes;
+        let middle = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        let last = u32::from_le_bytes([i, j, k, l]) as u64;
+        Self { words: [first, middle, last], len }
     }
 
     /// How many bytes the ID has: 0 to 20.
@@ -56,59 +48,60 @@ impl Words {
         self.words
     }
 
-    /// The eight bytes from offset `at`, the first of them in the lowest bits; zero beyond the
-    /// third word.
+    /// Two words without the first `skipped` bytes of the ID, of at most 8. No branch: each would
+    /// be two paths for the verifier.
     #[inline]
-    pub(crate) const fn window(&self, at: usize) -> u64 {
+    pub(crate) const fn behind(&self, skipped: usize) -> [u64; 2] {
         let [a, b, c] = self.words;
-        let (low, high) = match at / 8 {
-            0 => (a, b),
-            1 => (b, c),
-            2 => (c, 0),
-            _ => (0, 0),
-        };
-        let shift = at % 8 * 8;
-        // In two steps, for a shift by 64 is none.
-        low >> shift | (high << 1) << (63 - shift)
+        let (down, up) = (8 * skipped, 64 - 8 * skipped);
+        [shift_down(a, down) | shift_up(b, up), shift_down(b, down) | shift_up(c, up)]
     }
 }
 
 /// The low `len` bytes of a word, of at most 8.
 #[inline]
 pub(crate) const fn low_bytes(len: usize) -> u64 {
-    if len >= 8 { u64::MAX } else { (1 << (8 * len)) - 1 }
+    shift_down(u64::MAX, 64 - 8 * len)
+}
+
+/// `word >> bits` for up to 64 bits. In two steps, for a machine shifts by 63 at most.
+#[inline]
+const fn shift_down(word: u64, bits: usize) -> u64 {
+    let half = bits / 2;
+    word >> half >> (bits - half)
+}
+
+/// `word << bits` for up to 64 bits.
+#[inline]
+const fn shift_up(word: u64, bits: usize) -> u64 {
+    let half = bits / 2;
+    word << half << (bits - half)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const DATAGRAM: [u8; 23] =
+        [0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20];
+
     #[test]
-    fn a_cid_is_read_the_same_at_the_end_of_a_datagram() {
-        let datagram: [u8; 40] = core::array::from_fn(|at| at.to_le_bytes()[0]);
-        for len in 0..=ConnectionId::LEN_MAX {
-            let far = Words::read(&datagram[..], 3, len).unwrap();
-            let near = Words::read(&datagram[..3 + len], 3, len).unwrap();
-            for at in 0..len {
-                assert_eq!(far.window(at) & 0xff, 3 + at as u64);
-                assert_eq!(near.window(at) & 0xff, 3 + at as u64);
-            }
-            if len > 0 {
-                assert!(Words::read(&datagram[..2 + len], 3, len).is_none());
-            }
-        }
-        assert!(Words::read(&datagram[..], 0, 21).is_none());
-        assert!(Words::read(&datagram[..], 0, usize::MAX).is_none());
+    fn twenty_bytes_must_be_there_and_no_more() {
+        assert!(Words::read(&DATAGRAM[..], 3, 20).is_some());
+        assert!(Words::read(&DATAGRAM[..], 3, 0).is_some());
+        assert!(Words::read(&DATAGRAM[..], 3, 21).is_none());
+        assert!(Words::read(&DATAGRAM[..], 4, 1).is_none());
     }
 
     #[test]
-    fn windows_are_the_bytes_of_the_id() {
-        let bytes: [u8; 20] = core::array::from_fn(|at| 0x80 | at.to_le_bytes()[0]);
-        let words = Words::read(&bytes[..], 0, 20).unwrap();
-        for at in 0..24 {
-            let expected: [u8; 8] =
-                core::array::from_fn(|offset| bytes.get(at + offset).copied().unwrap_or(0));
-            assert_eq!(words.window(at), u64::from_le_bytes(expected), "{at}");
+    fn what_is_behind_is_shifted_down() {
+        let words = Words::read(&DATAGRAM[..], 3, 20).unwrap();
+        for skipped in 0..=8 {
+            let bytes = words.behind(skipped).map(u64::to_le_bytes);
+            for (offset, byte) in bytes.as_flattened().iter().enumerate() {
+                let expected = DATAGRAM.get(3 + skipped + offset).copied().unwrap_or(0);
+                assert_eq!(*byte, expected, "{skipped} {offset}");
+            }
         }
     }
 
