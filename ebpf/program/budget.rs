@@ -5,6 +5,7 @@ use core::cell::UnsafeCell;
 use core::ptr;
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::programs::XdpContext;
 use quiclane_ebpf::{Bucket, INITIAL_BUCKET, PROVEN_BUCKET, SettingsValue};
 use quiclane_wire::{Bytes, IpVersion, Located, Reason};
 
@@ -18,7 +19,7 @@ use crate::memory::Frame;
 /// packets that are dropped anyway.
 #[inline(always)]
 pub(crate) fn take_initial(
-    frame: &Frame,
+    ctx: &XdpContext,
     located: &Located,
     settings: &SettingsValue,
 ) -> Result<(), Reason> {
@@ -32,7 +33,7 @@ pub(crate) fn take_initial(
         return Err(Reason::InitialBudget);
     }
     if !prefixes.is_unlimited() {
-        let key = prefix(frame, located, settings).ok_or(Reason::PrefixBudget)?;
+        let key = prefix(ctx, located, settings).ok_or(Reason::PrefixBudget)?;
         // SAFETY: an entry that is evicted under our hands is another prefix's bucket, and taking
         // from that is harmless.
         let taken = match unsafe { PREFIXES.get(&key) } {
@@ -65,7 +66,8 @@ pub(crate) fn take_proven(settings: &SettingsValue) -> Result<(), Reason> {
 /// The source prefix as a number. IPv4 has the low half to itself: no IPv6 source starts with 32
 /// zero bits.
 #[inline(always)]
-fn prefix(frame: &Frame, located: &Located, settings: &SettingsValue) -> Option<u64> {
+fn prefix(ctx: &XdpContext, located: &Located, settings: &SettingsValue) -> Option<u64> {
+    let frame = Frame::new(ctx);
     match located.ip {
         IpVersion::V4 => {
             let address = u32::from_be_bytes(frame.read(located.source_at)?);

@@ -21,9 +21,16 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    /// The frame, of which the verifier does not know yet how long it is. It has to learn that again
+    /// for each, but what it learned of another one splits no paths any more.
     #[inline(always)]
     pub(crate) fn new(ctx: &XdpContext) -> Self {
-        Self { start: ctx.data(), end: ctx.data_end(), unknown: ctx.rx_queue_index() as usize }
+        // SAFETY: the kernel's own context, whose fields are always there.
+        let start = unsafe { ptr::read_volatile(&raw const (*ctx.ctx).data) };
+        // SAFETY: as above.
+        let end = unsafe { ptr::read_volatile(&raw const (*ctx.ctx).data_end) };
+        let unknown = ctx.rx_queue_index() as usize;
+        Self { start: start as usize, end: end as usize, unknown }
     }
 
     /// The low 15 bits of a number, of which the verifier knows nothing else any more.

@@ -34,12 +34,12 @@ pub(crate) fn steer(ctx: &XdpContext) -> u32 {
 fn judge(ctx: &XdpContext) -> Result<(Count, u32), Untouched> {
     let frame = Frame::new(ctx);
     let located = forget(&frame, locate(&frame)?);
-    for_the_server(&frame, &located)?;
-    if is_merged(ctx, &frame, &located) {
+    for_the_server(ctx, &located)?;
+    if is_merged(ctx, &located) {
         return Err(Untouched::Merged);
     }
     let settings = SETTINGS.get(0).ok_or(Untouched::OtherPort)?;
-    Ok(match verdict(&frame, &located, settings) {
+    Ok(match verdict(ctx, &located, settings) {
         Ok(outcome) => outcome,
         Err(reason) => (Count::Junk(reason), if is_dropped(reason) { XDP_DROP } else { XDP_PASS }),
     })
@@ -63,14 +63,14 @@ fn forget(frame: &Frame, located: Located) -> Located {
 
 #[inline(always)]
 fn verdict(
-    frame: &Frame,
+    ctx: &XdpContext,
     located: &Located,
     settings: &SettingsValue,
 ) -> Result<(Count, u32), Reason> {
     if is_blocked_port(located.source_port) {
         return Err(Reason::BlockedPort);
     }
-    let payload = frame.payload(located.payload_at, located.payload_len);
+    let payload = Frame::new(ctx).payload(located.payload_at, located.payload_len);
     match classify(&payload, &settings.layout(), &settings.spread_key.key(), &EpochMap) {
         Verdict::Live { worker } => {
             if is_initial(&payload) {
@@ -79,14 +79,13 @@ fn verdict(
             let action = to_worker(settings, worker);
             Ok((Count::live(action == XDP_PASS), action))
         }
-        Verdict::Initial { spread } => {
-            budget::take_initial(frame, located, settings)?;
+        verdict @ (Verdict::Initial { .. } | Verdict::OtherLong) => {
+            budget::take_initial(ctx, located, settings)?;
+            let Verdict::Initial { spread } = verdict else {
+                return Ok((Count::OtherLong, XDP_PASS));
+            };
             let action = to_worker(settings, worker_of_spread(spread, settings.workers));
             Ok((Count::initial(action == XDP_PASS), action))
-        }
-        Verdict::OtherLong => {
-            budget::take_initial(frame, located, settings)?;
-            Ok((Count::OtherLong, XDP_PASS))
         }
         Verdict::Draining { .. } => Ok((Count::Draining, XDP_PASS)),
         Verdict::Orphan { .. } => Ok((Count::Orphan, XDP_PASS)),
@@ -96,7 +95,7 @@ fn verdict(
 
 /// Whether the server listens where the frame goes to.
 #[inline(always)]
-fn for_the_server(frame: &Frame, located: &Located) -> Result<(), Untouched> {
+fn for_the_server(ctx: &XdpContext, located: &Located) -> Result<(), Untouched> {
     let port = located.target_port;
     let word = PORTS.get(u32::from(port / 64)).ok_or(Untouched::OtherPort)?;
     let bit = 1 << (port % 64);
@@ -113,7 +112,7 @@ fn for_the_server(frame: &Frame, located: &Located) -> Result<(), Untouched> {
     if word.some & bit == 0 {
         return Err(Untouched::OtherAddress);
     }
-    let at = located.target_at;
+    let (frame, at) = (Frame::new(ctx), located.target_at);
     let key = match located.ip {
         IpVersion::V4 => frame.read(at).map(|address| ListenerKey::v4(address, port)),
         IpVersion::V6 => frame.read(at).map(|address| ListenerKey::v6(address, port)),
@@ -130,8 +129,8 @@ fn for_the_server(frame: &Frame, located: &Located) -> Result<(), Untouched> {
 ///
 /// A merged frame that fits the device looks like one datagram and is judged by its first.
 #[inline(always)]
-fn is_merged(ctx: &XdpContext, frame: &Frame, located: &Located) -> bool {
-    if !frame.holds(CERTAINLY_RECEIVED + 1) {
+fn is_merged(ctx: &XdpContext, located: &Located) -> bool {
+    if !Frame::new(ctx).holds(CERTAINLY_RECEIVED + 1) {
         return false;
     }
     // In: nothing. Out: the MTU, which nobody here needs.

@@ -78,8 +78,8 @@ impl Default for Budget {
 
 /// A tick of the slowest timer that kernels are built with (CONFIG_HZ=100).
 const TICK_NS: u64 = 10_000_000;
-/// So few cores meet in one bucket that one retry is rare.
-const ATTEMPTS_MAX: usize = 4;
+/// A second core that takes in the same few nanoseconds is rare, a third one rarer.
+const ATTEMPTS_MAX: usize = 2;
 
 const _: () = assert!(size_of::<Budget>() == 16);
 
@@ -147,6 +147,6 @@ mod tests {
                 (0..4).map(|_| scope.spawn(|| taken(&budget, &bucket, 1, 2_000))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
-        assert!((1_000..1_100).contains(&taken), "{taken}");
+        assert!((1_000..1_200).contains(&taken), "{taken}");
     }
 }

@@ -52,8 +52,8 @@ pub struct SettingsValue {
     pub workers: u8,
     /// 1: frames are moved to the core of their worker. 0: they stay where they are.
     pub redirect: u8,
-    /// How many bytes of `server_id` are in use: 0 to 8.
-    pub server_id_len: u8,
+    /// The first byte of the server's connection IDs, which says how long the server ID is.
+    pub first_byte: u8,
     /// The server ID, zero behind its end.
     pub server_id: [u8; ServerId::LEN_MAX],
 }
@@ -62,8 +62,7 @@ impl SettingsValue {
     /// The layout of the server's connection IDs.
     #[inline]
     pub fn layout(&self) -> Layout {
-        let server = ServerId::from_padded(self.server_id, self.server_id_len);
-        Layout::new(server.unwrap_or(ServerId::EMPTY))
+        Layout::from_parts(self.first_byte, self.server_id)
     }
 }
 

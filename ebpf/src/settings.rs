@@ -101,7 +101,6 @@ impl From<&Settings> for SettingsValue {
         let Settings { layout, spread_key, live_epoch, workers, move_to_cores, budgets } =
             *settings;
         let Budgets { prefix, initial, proven, prefix_bits_v4, prefix_bits_v6 } = budgets;
-        let server = layout.server_id();
         let ones_v4 = u32::MAX.checked_shl(32_u32.saturating_sub(prefix_bits_v4.into()));
         let ones_v6 = u64::MAX.checked_shl(64_u32.saturating_sub(prefix_bits_v6.into()));
         Self {
@@ -114,8 +113,8 @@ impl From<&Settings> for SettingsValue {
             live_epoch,
             workers,
             redirect: u8::from(move_to_cores),
-            server_id_len: u8::try_from(server.len()).unwrap_or(0),
-            server_id: server.padded(),
+            first_byte: layout.first_byte(),
+            server_id: layout.server_id().padded(),
         }
     }
 }

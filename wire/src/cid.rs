@@ -46,17 +46,6 @@ impl ServerId {
         Some(Self { len, bytes })
     }
 
-    /// The server ID of the first `len` of these bytes, as a kernel map stores it; `None` if `len`
-    /// is more than 8.
-    #[inline]
-    pub const fn from_padded(bytes: [u8; Self::LEN_MAX], len: u8) -> Option<Self> {
-        if len as usize > Self::LEN_MAX {
-            return None;
-        }
-        let used = u64::from_le_bytes(bytes) & low_bytes(len as usize);
-        Some(Self { len, bytes: used.to_le_bytes() })
-    }
-
     /// The server ID, zero behind its end.
     #[inline]
     pub const fn padded(&self) -> [u8; Self::LEN_MAX] {
@@ -112,6 +101,14 @@ impl Layout {
     pub const fn new(server: ServerId) -> Self {
         let codepoint = if server.is_empty() { CODEPOINT_UNROUTABLE } else { CODEPOINT_SERVER_ID };
         Self { first: codepoint << LENGTH_BITS | (REST_LEN + server.len), server }
+    }
+
+    /// The layout with this [`Layout::first_byte`] and this [`ServerId::padded`], as a kernel map
+    /// stores it. No branch; with other bytes it is a layout that no connection ID has.
+    #[inline]
+    pub const fn from_parts(first: u8, server: [u8; ServerId::LEN_MAX]) -> Self {
+        let len = (first & LENGTH_MASK).wrapping_sub(REST_LEN) & SERVER_LEN_MASK;
+        Self { first, server: ServerId { len, bytes: server } }
     }
 
     /// The first byte of every connection ID: config codepoint and length of the rest.
@@ -311,6 +308,9 @@ const CODEPOINT_SERVER_ID: u8 = 0;
 const CODEPOINT_UNROUTABLE: u8 = 7;
 /// The low bits of the first byte, which hold the length of the rest.
 const LENGTH_BITS: u32 = 5;
+const LENGTH_MASK: u8 = (1 << LENGTH_BITS) - 1;
+/// The bits that a server ID's length of up to 8 has.
+const SERVER_LEN_MASK: u8 = 15;
 /// The bytes behind the first one, without the server ID.
 const REST_LEN: u8 = 11;
 const UNIQUE_LEN: usize = 5;
@@ -385,13 +385,12 @@ mod tests {
     }
 
     #[test]
-    fn a_server_id_survives_its_padded_form() {
-        for len in 0..=8_u8 {
-            let server = ServerId::from_padded([7; 8], len).unwrap();
-            assert_eq!(Some(server), ServerId::new(&[7; 8][..usize::from(len)]));
-            assert_eq!(ServerId::from_padded(server.padded(), len), Some(server));
+    fn a_layout_survives_its_parts() {
+        for len in 0..=8 {
+            let layout = Layout::new(ServerId::new(&[7; 8][..len]).unwrap());
+            let server = layout.server_id().padded();
+            assert_eq!(Layout::from_parts(layout.first_byte(), server), layout);
         }
-        assert_eq!(ServerId::from_padded([7; 8], 9), None);
     }
 
     #[test]
