@@ -53,6 +53,14 @@ pub enum SteeringError {
         /// How many there is room for.
         limit: u32,
     },
+    /// A worker on a core that the machine does not have.
+    #[error("no core {cpu}: this machine has cores 0 to {}", limit - 1)]
+    NoSuchCore {
+        /// The core.
+        cpu: u32,
+        /// How many cores the machine can have.
+        limit: u32,
+    },
     /// A capacity that no map can have.
     #[error("{what} of {given}: must be between 1 and {limit}")]
     Capacity {

@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
+use aya::maps::xdp::XdpMapError;
 use aya::maps::{Array, CpuMap, HashMap, Map, MapError, PerCpuArray, ReusePortSockArray};
 use aya::programs::{ProgramError, SkReuseport, TestRun, TestRunOptions, Xdp};
 use aya::util::nr_cpus;
@@ -173,17 +174,24 @@ impl Steering {
         sockets.set(key, socket, 0).map_err(map_error("SOCKETS"))
     }
 
-    /// Tells on which core a worker runs, for [`Settings::move_to_cores`].
+    /// Tells on which core a worker runs, for [`Settings::move_to_cores`]; `None`: its frames stay
+    /// where they are, which is how every worker starts.
     ///
     /// # Errors
     /// When there is no such core.
-    pub fn place_worker(&mut self, worker: u8, cpu: u32) -> Result<(), SteeringError> {
-        let mut cpus: CpuMap<_> = self.map("CPUS")?;
-        cpus.set(cpu, MOVED_FRAMES_MAX, None, 0).map_err(|error| SteeringError::Map {
-            map: "CPUS",
-            source: Box::new(MapError::InvalidName { name: format!("core {cpu}: {error}") }),
-        })?;
-        self.write("WORKER_CPUS", u32::from(worker), cpu)
+    pub fn place_worker(&mut self, worker: u8, cpu: Option<u32>) -> Result<(), SteeringError> {
+        if let Some(cpu) = cpu {
+            let mut cpus: CpuMap<_> = self.map("CPUS")?;
+            let limit = cpus.len();
+            if cpu >= limit {
+                return Err(SteeringError::NoSuchCore { cpu, limit });
+            }
+            cpus.set(cpu, MOVED_FRAMES_MAX, None, 0).map_err(|error| match error {
+                XdpMapError::MapError(error) => map_error("CPUS")(error),
+                XdpMapError::ChainedProgramNotSupported => SteeringError::Missing("CPUS"),
+            })?;
+        }
+        self.write("WORKER_CPUS", u32::from(worker), cpu.unwrap_or(NO_CPU))
     }
 
     /// Puts the selecting program in front of the reuseport group of this socket. It leaves with
