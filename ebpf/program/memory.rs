@@ -4,6 +4,7 @@
 //! Pointers are only ever compared, never subtracted: that would need CAP_PERFMON.
 
 use core::arch::asm;
+use core::mem::MaybeUninit;
 use core::ptr;
 
 use aya_ebpf::EbpfContext;
@@ -112,15 +113,19 @@ pub(crate) struct Buffer<'a>(pub(crate) &'a SkReuseportContext);
 impl Bytes for Buffer<'_> {
     #[inline(always)]
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
-        let mut bytes = [0; N];
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
         let from = self.0.as_ptr();
-        let to = (&raw mut bytes).cast();
+        let to = bytes.as_mut_ptr().cast();
         // An N of 20 at most.
         let (at, len) = ((UDP_LEN + at) as u32, N as u32);
         // SAFETY: `to` has room for the `len` bytes that the kernel writes, or none if they are
         // not all there.
         let result = unsafe { bpf_skb_load_bytes(from.cast_const(), at, to, len) };
-        (result == 0).then_some(bytes)
+        if result != 0 {
+            return None;
+        }
+        // SAFETY: the kernel says that it has written all of them.
+        Some(unsafe { bytes.assume_init() })
     }
 
     #[inline(always)]
