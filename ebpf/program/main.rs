@@ -1,7 +1,8 @@
 //! main is what the kernel calls: one entry for each program, and nothing else.
 //!
 //! ```text
-//!   frame ──► quiclane_xdp ──► pass, drop, or to the worker's core ──► UDP ──► quiclane_select ──► socket
+//!   frame ──► quiclane_xdp ──► worker's core ──► UDP ──► quiclane_select ──► worker's socket
+//!                  '- drop
 //! ```
 #![no_std]
 #![no_main]

@@ -22,8 +22,8 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// The frame, of which the verifier does not know yet how long it is. It has to learn that again
-    /// for each, but what it learned of another one splits no paths any more.
+    /// The frame, of which the verifier does not know yet how long it is. It has to learn that
+    /// again for each, but what it learned of another one splits no paths any more.
     #[inline(always)]
     pub(crate) fn new(ctx: &XdpContext) -> Self {
         // SAFETY: the kernel's own context, whose fields are always there.

@@ -69,7 +69,7 @@ impl Steering {
         interface: &str,
         mode: Mode,
     ) -> Result<Attachment, AttachError> {
-        if let Some(program) = foreign_program(interface)? {
+        if let Some(program) = attached_program(interface)? {
             return Err(AttachError::Occupied { interface: interface.to_owned(), program });
         }
         let flags = match mode {
@@ -90,7 +90,7 @@ impl Steering {
 ///
 /// # Errors
 /// When there is no such interface or the kernel does not answer.
-pub fn foreign_program(interface: &str) -> Result<Option<ForeignProgram>, AttachError> {
+pub fn attached_program(interface: &str) -> Result<Option<ForeignProgram>, AttachError> {
     let id = netlink::xdp_program(interface).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => unknown(interface),
         _ if source.raw_os_error() == Some(ENODEV) => unknown(interface),
@@ -118,7 +118,7 @@ fn refused(interface: &str, mode: Mode, error: ProgramError) -> AttachError {
         }
         Some(EPERM) => AttachError::NotPermitted { interface },
         // Attached by somebody else since we looked.
-        Some(EBUSY | EEXIST) if let Ok(Some(program)) = foreign_program(&interface) => {
+        Some(EBUSY | EEXIST) if let Ok(Some(program)) = attached_program(&interface) => {
             AttachError::Occupied { interface, program }
         }
         _ => AttachError::Other { interface, source: Box::new(error) },

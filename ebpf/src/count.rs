@@ -29,7 +29,7 @@ pub enum Count {
 
 impl Count {
     /// How many counts there are.
-    pub const LEN: u32 = JUNK_AT + Reason::ALL.len() as u32;
+    pub const LEN: u32 = JUNK_AT + Reason::ProvenBudget as u32 + 1;
 
     /// A packet of the live epoch that passed, or was moved.
     #[inline]
@@ -92,8 +92,8 @@ impl Count {
 
 /// Whether XDP drops what is junk for this reason.
 ///
-/// It passes what it could be wrong about: a server ID, an epoch or a worker that is not in its maps
-/// may belong to somebody who was not asked.
+/// It passes what it could be wrong about: a server ID, an epoch or a worker that is not in its
+/// maps may belong to somebody who was not asked.
 #[inline]
 pub const fn is_dropped(reason: Reason) -> bool {
     !matches!(reason, Reason::ForeignServerId | Reason::UnknownEpoch | Reason::UnroutableWorker)
@@ -115,7 +115,7 @@ pub enum Selection {
 
 impl Selection {
     /// How many there are.
-    pub const LEN: u32 = Self::ALL.len() as u32;
+    pub const LEN: u32 = Self::NoSocket as u32 + 1;
 
     /// Every one, in the order of their places.
     pub const ALL: [Self; 4] = [Self::Owners, Self::Nobodys, Self::NoListener, Self::NoSocket];
@@ -137,7 +137,7 @@ impl Selection {
     }
 }
 
-const VERDICTS_AT: u32 = Untouched::ALL.len() as u32;
+const VERDICTS_AT: u32 = Untouched::Merged as u32 + 1;
 const JUNK_AT: u32 = VERDICTS_AT + 7;
 
 #[cfg(test)]

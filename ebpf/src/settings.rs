@@ -8,8 +8,8 @@ use crate::{Budget, KeyValue, SettingsValue};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Capacity {
     /// Listen addresses, at most [`Capacity::LISTENERS_MAX`]. Default 16. Each takes 512 KiB of
-    /// kernel memory: a place for every worker of every epoch, so that an old and a new process never
-    /// quarrel about one.
+    /// kernel memory: a place for every worker of every epoch, so that an old and a new process
+    /// never quarrel about one.
     pub listeners: u32,
     /// Source prefixes whose first flights are counted, at most [`Capacity::PREFIXES_MAX`]. Default
     /// 65,536, of about 100 bytes each. The least recently seen one makes room: with fewer, a flood
@@ -40,9 +40,9 @@ pub struct Budgets {
     /// The same from all sources together. Default 200,000 a second, as many at once: more than the
     /// workers of one host can answer.
     pub initial: Budget,
-    /// Initials with a connection ID of ours: after a Retry or our first flight. Of its own, so that
-    /// a flood of first Initials cannot starve clients that have proved their address. Default
-    /// 200,000 a second, as many at once.
+    /// Initials with a connection ID of ours: after a Retry or our first flight. Of its own, so
+    /// that a flood of first Initials cannot starve clients that have proved their address.
+    /// Default 200,000 a second, as many at once.
     pub proven: Budget,
     /// The leading bits of an IPv4 address that make a source prefix: 0 to 32. Default 24, the
     /// longest prefix that is routed on the Internet.
@@ -77,8 +77,8 @@ impl Default for Budgets {
 /// What does not depend on the epoch of a packet.
 ///
 /// Written in one piece but read while it is written: for an instant a packet may be judged by a
-/// mixture. Change it before attaching, or when only the live epoch and its keys change, which costs
-/// a few tossed datagrams at most.
+/// mixture. Change it before attaching, or when only the live epoch and its keys change, which
+/// costs a few tossed datagrams at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// The layout of the server's connection IDs.

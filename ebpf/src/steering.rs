@@ -157,8 +157,8 @@ impl Steering {
         Ok(Listener(listener))
     }
 
-    /// Registers the socket of a worker at a listen address. It must be bound with SO_REUSEPORT; the
-    /// kernel takes it out of the map again when it is closed.
+    /// Registers the socket of a worker at a listen address. It must be bound with SO_REUSEPORT;
+    /// the kernel takes it out of the map again when it is closed.
     ///
     /// # Errors
     /// When the socket is not bound, not of a reuseport group, or registered already (EBUSY).

@@ -112,7 +112,7 @@ fn every_frame_gets_the_verdict_of_wire_wherever_it_is_cut() {
     agree(&mut steering, &batch, None);
 }
 
-/// The frame cut at every byte with lengths that say so: what is cut is the packet, not the headers.
+/// The frame cut at every byte with lengths that say so: the packet is cut, not the headers.
 fn shrunk(frame: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let ipv4 = frame.get(12..14) == Some(&[8, 0]) && frame.get(14) == Some(&0x45);
     let lens = if ipv4 { 42..frame.len().min(120) } else { 0..0 };

@@ -235,8 +235,8 @@ fn scid_len<B: Bytes + ?Sized>(datagram: &B, dcid_len: usize) -> Result<u8, Reas
 /// The shortest datagram that can be a packet with a long header, for a server.
 ///
 /// With connection IDs of no bytes: first byte, version and two lengths (7), the length field (1),
-/// four bytes of packet number and payload, and the sample behind them. Shorter is only what servers
-/// send: Version Negotiation. It is also long enough to hold any destination connection ID.
+/// four bytes of packet number and payload, and the sample behind them. Shorter is only what
+/// servers send: Version Negotiation. It is also long enough for any destination connection ID.
 //= https://www.rfc-editor.org/rfc/rfc9001#section-5.4.2
 //# An endpoint MUST discard packets that are not long enough to contain a
 //# complete sample.

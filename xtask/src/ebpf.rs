@@ -1,4 +1,4 @@
-//! ebpf builds the programs of the kernel and checks that the committed object is what they build to.
+//! ebpf builds the programs of the kernel and checks that the committed object is up to date.
 //!
 //! A plain build needs none of this: it takes the object. Two toolchains can make it, tried in this
 //! order, each with bpf-linker:
@@ -203,7 +203,7 @@ const TARGET: &str = "bpfel-unknown-none";
 const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "llvm-22-dev"];
 const INSTALL_LINKER: &str = "cargo install bpf-linker@0.13.0 --no-default-features \
-    --features llvm-22 with LLVM_PREFIX=/usr/lib/llvm-22, or with the defaults for rustup's nightly";
+    --features llvm-22 with LLVM_PREFIX=/usr/lib/llvm-22; with its defaults for nightly";
 const OBJECT: &str = "ebpf/object/steer.bpf.o";
 const RECORD: &str = "ebpf/object/TOOLCHAIN";
 /// The machine of Linux 5.12 (atomics), which reads packets at any address; everything is inlined,

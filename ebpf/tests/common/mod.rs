@@ -1,5 +1,6 @@
 //! common loads the programs for the world of the fixtures, or says why it cannot.
 #![expect(dead_code, reason = "each test binary uses a part of it")]
+#![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
 use std::env;
 use std::fs;
