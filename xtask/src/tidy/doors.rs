@@ -8,6 +8,8 @@ use super::{Finding, Tree, report};
 
 /// Which files may name which crate. A path that ends in `/` is a folder.
 const DOORS: &[(&str, &[&str])] = &[
+    ("aya", &["ebpf/src/"]),
+    ("aya_ebpf", &["ebpf/program/"]),
     ("cap_std", &["engine/src/apps/hq.rs"]),
     ("clap", &["cli/src/"]),
     ("core_affinity", &["engine/src/placement.rs"]),
@@ -38,7 +40,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("rustls", &["cli/src/", "engine/src/error.rs", "engine/src/tls.rs"]),
     ("rustls_native_certs", &["cli/src/"]),
     ("signal_hook", &["cli/src/"]),
-    ("socket2", &["datapath/src/"]),
+    ("socket2", &["datapath/src/", "ebpf/src/netlink.rs"]),
 ];
 
 /// Crates that are vocabulary, not machinery: allowed wherever a manifest lists them.
