@@ -103,13 +103,14 @@ pub(crate) struct ServeArgs {
 
 /// Runs the command.
 pub(crate) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
-    let signals = signals::listen()?;
     let identity = args.identity()?;
     let protocols = args.protocols()?;
     let metrics = args.metrics.map(MetricsServer::bind).transpose()?;
     let config = args.config(identity, &protocols)?;
     let offer = Offer::new(protocols, args)?;
     let engine = Engine::start(config, move |_| offer.apps())?;
+    // Not before: this thread then has no more capabilities than the others.
+    let signals = signals::listen()?;
     args.log_plan(&engine);
     if let Some(server) = metrics {
         args.note(format_args!("metrics: http://{}/metrics", server.address()));

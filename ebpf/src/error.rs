@@ -26,12 +26,14 @@ pub enum SteeringError {
     Maps(#[source] Box<EbpfError>),
     /// The kernel did not take a program.
     #[error(
-        "loading {program}: {source}: Linux 5.15 is the oldest kernel that is known to take it"
+        "loading {program}: {reason}: Linux 5.15 is the oldest kernel that is known to take it"
     )]
     Program {
         /// The name of the program.
         program: &'static str,
-        /// What the kernel said.
+        /// What the kernel said, in short.
+        reason: String,
+        /// All of what it said.
         source: Box<ProgramError>,
     },
     /// The kernel did not take a map entry.

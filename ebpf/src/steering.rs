@@ -329,9 +329,24 @@ fn program_error(program: Program) -> impl Fn(ProgramError) -> SteeringError {
         if is_not_permitted(&source) {
             return SteeringError::NotPermitted { what: "loading BPF programs" };
         }
-        SteeringError::Program { program: program.name(), source: Box::new(source) }
+        let (program, reason) = (program.name(), reason(&source));
+        SteeringError::Program { program, reason, source: Box::new(source) }
     }
 }
+
+/// What the kernel said. Of the verifier's thousands of lines the last few say why.
+fn reason(error: &ProgramError) -> String {
+    let ProgramError::LoadError { io_error, verifier_log } = error else {
+        return error.to_string();
+    };
+    let log = verifier_log.to_string();
+    let lines: Vec<&str> = log.lines().filter(|line| !line.is_empty()).collect();
+    let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+    format!("{io_error}; the verifier ended with\n{last}\n")
+}
+
+/// The instruction that the verifier stopped at, why, and what it had seen until then.
+const LOG_LINES: usize = 8;
 
 /// Frames that wait for a core before more are lost. As many as an interface's own queue has.
 const MOVED_FRAMES_MAX: u32 = 2_048;

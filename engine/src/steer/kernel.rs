@@ -46,9 +46,7 @@ impl Kernel {
         programs.set_epochs(facts.epochs)?;
         if redirect {
             for (worker, core) in (0..).zip(facts.cores) {
-                if let Some(core) = core.and_then(|core| u32::try_from(core).ok()) {
-                    programs.place_worker(worker, core)?;
-                }
+                programs.place_worker(worker, core.and_then(|core| u32::try_from(core).ok()))?;
             }
         }
         for (address, group) in facts.groups() {
