@@ -9,8 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use quiclane::apps::{Perf, PerfOptions};
 use quiclane::{
-    ClientTls, Config, Engine, Provider, Resume, Retry, ServerConfig, ServerTls, Steering, Target,
-    clock,
+    ClientTls, Config, Engine, Provider, Resume, ServerConfig, ServerTls, Target, clock,
 };
 use quiclane_loadgen::{Ending, Load, LoadConfig, PERF_ALPN, Report, Stop, Workload};
 
@@ -76,14 +75,8 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
 /// A server with one worker per core.
 fn start(identity: Identity, alpn: Vec<Vec<u8>>) -> Result<Engine, Failure> {
     let Identity { chain, key } = identity;
-    let server = ServerConfig {
-        listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
-        tls: ServerTls::new(Provider::default(), chain, key, alpn, false)?,
-        steering: Steering::Auto,
-        retry: Retry::Auto,
-        state_dir: None,
-        server_id: Vec::new(),
-    };
+    let tls = ServerTls::new(Provider::default(), chain, key, alpn, false)?;
+    let server = ServerConfig::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), tls);
     let config = Config { server: Some(server), ..Config::default() };
     Ok(Engine::start(config, |_| Perf::new(PerfOptions::default()))?)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use quiclane::apps::{Echo, Hq, HqOptions, HqRoot, Perf, PerfOptions, Protocols};
-use quiclane::{App, Config, Engine, Retry, ServerConfig, ServerTls, Steering};
+use quiclane::{App, Config, Engine, Retry, ServerConfig, ServerTls, Steering, Xdp};
 
 use crate::certificate::{Identity, NAMES, seed};
 use crate::exit::{Exit, Failure};
@@ -65,6 +65,16 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_enum, default_value_t = SteeringFlag::Auto, value_name = "WAY")]
     steering: SteeringFlag,
 
+    /// Put the XDP program on this interface; may be repeated [default: those that own the listen
+    /// addresses, loopback left out]
+    #[arg(long, value_name = "NAME")]
+    interface: Vec<String>,
+
+    /// Whether XDP moves packets to the core of their worker; it pays where the device has fewer
+    /// receive queues than there are workers
+    #[arg(long, value_enum, default_value_t = RedirectFlag::Off, value_name = "WHERE")]
+    xdp_redirect: RedirectFlag,
+
     /// When clients must prove their address before anything is spent on them
     #[arg(long, value_enum, default_value_t = RetryFlag::Auto, value_name = "WHEN")]
     retry: RetryFlag,
@@ -93,13 +103,14 @@ pub(crate) struct ServeArgs {
 
 /// Runs the command.
 pub(crate) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
-    let signals = signals::listen()?;
     let identity = args.identity()?;
     let protocols = args.protocols()?;
     let metrics = args.metrics.map(MetricsServer::bind).transpose()?;
     let config = args.config(identity, &protocols)?;
     let offer = Offer::new(protocols, args)?;
     let engine = Engine::start(config, move |_| offer.apps())?;
+    // Not before: this thread then has no more capabilities than the others.
+    let signals = signals::listen()?;
     args.log_plan(&engine);
     if let Some(server) = metrics {
         args.note(format_args!("metrics: http://{}/metrics", server.address()));
@@ -162,6 +173,11 @@ impl ServeArgs {
             listen: self.listen.clone(),
             tls,
             steering: self.steering.into(),
+            xdp: Xdp {
+                interfaces: self.interface.clone(),
+                redirect: matches!(self.xdp_redirect, RedirectFlag::Cpu),
+            },
+            drop_capabilities: true,
             retry: self.retry.into(),
             state_dir: self.state_dir.clone(),
             server_id: self.server_id.0.clone(),
@@ -304,6 +320,12 @@ impl Protocol {
 enum SteeringFlag {
     /// The best way this host allows
     Auto,
+    /// XDP in the driver, in front of reuseport
+    Xdp,
+    /// XDP in the network stack, in front of reuseport
+    XdpGeneric,
+    /// eBPF on the sockets verifies connection IDs
+    Reuseport,
     /// Classic BPF reads the worker from the connection ID
     Cbpf,
     /// The kernel's hash of addresses and ports; workers carry strays to one another
@@ -314,10 +336,22 @@ impl From<SteeringFlag> for Steering {
     fn from(flag: SteeringFlag) -> Self {
         match flag {
             SteeringFlag::Auto => Self::Auto,
+            SteeringFlag::Xdp => Self::Xdp,
+            SteeringFlag::XdpGeneric => Self::XdpGeneric,
+            SteeringFlag::Reuseport => Self::Reuseport,
             SteeringFlag::Cbpf => Self::Cbpf,
             SteeringFlag::Hash => Self::Hash,
         }
     }
+}
+
+/// --xdp-redirect.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum RedirectFlag {
+    /// Packets stay on the core that the device chose
+    Off,
+    /// To the core of their worker (CPUMAP)
+    Cpu,
 }
 
 /// --retry.

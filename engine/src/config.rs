@@ -53,6 +53,11 @@ pub struct ServerConfig {
     pub tls: ServerTls,
     /// How a packet finds its worker.
     pub steering: Steering,
+    /// Where the XDP rungs attach, and what they do.
+    pub xdp: Xdp,
+    /// Gives up every capability of the process once sockets and programs are in place, before the
+    /// workers start. For programs that do nothing else with them. Default off.
+    pub drop_capabilities: bool,
     /// When to make a client prove its address before anything is spent on it.
     pub retry: Retry,
     /// Where the master key and the epoch live; `None`: in memory, so resets and tokens do not
@@ -70,6 +75,8 @@ impl ServerConfig {
             listen: vec![listen],
             tls,
             steering: Steering::Auto,
+            xdp: Xdp::default(),
+            drop_capabilities: false,
             retry: Retry::Auto,
             state_dir: None,
             server_id: Vec::new(),
@@ -95,10 +102,29 @@ pub enum Steering {
     /// The best rung this host allows.
     #[default]
     Auto,
+    /// XDP in the driver, in front of [`Steering::Reuseport`]: junk never reaches the network stack.
+    /// Needs CAP_BPF, CAP_NET_ADMIN and a driver that has it.
+    Xdp,
+    /// XDP in the network stack, for every driver.
+    XdpGeneric,
+    /// An eBPF program on the reuseport group reads and verifies connection IDs, and spreads those
+    /// that clients choose. Needs CAP_BPF and CAP_NET_ADMIN.
+    Reuseport,
     /// A classic BPF program on the reuseport group reads the worker byte of short headers.
     Cbpf,
     /// The kernel's hash of addresses and ports; strays are tossed between workers.
     Hash,
+}
+
+/// Settings of the XDP rungs.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Xdp {
+    /// Interfaces to attach to, all of them or none; empty (default): the owners of the listen
+    /// addresses, loopback left out, as many as are possible.
+    pub interfaces: Vec<String>,
+    /// Moves each frame to the core of its worker (CPUMAP). Default off: it pays only where the
+    /// device has fewer receive queues than there are workers.
+    pub redirect: bool,
 }
 
 /// When the server answers a first Initial with Retry (RFC 9000 section 8.1.2).

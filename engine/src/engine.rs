@@ -12,13 +12,15 @@ use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{Config, Io};
 use crate::endpoint::{Endpoint, Settings};
-use crate::error::{RunError, StartError};
+use crate::error::{RunError, StartError, SteerError};
 use crate::identity::Identity;
 use crate::listen::{Bound, bind};
 use crate::metrics::Metrics;
 use crate::placement;
 use crate::plan::{Backend, Plan};
+use crate::privileges;
 use crate::route::Router;
+use crate::steer::{Kernel, Steered, steer};
 use crate::toss::Mailboxes;
 use crate::transport::{check, transport};
 use crate::worker::{Control, Intake, Worker};
@@ -29,6 +31,7 @@ pub struct Engine {
     plan: Plan,
     listen: Vec<SocketAddr>,
     metrics: Arc<Metrics>,
+    kernel: Option<Arc<Kernel>>,
     stopper: Stopper,
     threads: Vec<JoinHandle<Result<(), RunError>>>,
 }
@@ -75,13 +78,20 @@ impl Engine {
         let mut plan = Plan::resolve(&config)?;
         let transport = transport(&config.transport)?;
         check(&config.limits)?;
+        let mut kernel = None;
         let (identity, sockets, listen) = match &config.server {
             Some(server) => {
                 let identity = Identity::server(server, &config, plan.workers())?;
-                let Bound { sockets, listen, rung, note } =
-                    bind(server, &config.limits, plan.workers(), &identity.layout)?;
-                plan.steered(rung.name(), note, identity.epoch);
+                let Bound { sockets, listen } = bind(server, &config.limits, plan.workers())?;
+                let facts = identity.facts(plan.cores(), &listen, &sockets);
+                let Steered { rung, notes, kernel: programs } =
+                    steer(server.steering, &server.xdp, &facts)?;
+                kernel = programs;
+                plan.steered(rung.name(), notes, identity.epoch);
                 note_buffers(&mut plan, &sockets, config.limits.socket_buffer_bytes);
+                if server.drop_capabilities {
+                    privileges::drop_all()?;
+                }
                 (identity, sockets, listen)
             }
             None => {
@@ -99,7 +109,7 @@ impl Engine {
             config: &config,
             identity: Arc::new(identity),
             transport,
-            metrics: Arc::new(Metrics::new(plan.workers(), info)),
+            metrics: Arc::new(Metrics::new(plan.workers(), info, kernel.clone())),
             mailboxes: Mailboxes::new(plan.workers(), config.limits.toss_mailbox),
             control: Control::default(),
         };
@@ -109,7 +119,7 @@ impl Engine {
             started.into_iter().map(|Started { waker, note, .. }| (waker, note)).unzip();
         notes.into_iter().flatten().for_each(|note| plan.note(note));
         let stopper = Stopper { control, wakers: wakers.into() };
-        Ok(Self { plan, listen, metrics, stopper, threads })
+        Ok(Self { plan, listen, metrics, kernel, stopper, threads })
     }
 
     /// The addresses it listens on, with their real ports, in the order of the configuration.
@@ -128,6 +138,19 @@ impl Engine {
     #[must_use]
     pub fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.metrics)
+    }
+
+    /// Takes the XDP program off its interfaces: packets take the next rung, and connections go on.
+    pub fn detach_xdp(&self) {
+        self.kernel.iter().for_each(|kernel| kernel.detach());
+    }
+
+    /// Puts the XDP program back on the interfaces that it was on.
+    ///
+    /// # Errors
+    /// When an interface does not take it any more, or the capabilities were dropped.
+    pub fn attach_xdp(&self) -> Result<(), SteerError> {
+        self.kernel.iter().try_for_each(|kernel| kernel.attach_again())
     }
 
     /// A handle that stops it from any thread.
@@ -158,7 +181,10 @@ impl Engine {
             .enumerate()
             .map(|(worker, thread)| thread.join().unwrap_or(Err(RunError::Panicked(worker))));
         // All are joined; of several errors the first worker's is as good as any.
-        outcomes.fold(Ok(()), Result::and)
+        let outcome = outcomes.fold(Ok(()), Result::and);
+        // Whoever still reads the metrics keeps the programs, but not on the interfaces.
+        self.kernel.iter().for_each(|kernel| kernel.detach());
+        outcome
     }
 }
 

@@ -53,6 +53,27 @@ pub enum ConfigError {
     },
 }
 
+/// A way of steering that this host refuses.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SteerError {
+    /// The eBPF programs could not be set up.
+    #[error("reuseport: {0}")]
+    Programs(#[from] quiclane_ebpf::SteeringError),
+    /// XDP could not be attached.
+    #[error(transparent)]
+    Attach(#[from] quiclane_ebpf::AttachError),
+    /// The kernel did not take the classic program.
+    #[error("cbpf: {0}")]
+    Cbpf(#[source] SocketError),
+    /// The interfaces could not be listed.
+    #[error("listing the interfaces: {0}")]
+    Interfaces(#[source] io::Error),
+    /// XDP was asked for, and there is nothing to put it on.
+    #[error("no interface for XDP: {0}")]
+    NoInterface(String),
+}
+
 /// TLS material that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -166,6 +187,12 @@ pub enum StartError {
         /// Why not.
         source: SocketError,
     },
+    /// A rung of the steering ladder that was asked for by name.
+    #[error("steering {0}")]
+    Steer(#[from] SteerError),
+    /// The capabilities of the process could not be given up.
+    #[error("dropping capabilities: {0}")]
+    Capabilities(String),
     /// Another process serves on the same address.
     #[error("{0} is already in use: stop the other server or choose another port")]
     InUse(SocketAddr),

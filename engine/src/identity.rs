@@ -1,9 +1,11 @@
 //! identity is what the workers of one start have in common: keys, epoch, routing facts.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use quiclane_datapath::Socket;
 use quiclane_wire::{EpochTable, Layout, ServerId};
 use quinn_proto::{EndpointConfig, TransportConfig};
 
@@ -15,6 +17,7 @@ use crate::keys::{EpochKeys, Master, fill_random};
 use crate::reset::ResetKey;
 use crate::route::Router;
 use crate::state::{RETIRED_FOR, State, low_byte};
+use crate::steer::Facts;
 use crate::transport::transport;
 
 /// Keys and routing facts that all workers share.
@@ -71,6 +74,24 @@ impl Identity {
             server: None,
             seed,
             _state: None,
+        }
+    }
+
+    /// What the steering programs have to know.
+    pub(crate) fn facts<'a>(
+        &'a self,
+        cores: &'a [Option<usize>],
+        listen: &'a [SocketAddr],
+        sockets: &'a [Vec<Socket>],
+    ) -> Facts<'a> {
+        Facts {
+            layout: self.layout,
+            spread_key: self.keys.spread,
+            epochs: &self.epochs,
+            epoch: low_byte(self.epoch),
+            cores,
+            listen,
+            sockets,
         }
     }
 

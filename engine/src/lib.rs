@@ -29,7 +29,7 @@ pub mod clock;
 pub use clock::Clock;
 
 mod config;
-pub use config::{Config, Congestion, Io, Limits, Retry, ServerConfig, Steering, Transport};
+pub use config::{Config, Congestion, Io, Limits, Retry, ServerConfig, Steering, Transport, Xdp};
 
 mod congestion;
 
@@ -39,7 +39,9 @@ mod engine;
 pub use engine::{Engine, Stopper, WorkerInfo};
 
 mod error;
-pub use error::{ConfigError, ConnectError, RunError, StartError, StateError, TlsError};
+pub use error::{
+    ConfigError, ConnectError, RunError, StartError, StateError, SteerError, TlsError,
+};
 
 mod identity;
 
@@ -59,6 +61,8 @@ pub use plan::Plan;
 
 mod pool;
 
+mod privileges;
+
 mod reset;
 
 mod route;
@@ -69,6 +73,7 @@ pub mod sim;
 mod state;
 
 mod steer;
+pub use steer::KernelCounts;
 
 mod timers;
 

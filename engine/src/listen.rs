@@ -4,11 +4,9 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use quiclane_datapath::{Socket, SocketError, SocketOptions};
-use quiclane_wire::Layout;
 
-use crate::config::{Limits, ServerConfig, Steering};
+use crate::config::{Limits, ServerConfig};
 use crate::error::StartError;
-use crate::steer::{Rung, steer};
 
 /// The sockets of a server.
 pub(crate) struct Bound {
@@ -16,17 +14,13 @@ pub(crate) struct Bound {
     pub(crate) sockets: Vec<Vec<Socket>>,
     /// The listen addresses with their real ports.
     pub(crate) listen: Vec<SocketAddr>,
-    pub(crate) rung: Rung,
-    /// Why it is not the best rung.
-    pub(crate) note: Option<String>,
 }
 
-/// Binds one socket a worker and address, in worker order, and steers each group.
+/// Binds one socket a worker and address, in worker order.
 pub(crate) fn bind(
     server: &ServerConfig,
     limits: &Limits,
     workers: usize,
-    layout: &Layout,
 ) -> Result<Bound, StartError> {
     let options = SocketOptions {
         reuseport: true,
@@ -36,7 +30,7 @@ pub(crate) fn bind(
         ..SocketOptions::default()
     };
     let mut by_worker: Vec<Vec<Socket>> = (0..workers).map(|_| Vec::new()).collect();
-    let (mut listen, mut rung, mut note) = (Vec::new(), Rung::Cbpf, None);
+    let mut listen = Vec::new();
     for asked in &server.listen {
         let fail = |source| StartError::Listen { address: *asked, source };
         let address = reserve(*asked, &options)?;
@@ -44,19 +38,12 @@ pub(crate) fn bind(
             .map(|_| Socket::bind(address, &options))
             .collect::<Result<_, _>>()
             .map_err(fail)?;
-        let (this, why) = steer(server.steering, &group, layout).map_err(fail)?;
-        if this == Rung::Hash {
-            rung = this;
-        }
-        if server.steering != Steering::Hash {
-            note = note.or(why);
-        }
         listen.push(address);
         for (sockets, socket) in by_worker.iter_mut().zip(group) {
             sockets.push(socket);
         }
     }
-    Ok(Bound { sockets: by_worker, listen, rung, note })
+    Ok(Bound { sockets: by_worker, listen })
 }
 
 /// Makes sure that nobody else receives on `address`, and finds a port if it has none.

@@ -13,6 +13,8 @@ use std::sync::{Arc, OnceLock};
 use quiclane_datapath::{Counter, Counters as DatapathCounters};
 use quiclane_wire::Reason;
 
+use crate::steer::{Kernel, KernelCounts};
+
 macro_rules! worker_counters {
     ($($kind:ident $name:literal $field:ident $help:literal;)*) => {
         /// What one worker counts.
@@ -144,6 +146,8 @@ impl WorkerSnapshot {
 pub struct Metrics {
     workers: Vec<WorkerMetrics>,
     info: Vec<(&'static str, String)>,
+    /// The workers hold the metrics, so the programs live as long as they do.
+    kernel: Option<Arc<Kernel>>,
 }
 
 #[derive(Debug)]
@@ -153,11 +157,15 @@ struct WorkerMetrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(workers: usize, info: Vec<(&'static str, String)>) -> Self {
+    pub(crate) fn new(
+        workers: usize,
+        info: Vec<(&'static str, String)>,
+        kernel: Option<Arc<Kernel>>,
+    ) -> Self {
         let workers = (0..workers)
             .map(|_| WorkerMetrics { counters: Arc::default(), datapath: OnceLock::new() })
             .collect();
-        Self { workers, info }
+        Self { workers, info, kernel }
     }
 
     pub(crate) fn worker(&self, worker: usize) -> Arc<WorkerCounters> {
@@ -193,7 +201,14 @@ impl Metrics {
         self.write_counters(&mut text);
         self.write_junk(&mut text);
         self.write_datapath(&mut text);
+        self.write_kernel(&mut text);
         text
+    }
+
+    /// What the eBPF programs counted; `None` on the rungs without them.
+    #[must_use]
+    pub fn kernel(&self) -> Option<KernelCounts> {
+        self.kernel.as_ref().map(|kernel| kernel.counts())
     }
 
     fn write_counters(&self, text: &mut String) {
@@ -222,6 +237,24 @@ impl Metrics {
                     "quiclane_route_junk_total{{worker=\"{worker}\",reason=\"{}\"}} {value}",
                     reason.name()
                 );
+            }
+        }
+    }
+
+    fn write_kernel(&self, text: &mut String) {
+        let Some(counts) = self.kernel() else { return };
+        for (name, help, counts) in [
+            ("frames", "Frames by what became of them in XDP.", counts.frames),
+            (
+                "selections",
+                "Datagrams or trains by how their socket was chosen.",
+                counts.selections,
+            ),
+        ] {
+            let _ = writeln!(text, "# HELP quiclane_ebpf_{name}_total {help}");
+            let _ = writeln!(text, "# TYPE quiclane_ebpf_{name}_total counter");
+            for (reason, value) in counts {
+                let _ = writeln!(text, "quiclane_ebpf_{name}_total{{reason=\"{reason}\"}} {value}");
             }
         }
     }

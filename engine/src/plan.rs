@@ -66,10 +66,10 @@ impl Plan {
         Ok(Self { workers, cores, backend, steering: "none", epoch: 0, notes })
     }
 
-    pub(crate) fn steered(&mut self, rung: &'static str, note: Option<String>, epoch: u64) {
+    pub(crate) fn steered(&mut self, rung: &'static str, notes: Vec<String>, epoch: u64) {
         self.steering = rung;
         self.epoch = epoch;
-        self.notes.extend(note);
+        self.notes.extend(notes);
     }
 
     pub(crate) fn note(&mut self, note: String) {

@@ -254,7 +254,7 @@ impl Simulation {
     ) -> Result<GroupId, StartError> {
         let workers = u8::try_from(config.workers.max(1)).unwrap_or(u8::MAX);
         let transport = transport(&config.transport)?;
-        let metrics = Arc::new(Metrics::new(usize::from(workers), Vec::new()));
+        let metrics = Arc::new(Metrics::new(usize::from(workers), Vec::new(), None));
         let mailboxes = Mailboxes::new(usize::from(workers), config.limits.toss_mailbox);
         let control = Control::default();
         let first = self.nodes.len();

@@ -1,18 +1,33 @@
 //! steer decides which worker's socket the kernel gives a packet to.
 //!
+//! ```text
+//! xdp ─► xdp-generic ─► reuseport ─► cbpf ─► hash      best first; each works without those above
+//! ```
+//!
 //! Steering is an optimisation: `route` looks at every datagram and tosses strays, so every rung
 //! of the ladder is correct. A rung is chosen once, at start.
 
 mod cbpf;
+mod interfaces;
+mod kernel;
+pub(crate) use kernel::Kernel;
+pub use kernel::KernelCounts;
 
-use quiclane_datapath::{Socket, SocketError};
-use quiclane_wire::Layout;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
-use crate::config::Steering;
+use quiclane_datapath::Socket;
+use quiclane_wire::{EpochTable, Key, Layout};
+
+use crate::config::{Steering, Xdp};
+use crate::error::SteerError;
 
 /// A rung of the ladder; never "auto".
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Rung {
+    Xdp,
+    XdpGeneric,
+    Reuseport,
     Cbpf,
     Hash,
 }
@@ -20,34 +35,111 @@ pub(crate) enum Rung {
 impl Rung {
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Xdp => "xdp",
+            Self::XdpGeneric => "xdp-generic",
+            Self::Reuseport => "reuseport",
             Self::Cbpf => "cbpf",
             Self::Hash => "hash",
         }
     }
 }
 
-/// Applies the choice to the reuseport group of one listen address, whose `sockets` are bound in
-/// worker order. Returns the rung and, if it is not the best, the reason.
+/// What the programs have to know.
+pub(crate) struct Facts<'a> {
+    pub(crate) layout: Layout,
+    pub(crate) spread_key: Key,
+    pub(crate) epochs: &'a EpochTable,
+    /// The low byte of the live epoch.
+    pub(crate) epoch: u8,
+    /// The core of each worker.
+    pub(crate) cores: &'a [Option<usize>],
+    pub(crate) listen: &'a [SocketAddr],
+    /// By worker, then by listen address.
+    pub(crate) sockets: &'a [Vec<Socket>],
+}
+
+impl Facts<'_> {
+    /// The reuseport groups: the sockets of each listen address, bound in worker order.
+    fn groups(&self) -> impl Iterator<Item = (SocketAddr, impl Iterator<Item = &Socket>)> {
+        let group = |at: usize| self.sockets.iter().filter_map(move |sockets| sockets.get(at));
+        self.listen.iter().enumerate().map(move |(at, listen)| (*listen, group(at)))
+    }
+}
+
+/// The outcome.
+pub(crate) struct Steered {
+    pub(crate) rung: Rung,
+    /// Why the better ones are not used, best first.
+    pub(crate) notes: Vec<String>,
+    /// What has to live as long as the workers.
+    pub(crate) kernel: Option<Arc<Kernel>>,
+}
+
+/// Takes the best rung that this host allows, or the one that was asked for.
 ///
 /// # Errors
 /// When a rung was asked for by name and the kernel refuses it.
-pub(crate) fn steer(
-    choice: Steering,
-    sockets: &[Socket],
-    layout: &Layout,
-) -> Result<(Rung, Option<String>), SocketError> {
-    let Some(first) = sockets.first() else { return Ok((Rung::Hash, None)) };
-    match choice {
-        Steering::Hash => Ok((Rung::Hash, Some("cbpf: not asked for".into()))),
-        Steering::Cbpf => {
-            first.attach_reuseport_cbpf(&cbpf::program(layout))?;
-            Ok((Rung::Cbpf, None))
+pub(crate) fn steer(choice: Steering, xdp: &Xdp, facts: &Facts<'_>) -> Result<Steered, SteerError> {
+    let mut notes = Vec::new();
+    let (rung, kernel) = match choice {
+        Steering::Xdp | Steering::XdpGeneric | Steering::Reuseport => {
+            kernel(choice, xdp, facts, &mut notes)?
+                .map_or((Rung::Hash, None), |(r, k)| (r, Some(k)))
         }
-        // Nothing to choose from: that is no step down.
-        Steering::Auto if sockets.len() == 1 => Ok((Rung::Hash, None)),
-        Steering::Auto => match first.attach_reuseport_cbpf(&cbpf::program(layout)) {
-            Ok(()) => Ok((Rung::Cbpf, None)),
-            Err(error) => Ok((Rung::Hash, Some(format!("cbpf: {error}")))),
-        },
+        Steering::Cbpf => {
+            cbpf(facts)?;
+            (Rung::Cbpf, None)
+        }
+        Steering::Hash => (Rung::Hash, None),
+        Steering::Auto => automatic(xdp, facts, &mut notes),
+    };
+    Ok(Steered { rung, notes, kernel: kernel.map(Arc::new) })
+}
+
+fn automatic(xdp: &Xdp, facts: &Facts<'_>, notes: &mut Vec<String>) -> (Rung, Option<Kernel>) {
+    match kernel(Steering::Auto, xdp, facts, notes) {
+        Ok(Some((rung, kernel))) => return (rung, Some(kernel)),
+        Ok(None) => {}
+        Err(error) => notes.push(error.to_string()),
     }
+    if facts.sockets.len() == 1 {
+        // Nothing to choose from: that is no step down.
+        return (Rung::Hash, None);
+    }
+    match cbpf(facts) {
+        Ok(()) => (Rung::Cbpf, None),
+        Err(error) => {
+            notes.push(error.to_string());
+            (Rung::Hash, None)
+        }
+    }
+}
+
+/// The rungs that need eBPF; none if they would do nothing.
+fn kernel(
+    choice: Steering,
+    xdp: &Xdp,
+    facts: &Facts<'_>,
+    notes: &mut Vec<String>,
+) -> Result<Option<(Rung, Kernel)>, SteerError> {
+    let kernel = Kernel::new(facts, xdp.redirect)?;
+    let rung = match choice {
+        Steering::Reuseport => Rung::Reuseport,
+        _ => kernel.climb(choice, xdp, facts.listen, notes)?,
+    };
+    if choice == Steering::Auto && rung == Rung::Reuseport && facts.sockets.len() == 1 {
+        return Ok(None);
+    }
+    kernel.select(facts)?;
+    Ok(Some((rung, kernel)))
+}
+
+fn cbpf(facts: &Facts<'_>) -> Result<(), SteerError> {
+    let program = cbpf::program(&facts.layout);
+    for (_, mut group) in facts.groups() {
+        if let Some(first) = group.next() {
+            first.attach_reuseport_cbpf(&program).map_err(SteerError::Cbpf)?;
+        }
+    }
+    Ok(())
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quiclane::{
     App, ClientTls, CloseReason, Config, Conn, ConnId, Dir, Engine, Io, Lane, Provider, Read,
-    ServerConfig, ServerTls, Steering, StreamId, Target, Trust,
+    ServerConfig, ServerTls, StreamId, Target, Trust,
 };
 
 struct Upper;
@@ -77,14 +77,7 @@ fn round_trip(io: Io, listen: &str) {
         false,
     )
     .unwrap();
-    let server = ServerConfig {
-        listen: vec![listen.parse().unwrap()],
-        tls,
-        steering: Steering::Auto,
-        retry: quiclane::Retry::Auto,
-        state_dir: None,
-        server_id: Vec::new(),
-    };
+    let server = ServerConfig::new(listen.parse().unwrap(), tls);
     let config = Config { server: Some(server), workers: 2, io, ..Config::default() };
     let engine = Engine::start(config, |_| Upper).unwrap();
     let mut roots = rustls::RootCertStore::empty();

@@ -12,6 +12,13 @@ pub trait Bytes {
     /// How many bytes the datagram has.
     fn len(&self) -> usize;
 
+    /// Whether there are at least `len` bytes. Packet memory in the kernel has an end and no
+    /// length: the verifier lets a program compare pointers, not subtract them.
+    #[inline]
+    fn holds(&self, len: usize) -> bool {
+        len <= self.len()
+    }
+
     /// Whether the datagram has no bytes at all.
     fn is_empty(&self) -> bool {
         self.len() == 0

@@ -10,9 +10,10 @@
 //! a table of connections. A forger guesses one in 2^32; the check is a filter against floods and
 //! for routing, never a proof of identity, which remains the packet's own protection.
 
+use crate::Reason;
 use crate::header::ConnectionId;
 use crate::siphash::{Key, siphash64, siphash64_words};
-use crate::{Bytes, Reason};
+use crate::words::{Words, low_bytes};
 
 /// Where the destination connection ID starts in a packet with a short header.
 pub const SHORT_HEADER_CID_AT: usize = 1;
@@ -45,6 +46,12 @@ impl ServerId {
         Some(Self { len, bytes })
     }
 
+    /// The server ID, zero behind its end.
+    #[inline]
+    pub const fn padded(&self) -> [u8; Self::LEN_MAX] {
+        self.bytes
+    }
+
     /// The bytes of the server ID.
     pub fn as_slice(&self) -> &[u8] {
         self.bytes.get(..self.len()).unwrap_or_default()
@@ -64,10 +71,8 @@ impl ServerId {
 
     /// Whether the eight bytes of a connection ID behind its first one start with this server ID.
     #[inline]
-    fn leads(&self, bytes: [u8; Self::LEN_MAX]) -> bool {
-        let unused_bits = 64 - 8 * u32::from(self.len);
-        let mask = u64::MAX.checked_shr(unused_bits).unwrap_or(0);
-        (u64::from_le_bytes(bytes) ^ u64::from_le_bytes(self.bytes)) & mask == 0
+    fn leads(&self, bytes: u64) -> bool {
+        (bytes ^ u64::from_le_bytes(self.bytes)) & low_bytes(self.len()) == 0
     }
 }
 
@@ -96,6 +101,14 @@ impl Layout {
     pub const fn new(server: ServerId) -> Self {
         let codepoint = if server.is_empty() { CODEPOINT_UNROUTABLE } else { CODEPOINT_SERVER_ID };
         Self { first: codepoint << LENGTH_BITS | (REST_LEN + server.len), server }
+    }
+
+    /// The layout with this [`Layout::first_byte`] and this [`ServerId::padded`], as a kernel map
+    /// stores it. No branch; with other bytes it is a layout that no connection ID has.
+    #[inline]
+    pub const fn from_parts(first: u8, server: [u8; ServerId::LEN_MAX]) -> Self {
+        let len = (first & LENGTH_MASK).wrapping_sub(REST_LEN) & SERVER_LEN_MASK;
+        Self { first, server: ServerId { len, bytes: server } }
     }
 
     /// The first byte of every connection ID: config codepoint and length of the rest.
@@ -152,7 +165,7 @@ impl Layout {
         for byte in unique {
             cid = cid.pushed(byte);
         }
-        for byte in self.check(check_key, &cid) {
+        for byte in self.check(check_key, &cid.words()).to_le_bytes() {
             cid = cid.pushed(byte);
         }
         cid
@@ -161,53 +174,58 @@ impl Layout {
     /// The epoch of a connection ID that has our shape (length, first byte and server ID), so that
     /// its check key can be looked up. The check itself is not made: anyone can forge this.
     pub fn epoch_of(&self, cid: &[u8]) -> Option<u8> {
-        self.shape(&ConnectionId::from_slice(cid)?).ok()
+        self.shape(&ConnectionId::from_slice(cid)?.words()).ok()
     }
 
     /// What a connection ID says, if it has our shape and its check verifies.
     pub fn decode(&self, check_key: &Key, cid: &[u8]) -> Option<Parts> {
-        let cid = ConnectionId::from_slice(cid)?;
+        let cid = ConnectionId::from_slice(cid)?.words();
         self.shape(&cid).ok()?;
         self.parts(check_key, &cid)
     }
 
     /// The epoch of a connection ID of our shape, or what is wrong with it.
     #[inline]
-    pub(crate) fn shape(&self, cid: &ConnectionId) -> Result<u8, Reason> {
-        let cid = cid.as_slice();
-        let [first] = cid.read(0).ok_or(Reason::ForeignLayout)?;
+    pub(crate) fn shape(&self, cid: &Words) -> Result<u8, Reason> {
+        let [word, ..] = cid.words();
+        let [first, ..] = word.to_le_bytes();
         if first != self.first || cid.len() != self.cid_len() {
             return Err(Reason::ForeignLayout);
         }
-        let server = cid.read(1).ok_or(Reason::ForeignLayout)?;
-        if !self.server.leads(server) {
+        let [behind_first, _] = cid.behind(1);
+        if !self.server.leads(behind_first) {
             return Err(Reason::ForeignServerId);
         }
-        let [epoch] = cid.read(self.epoch_at()).ok_or(Reason::ForeignLayout)?;
+        let ([_, _, epoch, ..], _) = self.behind_server(cid);
         Ok(epoch)
     }
 
     /// What a connection ID of our shape says, if its check verifies.
     #[inline]
-    pub(crate) fn parts(&self, check_key: &Key, cid: &ConnectionId) -> Option<Parts> {
-        let expected = u32::from_le_bytes(self.check(check_key, cid));
-        let cid = cid.as_slice();
-        let found = u32::from_le_bytes(cid.read(self.check_at())?);
+    pub(crate) fn parts(&self, check_key: &Key, cid: &Words) -> Option<Parts> {
+        let ([_, worker, epoch, a, b, c, d, e], found) = self.behind_server(cid);
         // One comparison of the whole word: how long it takes says nothing about where they differ.
-        if expected != found {
+        if self.check(check_key, cid) != found {
             return None;
         }
-        let [worker, epoch, unique @ ..] = cid.read::<{ 2 + UNIQUE_LEN }>(self.worker_at())?;
-        let [a, b, c, d, e] = unique;
         Some(Parts { worker, epoch, unique: u64::from_be_bytes([0, 0, 0, a, b, c, d, e]) })
+    }
+
+    /// The last byte of the server ID, or the first of the ID if there is none, with the seven
+    /// bytes behind it, and then the check.
+    #[inline]
+    fn behind_server(&self, cid: &Words) -> ([u8; 8], u32) {
+        let [own, check] = cid.behind(self.server.len());
+        let [a, b, c, d, ..] = check.to_le_bytes();
+        (own.to_le_bytes(), u32::from_le_bytes([a, b, c, d]))
     }
 
     /// The check bytes of a connection ID: the first four of SipHash-2-4 over all before them.
     #[inline]
-    fn check(&self, check_key: &Key, cid: &ConnectionId) -> [u8; CHECK_LEN] {
+    fn check(&self, check_key: &Key, cid: &Words) -> u32 {
         let hash = siphash64_words(check_key, cid.words(), self.check_at());
-        let [check @ .., _, _, _, _] = hash.to_le_bytes();
-        check
+        let [a, b, c, d, ..] = hash.to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
     }
 }
 
@@ -254,7 +272,7 @@ pub fn spread(key: &Key, dcid: &[u8]) -> u64 {
 
 /// [`spread`] of a connection ID that is at hand as one.
 #[inline]
-pub(crate) fn spread_of(key: &Key, dcid: &ConnectionId) -> u64 {
+pub(crate) fn spread_of(key: &Key, dcid: &Words) -> u64 {
     siphash64_words(key, dcid.words(), dcid.len())
 }
 
@@ -290,6 +308,9 @@ const CODEPOINT_SERVER_ID: u8 = 0;
 const CODEPOINT_UNROUTABLE: u8 = 7;
 /// The low bits of the first byte, which hold the length of the rest.
 const LENGTH_BITS: u32 = 5;
+const LENGTH_MASK: u8 = (1 << LENGTH_BITS) - 1;
+/// The bits that a server ID's length of up to 8 has.
+const SERVER_LEN_MASK: u8 = 15;
 /// The bytes behind the first one, without the server ID.
 const REST_LEN: u8 = 11;
 const UNIQUE_LEN: usize = 5;
@@ -364,6 +385,15 @@ mod tests {
     }
 
     #[test]
+    fn a_layout_survives_its_parts() {
+        for len in 0..=8 {
+            let layout = Layout::new(ServerId::new(&[7; 8][..len]).unwrap());
+            let server = layout.server_id().padded();
+            assert_eq!(Layout::from_parts(layout.first_byte(), server), layout);
+        }
+    }
+
+    #[test]
     fn a_server_id_leads_in_all_its_bytes_and_no_more() {
         for len in 0..=ServerId::LEN_MAX {
             let bytes = [0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88];
@@ -371,7 +401,7 @@ mod tests {
             for at in 0..ServerId::LEN_MAX {
                 let mut other = bytes;
                 other[at] ^= 0x80;
-                assert_eq!(server.leads(other), at >= len);
+                assert_eq!(server.leads(u64::from_le_bytes(other)), at >= len);
             }
         }
     }

@@ -9,6 +9,10 @@ use core::fmt;
 use crate::{EpochEntry, EpochState, EpochTable, Key, Layout, Parts, ServerId, Verdict, spread};
 
 mod cases;
+
+mod frames;
+pub use frames::{CARRIERS, Carrier, FrameFixture, LISTENERS, frames, judge_frame};
+
 mod rfc9001;
 
 /// The epoch that takes new connections.
@@ -35,7 +39,7 @@ pub struct Fixture {
     pub verdict: Verdict,
 }
 
-/// A UDP payload of at most 1,500 bytes.
+/// A UDP payload of at most 1,500 bytes, or a frame around one.
 #[derive(Clone)]
 pub struct PacketBuffer {
     bytes: [u8; Self::LEN_MAX],
@@ -43,8 +47,8 @@ pub struct PacketBuffer {
 }
 
 impl PacketBuffer {
-    /// The largest payload a fixture has.
-    pub const LEN_MAX: usize = 1500;
+    /// The largest payload a fixture has, and room for the headers of a frame.
+    pub const LEN_MAX: usize = 1500 + 110;
 
     const EMPTY: Self = Self { bytes: [0; Self::LEN_MAX], len: 0 };
 
@@ -108,8 +112,8 @@ pub fn world() -> (Layout, Key, EpochTable) {
     (Layout::new(server), Key::from_bytes(SPREAD_KEY), epochs)
 }
 
-/// Every fixture. Together they reach every [`Verdict`] and every [`crate::Reason`] except
-/// [`crate::Reason::BlockedPort`], which is no property of a payload.
+/// Every fixture. Together they reach every [`Verdict`] and every [`crate::Reason`] that is a
+/// property of a payload: not the blocked ports and the budgets.
 pub fn fixtures() -> impl Iterator<Item = Fixture> {
     let (layout, spread_key, _) = world();
     [cases::SHORT, cases::LONG, cases::OTHER]

@@ -6,6 +6,7 @@
 
 use core::fmt;
 
+use crate::words::{Words, low_bytes};
 use crate::{Bytes, Reason};
 
 /// QUIC version 1, RFC 9000: the only version whose packet types this crate tells apart.
@@ -36,20 +37,16 @@ impl ConnectionId {
 
     /// The `len` bytes of `datagram` from `at`, or `None` if they are more than 20 or not there.
     #[inline]
-    pub(crate) fn read<B: Bytes + ?Sized>(datagram: &B, at: usize, len: usize) -> Option<Self> {
-        let len = u8::try_from(len).ok()?;
-        if usize::from(len) > Self::LEN_MAX {
-            return None;
-        }
-        if let Some(bytes) = datagram.read::<{ Self::LEN_MAX }>(at) {
-            return Some(Self { len, bytes }.cleared());
+    fn read<B: Bytes + ?Sized>(datagram: &B, at: usize, len: usize) -> Option<Self> {
+        if let Some(words) = Words::read(datagram, at, len) {
+            return Some(Self::from_words(&words));
         }
         // The ID lies in the last 20 bytes of the datagram.
-        let mut bytes = [0; Self::LEN_MAX];
-        for (offset, byte) in bytes.iter_mut().enumerate().take(usize::from(len)) {
+        let mut id = Self { len: u8::try_from(len).ok()?, ..Self::EMPTY };
+        for (offset, byte) in id.bytes.get_mut(..len)?.iter_mut().enumerate() {
             [*byte] = datagram.read(at + offset)?;
         }
-        Some(Self { len, bytes })
+        Some(id)
     }
 
     /// With one byte more at the end; a full ID stays as it is.
@@ -79,26 +76,22 @@ impl ConnectionId {
         self.len == 0
     }
 
-    /// The ID as three little-endian words, zero behind its end: the form [`crate::siphash`] eats
-    /// without a loop over bytes.
+    /// The ID in registers.
     #[inline]
-    pub(crate) fn words(&self) -> [u64; 3] {
-        [0, 8, 16].map(|at| {
-            let mut word = [0; 8];
-            for (byte, source) in word.iter_mut().zip(self.bytes.iter().skip(at)) {
-                *byte = *source;
-            }
-            u64::from_le_bytes(word)
-        })
+    pub(crate) fn words(&self) -> Words {
+        Words::from_padded(self.bytes, self.len())
     }
 
-    /// Without what was read behind its end. A mask for every byte, no branch.
     #[inline]
-    fn cleared(mut self) -> Self {
-        for (byte, offset) in self.bytes.iter_mut().zip(0_u8..) {
-            *byte &= u8::from(offset < self.len).wrapping_neg();
+    fn from_words(words: &Words) -> Self {
+        let mut id = Self { len: words.len().to_le_bytes()[0], ..Self::EMPTY };
+        let used = [0, 8, 16].map(|at| low_bytes(words.len().saturating_sub(at).min(8)));
+        for ((chunk, word), used) in id.bytes.chunks_mut(8).zip(words.words()).zip(used) {
+            for (byte, source) in chunk.iter_mut().zip((word & used).to_le_bytes()) {
+                *byte = source;
+            }
         }
-        self
+        id
     }
 }
 
@@ -167,12 +160,46 @@ pub fn long_type(first: u8) -> LongType {
 /// whatever the version.
 #[inline]
 pub fn peek<B: Bytes + ?Sized>(datagram: &B) -> Result<Header, Reason> {
+    let Some(long) = long_header(datagram)? else { return Ok(Header::Short) };
+    let LongHeader { version, first, dcid_len } = long;
+    let dcid = ConnectionId::read(datagram, DCID_AT, dcid_len).ok_or(Reason::LongTruncated)?;
+    let scid_len = scid_len(datagram, dcid_len)?;
+    Ok(Header::Long { version, first, dcid, scid_len })
+}
+
+/// [`peek`] for [`crate::classify`]: in registers, and nothing that is too short to be a packet.
+/// `None` for a short header.
+#[inline]
+pub(crate) fn peek_words<B: Bytes + ?Sized>(
+    datagram: &B,
+) -> Result<Option<(u32, u8, Words)>, Reason> {
+    let Some(long) = long_header(datagram)? else { return Ok(None) };
+    let LongHeader { version, first, dcid_len } = long;
+    if datagram.len() < LONG_DATAGRAM_LEN_MIN {
+        return Err(Reason::LongTruncated);
+    }
+    let dcid = Words::read(datagram, DCID_AT, dcid_len).ok_or(Reason::LongTruncated)?;
+    scid_len(datagram, dcid_len)?;
+    Ok(Some((version, first, dcid)))
+}
+
+/// What is in front of the connection IDs.
+struct LongHeader {
+    version: u32,
+    first: u8,
+    /// At most 20.
+    dcid_len: usize,
+}
+
+/// Reads a long header up to its connection IDs; `None` for a short one.
+#[inline]
+fn long_header<B: Bytes + ?Sized>(datagram: &B) -> Result<Option<LongHeader>, Reason> {
     let [first] = datagram.read(0).ok_or(Reason::Empty)?;
 
     //= https://www.rfc-editor.org/rfc/rfc8999#section-5.2
     //# A QUIC packet with a short header has the high bit of the first byte set to 0.
     if first & LONG_FORM == 0 {
-        return Ok(Header::Short);
+        return Ok(None);
     }
 
     //= https://www.rfc-editor.org/rfc/rfc8999#section-5.1
@@ -188,7 +215,12 @@ pub fn peek<B: Bytes + ?Sized>(datagram: &B) -> Result<Header, Reason> {
     if dcid_len > ConnectionId::LEN_MAX {
         return Err(Reason::CidTooLong);
     }
-    let dcid = ConnectionId::read(datagram, DCID_AT, dcid_len).ok_or(Reason::LongTruncated)?;
+    Ok(Some(LongHeader { version, first, dcid_len }))
+}
+
+/// The length of the source connection ID behind a destination ID of this length.
+#[inline]
+fn scid_len<B: Bytes + ?Sized>(datagram: &B, dcid_len: usize) -> Result<u8, Reason> {
     let scid_len_at = DCID_AT + dcid_len;
     let [scid_len] = datagram.read(scid_len_at).ok_or(Reason::LongTruncated)?;
     if usize::from(scid_len) > ConnectionId::LEN_MAX {
@@ -197,8 +229,20 @@ pub fn peek<B: Bytes + ?Sized>(datagram: &B) -> Result<Header, Reason> {
     if datagram.len() < scid_len_at + 1 + usize::from(scid_len) {
         return Err(Reason::LongTruncated);
     }
-    Ok(Header::Long { version, first, dcid, scid_len })
+    Ok(scid_len)
 }
+
+/// The shortest datagram that can be a packet with a long header, for a server.
+///
+/// With connection IDs of no bytes: first byte, version and two lengths (7), the length field (1),
+/// four bytes of packet number and payload, and the sample behind them. Shorter is only what
+/// servers send: Version Negotiation. It is also long enough for any destination connection ID.
+//= https://www.rfc-editor.org/rfc/rfc9001#section-5.4.2
+//# An endpoint MUST discard packets that are not long enough to contain a
+//# complete sample.
+pub const LONG_DATAGRAM_LEN_MIN: usize = 7 + 1 + 4 + 16;
+
+const _: () = assert!(LONG_DATAGRAM_LEN_MIN >= DCID_AT + ConnectionId::LEN_MAX);
 
 /// The header form bit of the first byte.
 const LONG_FORM: u8 = 0x80;
@@ -213,19 +257,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cid_is_read_the_same_at_the_end_of_a_datagram() {
-        let datagram: [u8; 40] = core::array::from_fn(|at| at.to_le_bytes()[0]);
+    fn a_cid_keeps_its_bytes_and_nothing_behind_them() {
+        let datagram: [u8; 26] = core::array::from_fn(|at| 0x80 | at.to_le_bytes()[0]);
         for len in 0..=ConnectionId::LEN_MAX {
-            let far = ConnectionId::read(&datagram[..], 3, len);
-            let near = ConnectionId::read(&datagram[..3 + len], 3, len);
-            assert_eq!(far, near);
-            assert_eq!(far.unwrap().as_slice(), &datagram[3..3 + len]);
+            let far = ConnectionId::read(&datagram[..], 3, len).unwrap();
+            assert_eq!(far.as_slice(), &datagram[3..3 + len]);
+            assert_eq!(Some(far), ConnectionId::read(&datagram[..3 + len], 3, len));
+            assert_eq!(far, ConnectionId::from_words(&far.words()));
             if len > 0 {
                 assert_eq!(ConnectionId::read(&datagram[..2 + len], 3, len), None);
             }
         }
         assert_eq!(ConnectionId::read(&datagram[..], 0, 21), None);
         assert_eq!(ConnectionId::read(&datagram[..], 0, 256), None);
+        assert_eq!(ConnectionId::from_slice(&[0; 21]), None);
     }
 
     #[test]

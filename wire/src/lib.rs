@@ -30,14 +30,14 @@
 //!   |  |  '- epoch retired -------------------------- Orphan { epoch, worker }
 //!   |  '- anything else, or no such worker ---------- Junk(reason)
 //!   '- long header: the DCID after its length
-//!      |- version 0, v1 Retry, v1 Initial < 1200 B -- Junk(reason)
+//!      |- < 28 B, version 0, v1 Retry, v1 Initial < 1200 B -- Junk(reason)
 //!      |- ours and the check verifies
 //!      |  |- epoch live ----------------------------- Live { worker }
 //!      |  |- epoch draining ------------------------- Draining { epoch, worker }
 //!      |  '- epoch retired -------------------------- as if not ours
 //!      '- not ours
 //!         |- v1 Initial or 0-RTT, DCID of 8 or more - Initial { spread }
-//!         |- v1 Handshake --------------------------- Junk(UnknownHandshakeCid)
+//!         |- v1 Handshake --------------------------- Junk(reason)
 //!         |- another version, 1200 B or more -------- OtherLong
 //!         '- anything else -------------------------- Junk(reason)
 //! ```
@@ -72,7 +72,9 @@ mod bytes;
 pub use bytes::Bytes;
 
 mod header;
-pub use header::{ConnectionId, Header, LongType, VERSION_1, long_type, peek};
+pub use header::{
+    ConnectionId, Header, LONG_DATAGRAM_LEN_MIN, LongType, VERSION_1, long_type, peek,
+};
 
 mod siphash;
 pub use siphash::{Key, siphash64, siphash128};
@@ -85,11 +87,16 @@ pub use cid::{
 mod epoch;
 pub use epoch::{EpochEntry, EpochState, EpochTable, Epochs};
 
+mod words;
+
 mod verdict;
 pub use verdict::{
     BLOCKED_PORTS, INITIAL_DATAGRAM_LEN_MIN, INITIAL_DCID_LEN_MIN, Reason, SHORT_DATAGRAM_LEN_MIN,
     Verdict, classify, is_blocked_port,
 };
+
+mod frame;
+pub use frame::{IpVersion, Located, Untouched, locate};
 
 mod reset;
 pub use reset::{

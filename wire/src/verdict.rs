@@ -12,8 +12,9 @@ use core::fmt;
 use crate::Bytes;
 use crate::cid::{Layout, Parts, SHORT_HEADER_CID_AT, spread_of};
 use crate::epoch::{EpochState, Epochs};
-use crate::header::{ConnectionId, Header, LongType, VERSION_1, long_type, peek};
+use crate::header::{LongType, VERSION_1, long_type, peek_words};
 use crate::siphash::Key;
+use crate::words::Words;
 
 /// The smallest datagram that may open a connection, in any version we could speak.
 //= https://www.rfc-editor.org/rfc/rfc9000#section-14.1
@@ -110,17 +111,24 @@ pub enum Reason {
     SmallInitial,
     /// An Initial or 0-RTT whose client-chosen connection ID is under 8 bytes.
     ShortInitialDcid,
-    /// A Handshake packet for a connection ID that is not ours.
+    /// A Handshake packet for a connection ID that is not ours, nor that of another server or
+    /// epoch.
     UnknownHandshakeCid,
     /// A Retry packet, which only servers send.
     RetryAtServer,
     /// From a source port of [`BLOCKED_PORTS`]. [`classify`] sees no ports: its callers say this.
     BlockedPort,
+    /// More first flights from one source prefix than its budget. Said by callers who count.
+    PrefixBudget,
+    /// More first flights from everywhere than the budget of all. Said by callers who count.
+    InitialBudget,
+    /// More Initials with a connection ID of ours than their budget. Said by callers who count.
+    ProvenBudget,
 }
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Empty,
         Self::TooShort,
         Self::ForeignLayout,
@@ -137,6 +145,9 @@ impl Reason {
         Self::UnknownHandshakeCid,
         Self::RetryAtServer,
         Self::BlockedPort,
+        Self::PrefixBudget,
+        Self::InitialBudget,
+        Self::ProvenBudget,
     ];
 
     /// The name of this reason as a metric label.
@@ -158,6 +169,9 @@ impl Reason {
             Self::UnknownHandshakeCid => "unknown_handshake_cid",
             Self::RetryAtServer => "retry_at_server",
             Self::BlockedPort => "blocked_port",
+            Self::PrefixBudget => "prefix_budget",
+            Self::InitialBudget => "initial_budget",
+            Self::ProvenBudget => "proven_budget",
         }
     }
 }
@@ -179,11 +193,9 @@ pub fn classify<B: Bytes + ?Sized, E: Epochs + ?Sized>(
     epochs: &E,
 ) -> Verdict {
     let judge = Judge { layout, spread_key, epochs };
-    let verdict = match peek(datagram) {
-        Ok(Header::Short) => judge.short(datagram),
-        Ok(Header::Long { version, first, dcid, scid_len: _ }) => {
-            judge.long(datagram.len(), version, first, &dcid)
-        }
+    let verdict = match peek_words(datagram) {
+        Ok(None) => judge.short(datagram),
+        Ok(Some((version, first, dcid))) => judge.long(datagram.len(), version, first, &dcid),
         Err(reason) => Err(reason),
     };
     match verdict {
@@ -206,7 +218,7 @@ impl<E: Epochs + ?Sized> Judge<'_, E> {
         if datagram.len() < SHORT_DATAGRAM_LEN_MIN {
             return Err(Reason::TooShort);
         }
-        let cid = ConnectionId::read(datagram, SHORT_HEADER_CID_AT, self.layout.cid_len())
+        let cid = Words::read(datagram, SHORT_HEADER_CID_AT, self.layout.cid_len())
             .ok_or(Reason::TooShort)?;
         self.owner(&cid)
     }
@@ -218,7 +230,7 @@ impl<E: Epochs + ?Sized> Judge<'_, E> {
         datagram_len: usize,
         version: u32,
         first: u8,
-        dcid: &ConnectionId,
+        dcid: &Words,
     ) -> Result<Verdict, Reason> {
         let long_type = match version {
             VERSION_NEGOTIATION => return Err(Reason::VersionZero),
@@ -231,15 +243,16 @@ impl<E: Epochs + ?Sized> Judge<'_, E> {
         if long_type == Some(LongType::Retry) {
             return Err(Reason::RetryAtServer);
         }
-        match self.owner(dcid) {
+        // Not ours, or of an epoch that is gone and whose ID says no more than a random one.
+        let stranger = match self.owner(dcid) {
             Ok(verdict @ (Verdict::Live { .. } | Verdict::Draining { .. })) => return Ok(verdict),
             Err(Reason::UnroutableWorker) => return Err(Reason::UnroutableWorker),
-            // Not ours, or of an epoch that is gone and whose ID says no more than a random one.
-            _ => {}
-        }
+            Err(elsewhere @ (Reason::ForeignServerId | Reason::UnknownEpoch)) => elsewhere,
+            _ => Reason::UnknownHandshakeCid,
+        };
         match long_type {
             Some(LongType::Initial | LongType::ZeroRtt) => self.client_chosen(dcid),
-            Some(LongType::Handshake) => Err(Reason::UnknownHandshakeCid),
+            Some(LongType::Handshake) => Err(stranger),
             Some(LongType::Retry) => Err(Reason::RetryAtServer),
             //= https://www.rfc-editor.org/rfc/rfc9000#section-5.2.2
             //# Servers MUST drop smaller packets that specify unsupported
@@ -251,7 +264,7 @@ impl<E: Epochs + ?Sized> Judge<'_, E> {
 
     /// An Initial or 0-RTT of a client that does not know a connection ID of ours yet.
     #[inline]
-    fn client_chosen(&self, dcid: &ConnectionId) -> Result<Verdict, Reason> {
+    fn client_chosen(&self, dcid: &Words) -> Result<Verdict, Reason> {
         if dcid.len() < INITIAL_DCID_LEN_MIN {
             return Err(Reason::ShortInitialDcid);
         }
@@ -260,7 +273,7 @@ impl<E: Epochs + ?Sized> Judge<'_, E> {
 
     /// Who owns a connection ID of ours: `Live`, `Draining` or `Orphan`.
     #[inline]
-    fn owner(&self, cid: &ConnectionId) -> Result<Verdict, Reason> {
+    fn owner(&self, cid: &Words) -> Result<Verdict, Reason> {
         let epoch = self.layout.shape(cid)?;
         let entry = self.epochs.entry(epoch).ok_or(Reason::UnknownEpoch)?;
         if entry.state == EpochState::Unknown {

@@ -66,9 +66,7 @@ proptest! {
 
         let datagram = long(HANDSHAKE | first & 0x4f, &cid, &rest);
         let owner = match owner {
-            Verdict::Orphan { .. } | Verdict::Junk(Reason::UnknownEpoch) => {
-                Verdict::Junk(Reason::UnknownHandshakeCid)
-            }
+            Verdict::Orphan { .. } => Verdict::Junk(Reason::UnknownHandshakeCid),
             owner => owner,
         };
         prop_assert_eq!(classify(&datagram[..], &layout, &spread_key, &epochs), owner);

@@ -7,6 +7,7 @@ use std::process::{self, Command};
 use std::time::Duration;
 use std::{env, fs};
 
+use crate::ebpf;
 use crate::test::{Run, Stop, has_cargo, wait_at_most};
 use crate::tidy;
 
@@ -23,6 +24,7 @@ pub(crate) const FLOORS: &[Floor] = &[
     Floor { name: "tidy", proves: "the house rules hold", run: tidy },
     Floor { name: "clippy", proves: "no compiler or clippy warning", run: clippy },
     Floor { name: "unit", proves: "unit, property and integration tests pass", run: unit },
+    Floor { name: "ebpf", proves: "the BPF object is what its source builds to", run: ebpf::check },
     Floor { name: "doctests", proves: "the examples in the docs work", run: doctests },
     Floor { name: "sim", proves: "1,000 seeds of simulated networks do no harm", run: simulation },
     Floor { name: "flood", proves: "a minute of random datagrams does no harm", run: flood },
@@ -127,7 +129,7 @@ fn need(command: &str, component: &str) -> Result<(), Stop> {
 }
 
 /// Where cargo builds: two folders above our own program.
-fn target_folder(root: &Path) -> PathBuf {
+pub(crate) fn target_folder(root: &Path) -> PathBuf {
     let own = env::current_exe().ok();
     let folder = own.as_deref().and_then(|program| program.ancestors().nth(2));
     folder.map_or_else(|| root.join("target"), Path::to_path_buf)

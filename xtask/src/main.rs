@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
+mod ebpf;
 mod floors;
 mod test;
 mod tidy;
@@ -16,6 +17,9 @@ usage: cargo xtask COMMAND
 
   test [--floor NAME]... [--list]   run every test floor this machine can run, or only those named
   tidy                              check the house rules that compilers do not check
+  ebpf                              rebuild the committed BPF object from its source
+  ebpf --check                      fail if the object is not what its source builds to
+  ebpf --bench                      print how long the programs take for a packet; needs root
   deny                              audit licences, advisories and sources with cargo-deny
 
 With CI=true in the environment a floor or test that has to be skipped is a failure.
@@ -27,6 +31,9 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["test", options @ ..] => test_command(options),
         ["tidy"] => Ok(tidy_command()),
+        ["ebpf"] => Ok(ebpf_command(|run| ebpf::rebuild(run))),
+        ["ebpf", "--check"] => Ok(ebpf_command(ebpf::check)),
+        ["ebpf", "--bench"] => Ok(ebpf_command(|run| ebpf::bench(run))),
         ["deny"] => Ok(deny_command()),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
@@ -84,6 +91,15 @@ fn tidy_command() -> bool {
             false
         }
     }
+}
+
+fn ebpf_command(command: fn(&mut test::Run) -> Result<(), test::Stop>) -> bool {
+    let mut run = test::Run::new();
+    let outcome = command(&mut run);
+    if let Err(stop) = &outcome {
+        eprintln!("ebpf: {stop}");
+    }
+    outcome.is_ok()
 }
 
 /// No part of the floors: it needs a tool and the network.

@@ -46,7 +46,7 @@ pub(crate) struct Run {
 
 /// Runs `floors` in order; whether all passed, and in CI: whether none was skipped.
 pub(crate) fn run(floors: &[&Floor]) -> bool {
-    let mut run = Run { root: crate::root(), ..Run::default() };
+    let mut run = Run::new();
     let mut rows = Vec::new();
     for floor in floors {
         println!("\n==> {}: {}", floor.name, floor.proves);
@@ -96,6 +96,10 @@ fn summary(rows: &[Row], run: &Run, strict: bool) -> (String, bool) {
 }
 
 impl Run {
+    pub(crate) fn new() -> Self {
+        Self { root: crate::root(), ..Self::default() }
+    }
+
     /// Runs cargo in the root; its output goes where ours goes.
     pub(crate) fn cargo(&self, arguments: &[&str], env: &[(&str, &str)]) -> Result<(), Stop> {
         let mut command = self.command(arguments, env);

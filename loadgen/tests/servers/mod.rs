@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use quiclane::apps::{Perf, PerfOptions, Protocols};
 use quiclane::{
-    App, ClientTls, CloseReason, Config, Conn, ConnId, Engine, Provider, Read, Resume, Retry,
-    ServerConfig, ServerTls, Steering, StreamId, Target, Trust, VarInt,
+    App, ClientTls, CloseReason, Config, Conn, ConnId, Engine, Provider, Read, Resume,
+    ServerConfig, ServerTls, StreamId, Target, Trust, VarInt,
 };
 use quiclane_loadgen::PERF_ALPN;
 use rustls::RootCertStore;
@@ -51,15 +51,8 @@ impl Server {
         roots.add(certificate.clone()).unwrap();
         let trust = Trust::Roots(Arc::new(roots));
         let tls = ClientTls::new(Provider::default(), trust, alpn(), Resume::Off).unwrap();
-        let server = ServerConfig {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
-            tls: ServerTls::new(Provider::default(), vec![certificate], key.into(), alpn(), false)
-                .unwrap(),
-            steering: Steering::Auto,
-            retry: Retry::Auto,
-            state_dir: None,
-            server_id: Vec::new(),
-        };
+        let tls = ServerTls::new(Provider::default(), vec![certificate], key.into(), alpn(), false);
+        let server = ServerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)), tls.unwrap());
         let config = Config { server: Some(server), workers: 2, ..Config::default() };
         let engine = Engine::start(config, move |_| {
             let app: Box<dyn App> = match fault {

@@ -6,7 +6,8 @@ use super::{Finding, Tree, report};
 const PACKAGES: &[(&str, &[&str])] = &[
     ("quiclane-wire", &[]),
     ("quiclane-datapath", &[]),
-    ("quiclane", &["quiclane-wire", "quiclane-datapath"]),
+    ("quiclane-ebpf", &["quiclane-wire"]),
+    ("quiclane", &["quiclane-wire", "quiclane-datapath", "quiclane-ebpf"]),
     ("quiclane-loadgen", &["quiclane"]),
     ("quiclane-cli", &["quiclane", "quiclane-loadgen"]),
     ("xtask", &[]),

@@ -8,12 +8,16 @@ use super::{Finding, Tree, report};
 
 /// Which files may name which crate. A path that ends in `/` is a folder.
 const DOORS: &[(&str, &[&str])] = &[
+    ("aya", &["ebpf/src/"]),
+    ("aya_ebpf", &["ebpf/program/"]),
     ("cap_std", &["engine/src/apps/hq.rs"]),
+    ("caps", &["engine/src/privileges.rs"]),
     ("clap", &["cli/src/"]),
     ("core_affinity", &["engine/src/placement.rs"]),
     ("crossbeam", &["engine/src/toss.rs"]),
     ("hdrhistogram", &["loadgen/src/report.rs", "loadgen/src/tally.rs"]),
     ("humantime", &["cli/src/"]),
+    ("if_addrs", &["engine/src/steer/interfaces.rs"]),
     ("indicatif", &["cli/src/"]),
     ("io_uring", &["datapath/src/"]),
     ("libc", &["datapath/src/"]),
@@ -38,7 +42,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("rustls", &["cli/src/", "engine/src/error.rs", "engine/src/tls.rs"]),
     ("rustls_native_certs", &["cli/src/"]),
     ("signal_hook", &["cli/src/"]),
-    ("socket2", &["datapath/src/"]),
+    ("socket2", &["datapath/src/", "ebpf/src/netlink.rs"]),
 ];
 
 /// Crates that are vocabulary, not machinery: allowed wherever a manifest lists them.

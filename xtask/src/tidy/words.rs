@@ -31,7 +31,8 @@ pub(super) fn unsafe_code(tree: &Tree, findings: &mut Vec<Finding>) {
         }
         for (line, code) in source.all_code() {
             if find_word(code, "unsafe").is_some() {
-                let remedy = "unsafe code lives in datapath only: give it a safe face there";
+                let remedy =
+                    "unsafe code lives in datapath and ebpf only: give it a safe face there";
                 report(findings, &source.path, line, remedy);
             }
         }

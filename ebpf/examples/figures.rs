@@ -1,0 +1,89 @@
+//! figures prints how long the programs take for a packet: `cargo xtask ebpf --bench`.
+//!
+//! Nanoseconds a packet by BPF_PROG_TEST_RUN, from the call of the program to its return. Each row
+//! is the median of 31 runs of 100,000 packets, with the fastest run beside it; the rows are
+//! interleaved, so that a busy moment hits all of them. What a program that only passes takes is
+//! the kernel's own part, and in every figure.
+#![expect(clippy::print_stdout, reason = "a command line tool")]
+
+use std::process::ExitCode;
+
+use quiclane_ebpf::{Budget, Budgets, Capacity, Program, Settings, Steering, SteeringError};
+use quiclane_wire::fixtures::{
+    CARRIERS, LISTENERS, LIVE_EPOCH, LIVE_WORKERS, PacketBuffer, fixtures, world,
+};
+
+/// What is measured: name, fixture, UDP port, and at most how many nanoseconds it should take.
+const ROWS: [(&str, &str, u16, Option<u128>); 6] = [
+    ("not ours", "short: worker 1", 9, Some(40)),
+    ("short header, steered", "short: worker 1", 4433, Some(90)),
+    ("short header, steered, any address", "short: worker 1", 8443, None),
+    ("short header, forged, dropped", "short: check bit flipped", 4433, Some(80)),
+    ("Initial, steered", "Initial: RFC 9001 A.2", 4433, None),
+    ("Initial of ours, steered", "Initial: live CID", 4433, None),
+];
+
+fn main() -> ExitCode {
+    match figures() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("figures: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn figures() -> Result<(), SteeringError> {
+    let mut steering = server()?;
+    let frames: Vec<PacketBuffer> = ROWS.iter().map(|row| frame(row.1, row.2)).collect();
+    let mut times = vec![(Vec::new(), Vec::new()); ROWS.len()];
+    for _ in 0..RUNS {
+        for ((full, pass), frame) in times.iter_mut().zip(&frames) {
+            full.push(steering.run(Program::Steer, frame.as_slice(), REPEAT)?.1.as_nanos());
+            pass.push(steering.run(Program::Pass, frame.as_slice(), REPEAT)?.1.as_nanos());
+        }
+    }
+    println!(
+        "{:<36} {:>7} {:>8} {:>10} {:>7}",
+        "ns a packet", "median", "fastest", "pass only", "bound"
+    );
+    for ((name, _, _, bound), (full, pass)) in ROWS.iter().zip(&mut times) {
+        full.sort_unstable();
+        pass.sort_unstable();
+        let bound = bound.map_or_else(String::new, |bound| bound.to_string());
+        let middle = RUNS / 2;
+        println!("{name:<36} {:>7} {:>8} {:>10} {bound:>7}", full[middle], full[0], pass[middle]);
+    }
+    for program in [Program::Steer, Program::Select] {
+        if let Some(count) = steering.verified_instructions(program)? {
+            println!("{}: {count} verified instructions", program.name());
+        }
+    }
+    Ok(())
+}
+
+/// The server of the fixtures, with budgets that are never reached but always paid.
+fn server() -> Result<Steering, SteeringError> {
+    let (layout, spread_key, epochs) = world();
+    let mut steering = Steering::load(&Capacity::default())?;
+    let plenty = Budget::new(1_000_000_000, 1_000_000_000);
+    let budgets = Budgets { prefix: plenty, initial: plenty, proven: plenty, ..Budgets::default() };
+    let (live_epoch, workers) = (LIVE_EPOCH, LIVE_WORKERS);
+    let move_to_cores = false;
+    let settings = Settings { layout, spread_key, live_epoch, workers, move_to_cores, budgets };
+    steering.apply(&settings)?;
+    steering.set_epochs(&epochs)?;
+    for listener in LISTENERS {
+        steering.listen(listener, false)?;
+    }
+    Ok(steering)
+}
+
+fn frame(name: &str, port: u16) -> PacketBuffer {
+    let fixture = fixtures().find(|fixture| fixture.name == name);
+    let payload = fixture.map_or_else(Vec::new, |fixture| fixture.bytes.as_slice().to_vec());
+    CARRIERS[0].frame_between(50_000, port, &payload)
+}
+
+const RUNS: usize = 31;
+const REPEAT: u32 = 100_000;

@@ -1,0 +1,176 @@
+//! steer decides what becomes of a frame, before the network stack has seen it.
+//!
+//! In comes a frame, out comes one of: pass, drop, to the core of the worker. Each frame is counted
+//! exactly once. What is not understood passes; what passes is decided again by the programs and
+//! the workers behind this one, so that nothing depends on it.
+//!
+//! A stateless reset for an orphan will be written in place here and sent back.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::helpers::generated::{bpf_check_mtu, bpf_get_smp_processor_id};
+use aya_ebpf::programs::XdpContext;
+use quiclane_ebpf::{Count, ListenerKey, NO_CPU, SettingsValue, is_dropped};
+use quiclane_wire::{
+    Bytes, IpVersion, Located, LongType, Reason, Untouched, VERSION_1, Verdict, classify,
+    is_blocked_port, locate, long_type, worker_of_spread,
+};
+
+use crate::budget;
+use crate::maps::{self, CPUS, EpochMap, LISTENERS, PORTS, SETTINGS, WORKER_CPUS};
+use crate::memory::{Frame, Payload};
+
+#[inline(always)]
+pub(crate) fn steer(ctx: &XdpContext) -> u32 {
+    let (count, action) = match judge(ctx) {
+        Ok(outcome) => outcome,
+        Err(untouched) => (Count::Untouched(untouched), XDP_PASS),
+    };
+    maps::count_frame(count);
+    action
+}
+
+#[inline(always)]
+fn judge(ctx: &XdpContext) -> Result<(Count, u32), Untouched> {
+    let frame = Frame::new(ctx);
+    let located = forget(&frame, locate(&frame)?);
+    for_the_server(ctx, &located)?;
+    if is_merged(ctx, &located) {
+        return Err(Untouched::Merged);
+    }
+    let settings = SETTINGS.get(0).ok_or(Untouched::OtherPort)?;
+    Ok(match verdict(ctx, &located, settings) {
+        Ok(outcome) => outcome,
+        Err(reason) => (Count::Junk(reason), if is_dropped(reason) { XDP_DROP } else { XDP_PASS }),
+    })
+}
+
+/// The same place, of which the verifier does not know any more what is in front of it.
+#[inline(always)]
+fn forget(frame: &Frame, located: Located) -> Located {
+    let Located { ip, tag_bytes, source_at, target_at, payload_at, payload_len, .. } = located;
+    let is_v6 = frame.forget(usize::from(ip == IpVersion::V6)) != 0;
+    Located {
+        ip: if is_v6 { IpVersion::V6 } else { IpVersion::V4 },
+        tag_bytes: frame.forget(tag_bytes),
+        source_at: frame.forget(source_at),
+        target_at: frame.forget(target_at),
+        payload_at: frame.forget(payload_at),
+        payload_len,
+        ..located
+    }
+}
+
+#[inline(always)]
+fn verdict(
+    ctx: &XdpContext,
+    located: &Located,
+    settings: &SettingsValue,
+) -> Result<(Count, u32), Reason> {
+    if is_blocked_port(located.source_port) {
+        return Err(Reason::BlockedPort);
+    }
+    let payload = Frame::new(ctx).payload(located.payload_at, located.payload_len);
+    match classify(&payload, &settings.layout(), &settings.spread_key.key(), &EpochMap) {
+        Verdict::Live { worker } => {
+            if is_initial(&payload) {
+                budget::take_proven(settings)?;
+            }
+            let action = to_worker(settings, worker);
+            Ok((Count::live(action == XDP_PASS), action))
+        }
+        verdict @ (Verdict::Initial { .. } | Verdict::OtherLong) => {
+            budget::take_initial(ctx, located, settings)?;
+            let Verdict::Initial { spread } = verdict else {
+                return Ok((Count::OtherLong, XDP_PASS));
+            };
+            let action = to_worker(settings, worker_of_spread(spread, settings.workers));
+            Ok((Count::initial(action == XDP_PASS), action))
+        }
+        Verdict::Draining { .. } => Ok((Count::Draining, XDP_PASS)),
+        Verdict::Orphan { .. } => Ok((Count::Orphan, XDP_PASS)),
+        Verdict::Junk(reason) => Err(reason),
+    }
+}
+
+/// Whether the server listens where the frame goes to.
+#[inline(always)]
+fn for_the_server(ctx: &XdpContext, located: &Located) -> Result<(), Untouched> {
+    let port = located.target_port;
+    let word = PORTS.get(u32::from(port / 64)).ok_or(Untouched::OtherPort)?;
+    let bit = 1 << (port % 64);
+    let any = match located.ip {
+        IpVersion::V4 => word.any_v4,
+        IpVersion::V6 => word.any_v6,
+    };
+    if any & bit != 0 {
+        return Ok(());
+    }
+    if word.used() & bit == 0 {
+        return Err(Untouched::OtherPort);
+    }
+    if word.some & bit == 0 {
+        return Err(Untouched::OtherAddress);
+    }
+    let (frame, at) = (Frame::new(ctx), located.target_at);
+    let key = match located.ip {
+        IpVersion::V4 => frame.read(at).map(|address| ListenerKey::v4(address, port)),
+        IpVersion::V6 => frame.read(at).map(|address| ListenerKey::v6(address, port)),
+    };
+    let key = key.ok_or(Untouched::Malformed)?;
+    match LISTENERS.get_ptr(&key) {
+        Some(_) => Ok(()),
+        None => Err(Untouched::OtherAddress),
+    }
+}
+
+/// Whether several datagrams were merged into this frame: generic XDP runs behind GRO. Their
+/// connection IDs may differ, so the first one speaks for none of them.
+///
+/// A merged frame that fits the device looks like one datagram and is judged by its first.
+#[inline(always)]
+fn is_merged(ctx: &XdpContext, located: &Located) -> bool {
+    if !Frame::new(ctx).holds(CERTAINLY_RECEIVED + 1) {
+        return false;
+    }
+    // In: nothing. Out: the MTU, which nobody here needs.
+    let mut mtu = 0;
+    // Every device makes room for tags beyond its MTU, but the kernel's check does not.
+    let tags = -(located.tag_bytes as i32);
+    // SAFETY: the context is the kernel's own, and `mtu` outlives the call.
+    let result = unsafe { bpf_check_mtu(ctx.as_ptr(), 0, &raw mut mtu, tags, 0) };
+    result > 0
+}
+
+/// Whether this is an Initial of version 1. Known to be long enough: it has a connection ID.
+#[inline(always)]
+fn is_initial(payload: &Payload) -> bool {
+    let Some([first, version @ ..]) = payload.read::<5>(0) else { return false };
+    first & 0x80 != 0
+        && long_type(first) == LongType::Initial
+        && u32::from_be_bytes(version) == VERSION_1
+}
+
+/// Pass, or redirect to the worker's core if frames are to be moved and this is not it.
+#[inline(always)]
+fn to_worker(settings: &SettingsValue, worker: u8) -> u32 {
+    if settings.redirect == 0 {
+        return XDP_PASS;
+    }
+    let cpu = match WORKER_CPUS.get(u32::from(worker)) {
+        Some(cpu) => *cpu,
+        None => NO_CPU,
+    };
+    // SAFETY: the helper takes nothing and reads a number.
+    let here = unsafe { bpf_get_smp_processor_id() };
+    if cpu == NO_CPU || cpu == here {
+        return XDP_PASS;
+    }
+    match CPUS.redirect(cpu, u64::from(XDP_PASS)) {
+        Ok(action) | Err(action) => action,
+    }
+}
+
+/// Ethernet and the smallest MTU that IPv6 allows (RFC 8200 section 5): what is no longer than
+/// that needs no look at the device.
+const CERTAINLY_RECEIVED: usize = 14 + 1280;

@@ -1,0 +1,218 @@
+//! layout is the shape of every map value: what user space writes and the programs read.
+//!
+//! Both sides compile this file. Every type is `repr(C)` without padding, so that no byte of it is
+//! undefined, and converts from and to the types of `wire`. None of them shows a key in `Debug`.
+
+use quiclane_wire::{EpochEntry, EpochState, Key, Layout, ServerId};
+
+use crate::Budget;
+
+/// A key.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct KeyValue {
+    k0: u64,
+    k1: u64,
+}
+
+impl KeyValue {
+    /// The key as the hash functions take it.
+    #[inline]
+    pub const fn key(self) -> Key {
+        Key { k0: self.k0, k1: self.k1 }
+    }
+}
+
+impl From<Key> for KeyValue {
+    fn from(key: Key) -> Self {
+        let Key { k0, k1 } = key;
+        Self { k0, k1 }
+    }
+}
+
+/// Everything that does not depend on the epoch of a packet. One entry.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct SettingsValue {
+    /// Spreads client-chosen connection IDs over the workers.
+    pub spread_key: KeyValue,
+    /// First flights of one source prefix.
+    pub prefix_budget: Budget,
+    /// First flights of all sources.
+    pub initial_budget: Budget,
+    /// Initials with a connection ID of ours, of all sources.
+    pub proven_budget: Budget,
+    /// The bits of the upper half of an IPv6 source address that make a prefix.
+    pub prefix_mask_v6: u64,
+    /// The bits of an IPv4 source address that make a prefix.
+    pub prefix_mask_v4: u32,
+    /// The epoch whose workers take new connections.
+    pub live_epoch: u8,
+    /// How many workers that epoch has.
+    pub workers: u8,
+    /// 1: frames are moved to the core of their worker. 0: they stay where they are.
+    pub redirect: u8,
+    /// The first byte of the server's connection IDs, which says how long the server ID is.
+    pub first_byte: u8,
+    /// The server ID, zero behind its end.
+    pub server_id: [u8; ServerId::LEN_MAX],
+}
+
+impl SettingsValue {
+    /// The layout of the server's connection IDs.
+    #[inline]
+    pub fn layout(&self) -> Layout {
+        Layout::from_parts(self.first_byte, self.server_id)
+    }
+}
+
+/// All that is known of one epoch. 256 entries, by epoch byte.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct EpochValue {
+    /// An [`EpochState`] by number.
+    state: u8,
+    workers: u8,
+    zero: [u8; 6],
+    check_key: KeyValue,
+    reset_root: KeyValue,
+}
+
+impl EpochValue {
+    /// The entry as [`quiclane_wire::classify`] takes it.
+    #[inline]
+    pub const fn entry(&self) -> EpochEntry {
+        let Self { state, workers, zero: _, check_key, reset_root } = *self;
+        EpochEntry {
+            state: EpochState::from_u8(state),
+            workers,
+            check_key: check_key.key(),
+            reset_root: reset_root.key(),
+        }
+    }
+}
+
+impl From<EpochEntry> for EpochValue {
+    fn from(entry: EpochEntry) -> Self {
+        let EpochEntry { state, workers, check_key, reset_root } = entry;
+        let (check_key, reset_root) = (check_key.into(), reset_root.into());
+        Self { state: state as u8, workers, zero: [0; 6], check_key, reset_root }
+    }
+}
+
+/// Which of 64 ports the server listens on, the lowest port in the lowest bit. [`PORT_WORDS`]
+/// entries, by port / 64.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct PortWord {
+    /// At every IPv4 address.
+    pub any_v4: u64,
+    /// At every IPv6 address.
+    pub any_v6: u64,
+    /// At the addresses of the table of listeners.
+    pub some: u64,
+}
+
+impl PortWord {
+    /// At any address at all.
+    #[inline]
+    pub const fn used(&self) -> u64 {
+        self.any_v4 | self.any_v6 | self.some
+    }
+}
+
+/// How many [`PortWord`]s hold all ports.
+pub const PORT_WORDS: u32 = 65_536 / 64;
+
+/// An address and port that the server listens on. IPv4 addresses are mapped (RFC 4291 section
+/// 2.5.5.2), so that the two wildcard addresses differ.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(C)]
+pub struct ListenerKey {
+    address: [u8; 16],
+    port: u16,
+    zero: u16,
+}
+
+impl ListenerKey {
+    /// The listener of an IPv4 address.
+    #[inline]
+    pub const fn v4(address: [u8; 4], port: u16) -> Self {
+        let [a, b, c, d] = address;
+        Self::v6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d], port)
+    }
+
+    /// The listener of an IPv6 address.
+    #[inline]
+    pub const fn v6(address: [u8; 16], port: u16) -> Self {
+        Self { address, port, zero: 0 }
+    }
+}
+
+/// Where the socket of a worker is in the array of sockets.
+#[inline]
+pub const fn socket_key(listener: u32, epoch: u8, worker: u8) -> u32 {
+    listener * SOCKETS_OF_LISTENER + (epoch as u32) * 256 + worker as u32
+}
+
+/// How many sockets a listener has room for: every worker of every epoch byte.
+pub const SOCKETS_OF_LISTENER: u32 = 256 * 256;
+
+/// The bucket of all first flights.
+pub const INITIAL_BUCKET: u32 = 0;
+/// The bucket of all Initials with a connection ID of ours.
+pub const PROVEN_BUCKET: u32 = 1;
+/// How many buckets all sources share.
+pub const SHARED_BUCKETS: u32 = 2;
+
+/// The core of a worker whose frames are not moved.
+pub const NO_CPU: u32 = u32::MAX;
+
+const _: () = assert!(size_of::<SettingsValue>() == 16 + 3 * 16 + 8 + 4 + 4 + 8);
+const _: () = assert!(size_of::<EpochValue>() == 8 + 2 * 16);
+const _: () = assert!(size_of::<PortWord>() == 3 * 8);
+const _: () = assert!(size_of::<ListenerKey>() == 16 + 2 + 2);
+
+/// The types that user space copies byte by byte.
+#[cfg(not(target_arch = "bpf"))]
+mod pod {
+    use super::{EpochValue, ListenerKey, PortWord, SettingsValue};
+
+    // SAFETY: repr(C), integers only, no padding: the sizes are asserted above.
+    unsafe impl aya::Pod for SettingsValue {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for EpochValue {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for PortWord {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for ListenerKey {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_survive_their_value() {
+        for state in [EpochState::Unknown, EpochState::Live, EpochState::Retired] {
+            let [check_key, reset_root] = [1, 2].map(|byte| Key::from_bytes([byte; 16]));
+            let entry = EpochEntry { state, workers: 9, check_key, reset_root };
+            let read = EpochValue::from(entry).entry();
+            assert_eq!((read.state, read.workers), (state, 9));
+            assert_eq!((read.check_key.k0, read.check_key.k1), (check_key.k0, check_key.k1));
+            assert_eq!((read.reset_root.k0, read.reset_root.k1), (reset_root.k0, reset_root.k1));
+        }
+    }
+
+    #[test]
+    fn the_wildcards_differ() {
+        assert_ne!(ListenerKey::v4([0; 4], 443), ListenerKey::v6([0; 16], 443));
+    }
+
+    #[test]
+    fn every_socket_has_its_place() {
+        assert_eq!(socket_key(0, 0, 0), 0);
+        assert_eq!(socket_key(0, 255, 255) + 1, socket_key(1, 0, 0));
+        assert_eq!(socket_key(2, 7, 3), 2 * SOCKETS_OF_LISTENER + 7 * 256 + 3);
+    }
+}

@@ -1,0 +1,352 @@
+//! steering loads the programs and tells them about the server.
+//!
+//! ```text
+//!   load ─► apply, set_epochs, listen, place_worker, set_socket ─► attach_group, attach_interface
+//!                 at any time again                                 sockets         interfaces
+//! ```
+//!
+//! Nothing is pinned: when the process ends, its links, programs and maps go away with it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use aya::maps::xdp::XdpMapError;
+use aya::maps::{Array, CpuMap, HashMap, Map, MapError, PerCpuArray, ReusePortSockArray};
+use aya::programs::{ProgramError, SkReuseport, TestRun, TestRunOptions, Xdp};
+use aya::util::nr_cpus;
+use aya::{Ebpf, EbpfLoader};
+use quiclane_wire::{EpochEntry, EpochTable};
+
+use crate::error::is_not_permitted;
+use crate::{
+    Capacity, Count, EpochValue, ListenerKey, NO_CPU, PortWord, SOCKETS_OF_LISTENER, Selection,
+    Settings, SettingsValue, SteeringError, socket_key,
+};
+
+/// The programs of one server and their maps.
+#[derive(Debug)]
+pub struct Steering {
+    ebpf: Ebpf,
+    capacity: Capacity,
+    listeners: u32,
+}
+
+/// One listen address of the server, by the number under which its sockets are kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Listener(u32);
+
+/// A program of the object.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Program {
+    /// In front of the network stack.
+    Steer,
+    /// In front of the sockets of a reuseport group.
+    Select,
+    /// Passes everything. The peer of a veth needs it so that frames sent from XDP arrive.
+    Pass,
+}
+
+impl Program {
+    /// Its name in the object and, cut at 15 bytes, in the kernel.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Steer => "quiclane_xdp",
+            Self::Select => "quiclane_select",
+            Self::Pass => "quiclane_pass",
+        }
+    }
+}
+
+impl Steering {
+    /// Creates the maps. A program is loaded when it is first attached or run.
+    ///
+    /// # Errors
+    /// Without CAP_BPF, or when the kernel has no room.
+    ///
+    /// # Minimum kernel version
+    /// 5.15.
+    pub fn load(capacity: &Capacity) -> Result<Self, SteeringError> {
+        Self::load_object(crate::OBJECT, capacity)
+    }
+
+    /// Like [`Steering::load`], from another build of the programs.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_object(object: &[u8], capacity: &Capacity) -> Result<Self, SteeringError> {
+        let Capacity { listeners, prefixes } = *capacity;
+        within("Capacity::listeners", listeners, Capacity::LISTENERS_MAX)?;
+        within("Capacity::prefixes", prefixes, Capacity::PREFIXES_MAX)?;
+        let cpus = nr_cpus().ok().and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(1);
+        let mut loader = EbpfLoader::new();
+        loader
+            .map_max_entries("LISTENERS", listeners)
+            .map_max_entries("SOCKETS", listeners * SOCKETS_OF_LISTENER)
+            .map_max_entries("PREFIXES", prefixes)
+            .map_max_entries("CPUS", cpus);
+        let ebpf = loader.load(object).map_err(|source| {
+            if is_not_permitted(&source) {
+                return SteeringError::NotPermitted { what: "creating BPF maps" };
+            }
+            SteeringError::Maps(Box::new(source))
+        })?;
+        let mut steering = Self { ebpf, capacity: *capacity, listeners: 0 };
+        for worker in 0..=u8::MAX {
+            steering.write("WORKER_CPUS", u32::from(worker), NO_CPU)?;
+        }
+        Ok(steering)
+    }
+
+    /// Replaces the settings.
+    ///
+    /// # Errors
+    /// When the kernel refuses the map entry.
+    pub fn apply(&mut self, settings: &Settings) -> Result<(), SteeringError> {
+        self.write("SETTINGS", 0, SettingsValue::from(settings))
+    }
+
+    /// Replaces what is known of an epoch. Do it before the first connection ID of the epoch is
+    /// given out.
+    ///
+    /// # Errors
+    /// When the kernel refuses the map entry.
+    pub fn set_epoch(&mut self, epoch: u8, entry: EpochEntry) -> Result<(), SteeringError> {
+        self.write("EPOCHS", u32::from(epoch), EpochValue::from(entry))
+    }
+
+    /// Replaces what is known of all epochs.
+    ///
+    /// # Errors
+    /// When the kernel refuses a map entry.
+    pub fn set_epochs(&mut self, epochs: &EpochTable) -> Result<(), SteeringError> {
+        (0..=u8::MAX).try_for_each(|epoch| self.set_epoch(epoch, *epochs.get(epoch)))
+    }
+
+    /// Adds an address that the server's sockets are bound to. A wildcard IPv6 address takes IPv4
+    /// too unless `only_v6` is set, like the socket option IPV6_V6ONLY.
+    ///
+    /// # Errors
+    /// When there are more than [`Capacity::listeners`].
+    pub fn listen(&mut self, at: SocketAddr, only_v6: bool) -> Result<Listener, SteeringError> {
+        let (listener, limit) = (self.listeners, self.capacity.listeners);
+        if listener >= limit {
+            return Err(SteeringError::TooManyListeners { given: listener + 1, limit });
+        }
+        let port = at.port();
+        let key = match at.ip() {
+            IpAddr::V4(address) => ListenerKey::v4(address.octets(), port),
+            IpAddr::V6(address) => ListenerKey::v6(address.octets(), port),
+        };
+        let mut listeners: HashMap<_, _, u32> = self.map("LISTENERS")?;
+        listeners.insert(key, listener, 0).map_err(map_error("LISTENERS"))?;
+        let word = u32::from(port / 64);
+        let mut ports: Array<_, PortWord> = self.map("PORTS")?;
+        let mut value = ports.get(&word, 0).map_err(map_error("PORTS"))?;
+        let bit = 1 << (port % 64);
+        match at.ip() {
+            address if !address.is_unspecified() => value.some |= bit,
+            IpAddr::V4(_) => value.any_v4 |= bit,
+            IpAddr::V6(_) if only_v6 => value.any_v6 |= bit,
+            IpAddr::V6(_) => {
+                (value.any_v4, value.any_v6) = (value.any_v4 | bit, value.any_v6 | bit)
+            }
+        }
+        ports.set(word, value, 0).map_err(map_error("PORTS"))?;
+        self.listeners += 1;
+        Ok(Listener(listener))
+    }
+
+    /// Registers the socket of a worker at a listen address. It must be bound with SO_REUSEPORT;
+    /// the kernel takes it out of the map again when it is closed.
+    ///
+    /// # Errors
+    /// When the socket is not bound, not of a reuseport group, or registered already (EBUSY).
+    pub fn set_socket<S: AsRawFd>(
+        &mut self,
+        listener: Listener,
+        epoch: u8,
+        worker: u8,
+        socket: &S,
+    ) -> Result<(), SteeringError> {
+        let mut sockets: ReusePortSockArray<_> = self.map("SOCKETS")?;
+        let key = socket_key(listener.0, epoch, worker);
+        sockets.set(key, socket, 0).map_err(map_error("SOCKETS"))
+    }
+
+    /// Tells on which core a worker runs, for [`Settings::move_to_cores`]; `None`: its frames stay
+    /// where they are, which is how every worker starts.
+    ///
+    /// # Errors
+    /// When there is no such core.
+    pub fn place_worker(&mut self, worker: u8, cpu: Option<u32>) -> Result<(), SteeringError> {
+        if let Some(cpu) = cpu {
+            let mut cpus: CpuMap<_> = self.map("CPUS")?;
+            let limit = cpus.len();
+            if cpu >= limit {
+                return Err(SteeringError::NoSuchCore { cpu, limit });
+            }
+            cpus.set(cpu, MOVED_FRAMES_MAX, None, 0).map_err(|error| match error {
+                XdpMapError::MapError(error) => map_error("CPUS")(error),
+                XdpMapError::ChainedProgramNotSupported => SteeringError::Missing("CPUS"),
+            })?;
+        }
+        self.write("WORKER_CPUS", u32::from(worker), cpu.unwrap_or(NO_CPU))
+    }
+
+    /// Puts the selecting program in front of the reuseport group of this socket. It leaves with
+    /// the last socket of the group.
+    ///
+    /// # Errors
+    /// When the program does not load or the socket is of no group.
+    pub fn attach_group<S: AsFd>(&mut self, socket: &S) -> Result<(), SteeringError> {
+        let program = self.select()?;
+        program.attach(socket).map_err(program_error(Program::Select))
+    }
+
+    /// What became of the frames, summed over the cores. Each frame is in exactly one count.
+    ///
+    /// # Errors
+    /// When the kernel refuses to be read.
+    pub fn counts(&self) -> Result<Vec<(Count, u64)>, SteeringError> {
+        let sums = self.sums("COUNTS", Count::LEN)?;
+        Ok(Count::all().zip(sums).collect())
+    }
+
+    /// How sockets were chosen, summed over the cores. Each datagram, or each train of datagrams
+    /// that GRO made, is in exactly one.
+    ///
+    /// # Errors
+    /// When the kernel refuses to be read.
+    pub fn selections(&self) -> Result<Vec<(Selection, u64)>, SteeringError> {
+        let sums = self.sums("SELECTIONS", Selection::LEN)?;
+        Ok(Selection::ALL.into_iter().zip(sums).collect())
+    }
+
+    /// How many instructions the verifier looked at before it took the program.
+    ///
+    /// # Errors
+    /// When the program does not load.
+    ///
+    /// # Minimum kernel version
+    /// 5.16; `None` before.
+    pub fn verified_instructions(
+        &mut self,
+        program: Program,
+    ) -> Result<Option<u32>, SteeringError> {
+        let info = match program {
+            Program::Select => self.select()?.info(),
+            Program::Steer | Program::Pass => self.xdp(program)?.info(),
+        };
+        Ok(info.map_err(program_error(program))?.verified_instruction_count())
+    }
+
+    /// Runs an XDP program over a frame, `repeat` times, without any interface (BPF_PROG_TEST_RUN).
+    /// Returns its action and how long one run took on average.
+    ///
+    /// # Errors
+    /// When the program does not load, or the frame has under 14 bytes or more than a page.
+    pub fn run(
+        &mut self,
+        program: Program,
+        frame: &[u8],
+        repeat: u32,
+    ) -> Result<(u32, Duration), SteeringError> {
+        let xdp = self.xdp(program)?;
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
+        let result = xdp.test_run(options).map_err(program_error(program))?;
+        Ok((result.return_value, result.duration))
+    }
+
+    /// An XDP program, loaded.
+    pub(crate) fn xdp(&mut self, program: Program) -> Result<&mut Xdp, SteeringError> {
+        let name = program.name();
+        let found = self.ebpf.program_mut(name).ok_or(SteeringError::Missing(name))?;
+        let xdp: &mut Xdp = found.try_into().map_err(program_error(program))?;
+        loaded(xdp.load()).map_err(program_error(program))?;
+        Ok(xdp)
+    }
+
+    /// The selecting program, loaded.
+    fn select(&mut self) -> Result<&mut SkReuseport, SteeringError> {
+        let (program, name) = (Program::Select, Program::Select.name());
+        let found = self.ebpf.program_mut(name).ok_or(SteeringError::Missing(name))?;
+        let select: &mut SkReuseport = found.try_into().map_err(program_error(program))?;
+        loaded(select.load()).map_err(program_error(program))?;
+        Ok(select)
+    }
+
+    fn write<V: aya::Pod>(
+        &mut self,
+        name: &'static str,
+        index: u32,
+        value: V,
+    ) -> Result<(), SteeringError> {
+        let mut array: Array<_, V> = self.map(name)?;
+        array.set(index, value, 0).map_err(map_error(name))
+    }
+
+    fn map<'m, M>(&'m mut self, name: &'static str) -> Result<M, SteeringError>
+    where
+        M: TryFrom<&'m mut Map, Error = MapError>,
+    {
+        let map = self.ebpf.map_mut(name).ok_or(SteeringError::Missing(name))?;
+        M::try_from(map).map_err(map_error(name))
+    }
+
+    fn sums(&self, name: &'static str, len: u32) -> Result<Vec<u64>, SteeringError> {
+        let map = self.ebpf.map(name).ok_or(SteeringError::Missing(name))?;
+        let counts: PerCpuArray<_, u64> = map.try_into().map_err(map_error(name))?;
+        let sum = |index| {
+            let of_cores = counts.get(&index, 0).map_err(map_error(name))?;
+            Ok(of_cores.iter().sum())
+        };
+        (0..len).map(sum).collect()
+    }
+}
+
+/// Loading a program twice is no error.
+pub(crate) fn loaded(result: Result<(), ProgramError>) -> Result<(), ProgramError> {
+    match result {
+        Err(ProgramError::AlreadyLoaded) => Ok(()),
+        other => other,
+    }
+}
+
+fn within(what: &'static str, given: u32, limit: u32) -> Result<(), SteeringError> {
+    if (1..=limit).contains(&given) {
+        return Ok(());
+    }
+    Err(SteeringError::Capacity { what, given, limit })
+}
+
+fn map_error(map: &'static str) -> impl Fn(MapError) -> SteeringError {
+    move |source| SteeringError::Map { map, source: Box::new(source) }
+}
+
+fn program_error(program: Program) -> impl Fn(ProgramError) -> SteeringError {
+    move |source| {
+        if is_not_permitted(&source) {
+            return SteeringError::NotPermitted { what: "loading BPF programs" };
+        }
+        let (program, reason) = (program.name(), reason(&source));
+        SteeringError::Program { program, reason, source: Box::new(source) }
+    }
+}
+
+/// What the kernel said. Of the verifier's thousands of lines the last few say why.
+fn reason(error: &ProgramError) -> String {
+    let ProgramError::LoadError { io_error, verifier_log } = error else {
+        return error.to_string();
+    };
+    let log = verifier_log.to_string();
+    let lines: Vec<&str> = log.lines().filter(|line| !line.is_empty()).collect();
+    let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+    format!("{io_error}; the verifier ended with\n{last}\n")
+}
+
+/// The instruction that the verifier stopped at, why, and what it had seen until then.
+const LOG_LINES: usize = 8;
+
+/// Frames that wait for a core before more are lost. As many as an interface's own queue has.
+const MOVED_FRAMES_MAX: u32 = 2_048;

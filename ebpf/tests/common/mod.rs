@@ -1,0 +1,96 @@
+//! common loads the programs for the world of the fixtures, or says why it cannot.
+#![expect(dead_code, reason = "each test binary uses a part of it")]
+#![expect(clippy::print_stdout, reason = "a skipped test says so")]
+
+use std::env;
+use std::fs;
+use std::process::Command;
+
+use quiclane_ebpf::{Budgets, Capacity, Count, Settings, Steering, SteeringError};
+use quiclane_wire::fixtures::{LISTENERS, LIVE_EPOCH, LIVE_WORKERS, world};
+
+pub(crate) const XDP_DROP: u32 = 1;
+pub(crate) const XDP_PASS: u32 = 2;
+pub(crate) const XDP_REDIRECT: u32 = 4;
+
+/// Another object than the committed one, for a fresh build that is not of the recorded toolchain.
+const OBJECT: &str = "QUICLANE_EBPF_OBJECT";
+
+/// The programs without settings. `None`, and a line that says so, if this process may not load
+/// them; with CI=true that is a failure.
+pub(crate) fn bare_steering(test: &str) -> Option<Steering> {
+    let capacity = Capacity { listeners: 8, prefixes: 1_024 };
+    let loaded = match env::var_os(OBJECT) {
+        Some(path) => Steering::load_object(&fs::read(path).unwrap(), &capacity),
+        None => Steering::load(&capacity),
+    };
+    match loaded {
+        Ok(steering) => Some(steering),
+        Err(error @ SteeringError::NotPermitted { .. }) => {
+            skip(test, &error.to_string());
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The programs in the world of the fixtures, without limits.
+pub(crate) fn steering(test: &str) -> Option<Steering> {
+    let mut steering = bare_steering(test)?;
+    steering.apply(&settings()).unwrap();
+    steering.set_epochs(&world().2).unwrap();
+    for listener in LISTENERS {
+        steering.listen(listener, false).unwrap();
+    }
+    Some(steering)
+}
+
+/// The settings of the world of the fixtures.
+pub(crate) fn settings() -> Settings {
+    let (layout, spread_key, _) = world();
+    Settings {
+        layout,
+        spread_key,
+        live_epoch: LIVE_EPOCH,
+        workers: LIVE_WORKERS,
+        move_to_cores: false,
+        budgets: Budgets::UNLIMITED,
+    }
+}
+
+/// How often each count went up since `before`, without those that did not.
+pub(crate) fn since(steering: &Steering, before: &[(Count, u64)]) -> Vec<(Count, u64)> {
+    let now = steering.counts().unwrap();
+    let deltas =
+        now.into_iter().zip(before).map(|((count, now), (_, before))| (count, now - before));
+    deltas.filter(|(_, delta)| *delta > 0).collect()
+}
+
+pub(crate) fn skip(test: &str, why: &str) {
+    assert!(env::var("CI").as_deref() != Ok("true"), "{test}: {why}");
+    println!("skipped: {test}: {why}");
+}
+
+/// Runs one test of this binary again, behind a command that changes what it may do.
+pub(crate) fn run_behind(command: &[&str], test: &str) {
+    let probe = Command::new(command[0]).args(&command[1..]).arg("true").output();
+    if !probe.as_ref().is_ok_and(|output| output.status.success()) {
+        skip(test, &format!("{} is not permitted or not there", command.join(" ")));
+        return;
+    }
+    let mut again = Command::new(command[0]);
+    again.args(&command[1..]).arg(env::current_exe().unwrap());
+    again.args(["--exact", test, "--nocapture"]).env(INSIDE, test);
+    let output = again.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{test}:\n{text}\n{errors}");
+    assert!(text.contains("1 passed"), "{test}:\n{text}\n{errors}");
+}
+
+/// Whether this is a test that [`run_behind`] started. By itself it has nothing to do.
+pub(crate) fn is_inside(test: &str) -> bool {
+    env::var(INSIDE).as_deref() == Ok(test)
+}
+
+const INSIDE: &str = "QUICLANE_EBPF_INSIDE";

@@ -1,0 +1,89 @@
+//! interfaces attaches to devices of a private network namespace and sends through them.
+
+#![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+
+mod common;
+
+use std::net::UdpSocket;
+use std::process::Command;
+use std::time::Duration;
+
+use common::{bare_steering, is_inside, run_behind, settings};
+use quiclane_ebpf::{AttachError, Count, Mode, Program, Steering, attached_program};
+use quiclane_wire::fixtures::{fixtures, world};
+
+const INSIDE: &str = "inside_a_namespace";
+
+#[test]
+fn programs_attach_and_leave() {
+    run_behind(&["unshare", "--net"], INSIDE);
+}
+
+#[test]
+fn inside_a_namespace() {
+    if !is_inside(INSIDE) {
+        return;
+    }
+    ip("link set lo up");
+    ip("link add left type veth peer name right");
+    for mode in [Mode::Native, Mode::Generic] {
+        another_program_stays(mode);
+    }
+    let steering = &mut bare_steering("interfaces").unwrap();
+    let error = steering.attach_interface(Program::Steer, "nowhere", Mode::Native).unwrap_err();
+    assert!(matches!(error, AttachError::UnknownInterface { .. }), "{error}");
+    let error = steering.attach_interface(Program::Steer, "lo", Mode::Native).unwrap_err();
+    assert!(matches!(error, AttachError::Unsupported { mode: Mode::Native, .. }), "{error}");
+    forged_packets_die_in_front_of_the_socket();
+}
+
+fn another_program_stays(mode: Mode) {
+    let [mut first, mut second] = [(); 2].map(|()| bare_steering("interfaces").unwrap());
+    let pass = first.attach_interface(Program::Pass, "left", mode).unwrap();
+    assert_eq!((pass.interface(), pass.mode()), ("left", mode));
+    let there = attached_program("left").unwrap().unwrap();
+    assert_eq!(there.name.as_deref(), Some("quiclane_pass"));
+    let error = second.attach_interface(Program::Steer, "left", Mode::Native).unwrap_err();
+    let AttachError::Occupied { program, .. } = &error else { panic!("{error}") };
+    assert_eq!(*program, there);
+    assert!(error.to_string().contains("quiclane_pass"), "{error}");
+
+    drop(pass);
+    assert_eq!(attached_program("left").unwrap(), None);
+    // Several interfaces share the programs and the maps.
+    let _left = second.attach_interface(Program::Steer, "left", mode).unwrap();
+    let _right = second.attach_interface(Program::Steer, "right", mode).unwrap();
+    drop(second);
+    // The links hold the program; its owner may go.
+    assert!(attached_program("right").unwrap().is_some());
+}
+
+fn forged_packets_die_in_front_of_the_socket() {
+    let mut steering: Steering = bare_steering("interfaces").unwrap();
+    steering.apply(&settings()).unwrap();
+    steering.set_epochs(&world().2).unwrap();
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    steering.listen(address, false).unwrap();
+    let _link = steering.attach_interface(Program::Steer, "lo", Mode::Generic).unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let named = |name: &str| fixtures().find(|fixture| fixture.name == name).unwrap().bytes;
+    for _ in 0..100 {
+        client.send_to(named("short: check bit flipped").as_slice(), address).unwrap();
+    }
+    client.send_to(named("short: worker 1").as_slice(), address).unwrap();
+    server.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let mut buffer = [0; 2_000];
+    let len = server.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..len], named("short: worker 1").as_slice(), "the only one that arrives");
+    let counts = steering.counts().unwrap();
+    let of = |name: &str| counts.iter().find(|(count, _)| count.name() == name).unwrap().1;
+    assert_eq!((of("short_header_check"), of("live")), (100, 1));
+    let all: u64 = counts.iter().map(|(_, n): &(Count, u64)| n).sum();
+    assert_eq!(all, 101, "each frame is in one count: {counts:?}");
+}
+
+fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
+    assert!(status.success(), "ip {arguments}");
+}

@@ -1,0 +1,176 @@
+//! kernel holds the eBPF programs of a server: what they know, and where they are attached.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use quiclane_ebpf::{Attachment, Capacity, Mode, Program, Settings, Steering as Programs};
+
+use super::{Facts, Rung, interfaces};
+use crate::config::{Steering, Xdp};
+use crate::error::SteerError;
+
+/// The programs and their attachments. Dropped, they leave the interfaces.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    programs: Mutex<Programs>,
+    attachments: Mutex<Vec<Attachment>>,
+    /// Where the steering program was put at start.
+    places: Mutex<Vec<(String, Mode)>>,
+}
+
+/// What the programs counted, summed over all cores.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct KernelCounts {
+    /// Frames by what became of them in XDP: each is in exactly one.
+    pub frames: Vec<(&'static str, u64)>,
+    /// Datagrams, or trains that GRO made of them, by how their socket was chosen.
+    pub selections: Vec<(&'static str, u64)>,
+}
+
+impl Kernel {
+    /// Loads the programs and tells them everything. `redirect`: XDP moves frames to the core of
+    /// their worker.
+    pub(super) fn new(facts: &Facts<'_>, redirect: bool) -> Result<Self, SteerError> {
+        let listeners = u32::try_from(facts.listen.len()).unwrap_or(u32::MAX);
+        let mut programs = Programs::load(&Capacity { listeners, ..Capacity::default() })?;
+        programs.apply(&Settings {
+            layout: facts.layout,
+            spread_key: facts.spread_key,
+            live_epoch: facts.epoch,
+            workers: u8::try_from(facts.sockets.len()).unwrap_or(u8::MAX),
+            move_to_cores: redirect,
+            budgets: quiclane_ebpf::Budgets::default(),
+        })?;
+        programs.set_epochs(facts.epochs)?;
+        if redirect {
+            for (worker, core) in (0..).zip(facts.cores) {
+                programs.place_worker(worker, core.and_then(|core| u32::try_from(core).ok()))?;
+            }
+        }
+        for (address, group) in facts.groups() {
+            let listener = programs.listen(address, false)?;
+            for (worker, socket) in (0..).zip(group) {
+                programs.set_socket(listener, facts.epoch, worker, &socket.as_fd())?;
+            }
+        }
+        Ok(Self {
+            programs: Mutex::new(programs),
+            attachments: Mutex::default(),
+            places: Mutex::default(),
+        })
+    }
+
+    /// Puts the selecting program in front of each reuseport group. It leaves with their sockets.
+    pub(super) fn select(&self, facts: &Facts<'_>) -> Result<(), SteerError> {
+        for (_, mut group) in facts.groups() {
+            if let Some(first) = group.next() {
+                lock(&self.programs).attach_group(first)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the steering program on interfaces, and says which rung that makes.
+    pub(super) fn climb(
+        &self,
+        choice: Steering,
+        xdp: &Xdp,
+        listen: &[SocketAddr],
+        notes: &mut Vec<String>,
+    ) -> Result<Rung, SteerError> {
+        let is_auto = choice == Steering::Auto;
+        let names = if xdp.interfaces.is_empty() {
+            let found = interfaces::of(listen)?;
+            notes.extend(found.notes);
+            found.names
+        } else {
+            xdp.interfaces.clone()
+        };
+        let modes: &[Mode] = match choice {
+            Steering::Xdp => &[Mode::Native],
+            Steering::XdpGeneric => &[Mode::Generic],
+            _ => &[Mode::Native, Mode::Generic],
+        };
+        if names.is_empty() && !is_auto {
+            return Err(SteerError::NoInterface(notes.join("; ")));
+        }
+        for name in &names {
+            let refused = self.attach(name, modes);
+            if self.is_on(name) || is_auto {
+                notes.extend(refused.iter().map(|error| format!("xdp: {error}")));
+            } else if let Some(error) = refused.into_iter().next_back() {
+                return Err(error);
+            }
+            if !self.is_on(name) && !xdp.interfaces.is_empty() {
+                // All that were asked for, or none: half of a server's packets filtered is a trap.
+                self.detach();
+                break;
+            }
+        }
+        let attachments = lock(&self.attachments);
+        let place = |one: &Attachment| (one.interface().to_owned(), one.mode());
+        *lock(&self.places) = attachments.iter().map(place).collect();
+        let rung = if attachments.iter().any(|one| one.mode() == Mode::Native) {
+            Rung::Xdp
+        } else if attachments.is_empty() {
+            Rung::Reuseport
+        } else {
+            Rung::XdpGeneric
+        };
+        Ok(rung)
+    }
+
+    /// Tries the modes in turn; returns why those before the one that worked did not.
+    fn attach(&self, interface: &str, modes: &[Mode]) -> Vec<SteerError> {
+        let mut refused = Vec::new();
+        for mode in modes {
+            let attached = lock(&self.programs).attach_interface(Program::Steer, interface, *mode);
+            match attached {
+                Ok(attachment) => {
+                    lock(&self.attachments).push(attachment);
+                    return refused;
+                }
+                Err(error) => refused.push(error.into()),
+            }
+        }
+        refused
+    }
+
+    /// Undoes [`detach`](Self::detach).
+    pub(crate) fn attach_again(&self) -> Result<(), SteerError> {
+        for (interface, mode) in lock(&self.places).iter() {
+            if !self.is_on(interface)
+                && let Some(error) = self.attach(interface, &[*mode]).pop()
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_on(&self, interface: &str) -> bool {
+        lock(&self.attachments).iter().any(|one| one.interface() == interface)
+    }
+
+    /// Takes the steering program off all interfaces. The selecting one stays.
+    pub(crate) fn detach(&self) {
+        lock(&self.attachments).clear();
+    }
+
+    /// What the programs counted so far; empty where the kernel does not let this process read it.
+    pub(crate) fn counts(&self) -> KernelCounts {
+        let programs = lock(&self.programs);
+        let frames = programs.counts().unwrap_or_default();
+        let selections = programs.selections().unwrap_or_default();
+        KernelCounts {
+            frames: frames.into_iter().map(|(count, value)| (count.name(), value)).collect(),
+            selections: selections.into_iter().map(|(how, value)| (how.name(), value)).collect(),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
