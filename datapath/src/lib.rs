@@ -11,7 +11,7 @@
 //! Invariant: a received buffer is only lent while the sink runs, and a send slot belongs to
 //! exactly one of {free list, caller, kernel}. Nothing is allocated after set-up.
 //!
-//! This is the only user-space crate with unsafe code.
+//! This is the only crate with unsafe code beside `ebpf`, whose unsafe is for the kernel's memory.
 
 mod address;
 

@@ -25,6 +25,10 @@ pub(crate) static PORTS: Array<PortWord> = Array::with_max_entries(PORT_WORDS, 0
 #[map]
 pub(crate) static LISTENERS: HashMap<ListenerKey, u32> = HashMap::with_max_entries(1, 0);
 
+/// The same in the order of their numbers: the first ones are found faster than by hashing.
+#[map]
+pub(crate) static ADDRESSES: Array<ListenerKey> = Array::with_max_entries(1, 0);
+
 /// The sockets, by [`quiclane_ebpf::socket_key`].
 #[map]
 pub(crate) static SOCKETS: ReusePortSockArray = ReusePortSockArray::with_max_entries(1, 0);

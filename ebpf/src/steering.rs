@@ -82,6 +82,7 @@ impl Steering {
         let mut loader = EbpfLoader::new();
         loader
             .map_max_entries("LISTENERS", listeners)
+            .map_max_entries("ADDRESSES", listeners)
             .map_max_entries("SOCKETS", listeners * SOCKETS_OF_LISTENER)
             .map_max_entries("PREFIXES", prefixes)
             .map_max_entries("CPUS", cpus);
@@ -140,6 +141,7 @@ impl Steering {
         };
         let mut listeners: HashMap<_, _, u32> = self.map("LISTENERS")?;
         listeners.insert(key, listener, 0).map_err(map_error("LISTENERS"))?;
+        self.write("ADDRESSES", listener, key)?;
         let word = u32::from(port / 64);
         let mut ports: Array<_, PortWord> = self.map("PORTS")?;
         let mut value = ports.get(&word, 0).map_err(map_error("PORTS"))?;
