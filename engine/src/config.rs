@@ -102,8 +102,8 @@ pub enum Steering {
     /// The best rung this host allows.
     #[default]
     Auto,
-    /// XDP in the driver, in front of [`Steering::Reuseport`]: junk never reaches the network stack.
-    /// Needs CAP_BPF, CAP_NET_ADMIN and a driver that has it.
+    /// XDP in the driver, in front of [`Steering::Reuseport`]: junk never reaches the network
+    /// stack. Needs CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and a driver that has it.
     Xdp,
     /// XDP in the network stack, for every driver.
     XdpGeneric,

@@ -51,8 +51,9 @@ impl Server {
         roots.add(certificate.clone()).unwrap();
         let trust = Trust::Roots(Arc::new(roots));
         let tls = ClientTls::new(Provider::default(), trust, alpn(), Resume::Off).unwrap();
-        let tls = ServerTls::new(Provider::default(), vec![certificate], key.into(), alpn(), false);
-        let server = ServerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)), tls.unwrap());
+        let served = vec![certificate];
+        let server = ServerTls::new(Provider::default(), served, key.into(), alpn(), false);
+        let server = ServerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)), server.unwrap());
         let config = Config { server: Some(server), workers: 2, ..Config::default() };
         let engine = Engine::start(config, move |_| {
             let app: Box<dyn App> = match fault {
