@@ -1,10 +1,14 @@
 //! A stock quinn client against our server.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+#![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
 mod common;
 
+use std::env;
+use std::ffi::OsStr;
 use std::net::UdpSocket;
+use std::process::Command;
 use std::time::Duration;
 
 use common::{
@@ -201,7 +205,11 @@ fn early_data_off_and_on() {
 fn rebinding(steering: Steering, io: Io) {
     let server = perf_server("127.0.0.1:0", 4, |config| {
         config.io = io;
-        config.server.as_mut().unwrap().steering = steering;
+        let server = config.server.as_mut().unwrap();
+        server.steering = steering;
+        if steering == Steering::XdpGeneric {
+            server.xdp.interfaces = vec!["lo".to_owned()];
+        }
     });
     runtime().block_on(async {
         let mut clients = Vec::new();
@@ -228,7 +236,13 @@ fn rebinding(steering: Steering, io: Io) {
                 }
             })
         });
-        for transfer in transfers.collect::<Vec<_>>() {
+        for (at, transfer) in transfers.collect::<Vec<_>>().into_iter().enumerate() {
+            if steering == Steering::XdpGeneric && at % 2 == 0 {
+                // The program goes and comes back in mid-transfer, and nobody minds.
+                server.engine().detach_xdp();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                server.engine().attach_xdp().unwrap();
+            }
             transfer.await.unwrap();
         }
         let snapshots = server.snapshots();
@@ -241,7 +255,8 @@ fn rebinding(steering: Steering, io: Io) {
         let tossed = total(&snapshots, |s| s.tossed_in) - before;
         match steering {
             Steering::Hash => assert!(tossed > 0, "short headers of moved clients are tossed"),
-            _ => assert_eq!(tossed, 0, "the program steers short headers by their CID"),
+            Steering::Cbpf => assert_eq!(tossed, 0, "the program steers short headers"),
+            _ => assert_eq!(tossed + before, 0, "the programs steer everything"),
         }
         for (endpoint, connection) in clients {
             connection.close(VarInt::from_u32(0), b"");
@@ -250,6 +265,35 @@ fn rebinding(steering: Steering, io: Io) {
     });
     law_holds(&server.finish());
 }
+
+/// In a network namespace of its own, whose loopback may have programs.
+#[test]
+fn rebinding_ebpf() {
+    let test = "rebinding_ebpf";
+    if env::var_os(INSIDE).is_some() {
+        for io in [Io::Epoll, Io::Uring] {
+            rebinding(Steering::Reuseport, io);
+            rebinding(Steering::XdpGeneric, io);
+        }
+        return;
+    }
+    let inside = |program: &OsStr, arguments: &[&str]| {
+        let shell = "ip link set lo up && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", shell, "sh"]).arg(program).args(arguments);
+        command.env(INSIDE, "1").output()
+    };
+    if !inside(OsStr::new("true"), &[]).is_ok_and(|output| output.status.success()) {
+        assert!(env::var("CI").as_deref() != Ok("true"), "no root, or no `ip`");
+        println!("skipped: {test}: needs root for a network namespace, and `ip`");
+        return;
+    }
+    let output = inside(env::current_exe().unwrap().as_os_str(), &["--exact", test]).unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// Set in the namespace.
+const INSIDE: &str = "QUICLANE_INTEROP_INSIDE";
 
 #[test]
 fn rebinding_cbpf_epoll() {

@@ -5,4 +5,5 @@ mod demo;
 mod load;
 mod refused;
 mod serve;
+mod steering;
 mod usage;
