@@ -20,6 +20,8 @@ pub use hq::{Hq, HqOptions, HqRoot};
 mod perf;
 pub use perf::{Perf, PerfCounters, PerfOptions};
 
+mod scraps;
+
 mod tables;
 
 use std::fmt;

@@ -12,8 +12,9 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
+use super::scraps::Scraps;
 use super::tables::{ConnTable, Reuse, StreamTable, WorkList};
 use crate::app::{
     App, CloseReason, Conn, ConnId, DatagramError, Dir, Lane, Read, StreamId, VarInt, WriteError,
@@ -26,6 +27,10 @@ pub struct Echo {
     work: WorkList,
     /// Connections with datagrams left for the next turn.
     datagrams: VecDeque<ConnId>,
+    /// Where small chunks are copied to.
+    scraps: Scraps,
+    /// Empty queues of streams that are over, for new ones.
+    spare: Vec<VecDeque<Bytes>>,
 }
 
 impl Echo {
@@ -35,8 +40,13 @@ impl Echo {
     /// A server for one worker.
     #[must_use]
     pub fn new() -> Self {
-        let (work, datagrams) = (WorkList::default(), VecDeque::new());
-        Self { connections: ConnTable::new(), work, datagrams }
+        Self {
+            connections: ConnTable::new(),
+            work: WorkList::default(),
+            datagrams: VecDeque::new(),
+            scraps: Scraps::new(),
+            spare: Vec::new(),
+        }
     }
 
     /// Does a piece of the work that `stream` has, and notes if more is left.
@@ -44,13 +54,25 @@ impl Echo {
         let Some(connection) = self.connections.get(conn.id()) else { return };
         let Some(state) = connection.streams.get(stream) else { return };
         let more = match stream.dir() {
-            Dir::Bi => state.echo(conn, stream),
+            Dir::Bi => state.echo(conn, stream, &mut self.scraps),
             Dir::Uni => state.discard(conn, stream),
         };
         if state.is_over() {
-            connection.streams.remove(stream);
+            let over = connection.streams.remove(stream);
+            self.forget(over);
         } else if more {
             self.work.push(conn.id(), stream, &mut state.queued);
+        }
+    }
+
+    /// Keeps the queue of a stream that is over.
+    fn forget(&mut self, over: Option<Stream>) {
+        if let Some(Stream { mut pending, .. }) = over
+            && pending.capacity() > 0
+            && self.spare.len() < SPARE_MAX
+        {
+            pending.clear();
+            self.spare.push(pending);
         }
     }
 
@@ -81,7 +103,12 @@ impl Default for Echo {
 
 impl App for Echo {
     fn opened(&mut self, conn: &mut Conn<'_>, stream: StreamId) {
-        self.connections.open(conn.id()).streams.insert(stream, Stream::new(stream.dir()));
+        let pending = match stream.dir() {
+            Dir::Bi => self.spare.pop().unwrap_or_default(),
+            Dir::Uni => VecDeque::new(),
+        };
+        let state = Stream::new(stream.dir(), pending);
+        self.connections.open(conn.id()).streams.insert(stream, state);
     }
 
     fn readable(&mut self, conn: &mut Conn<'_>, stream: StreamId) {
@@ -103,7 +130,8 @@ impl App for Echo {
         let _ = conn.reset(stream, code);
         let _ = conn.stop(stream, code);
         if let Some(connection) = self.connections.get(conn.id()) {
-            connection.streams.remove(stream);
+            let over = connection.streams.remove(stream);
+            self.forget(over);
         }
     }
 
@@ -165,7 +193,8 @@ impl Reuse for Connection {
 
 #[derive(Debug)]
 struct Stream {
-    pending: Pending,
+    /// What was read and not written yet.
+    pending: VecDeque<Bytes>,
     receiving: bool,
     sending: bool,
     /// Whether it is on the work list.
@@ -173,9 +202,9 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(dir: Dir) -> Self {
+    fn new(dir: Dir, pending: VecDeque<Bytes>) -> Self {
         let (receiving, sending) = (true, dir == Dir::Bi);
-        Self { pending: Pending::default(), receiving, sending, queued: false }
+        Self { pending, receiving, sending, queued: false }
     }
 
     fn is_over(&self) -> bool {
@@ -183,7 +212,7 @@ impl Stream {
     }
 
     /// Reads and writes alternately; true if it could go on now.
-    fn echo(&mut self, conn: &mut Conn<'_>, stream: StreamId) -> bool {
+    fn echo(&mut self, conn: &mut Conn<'_>, stream: StreamId, scraps: &mut Scraps) -> bool {
         let mut more = true;
         for _ in 0..READS_PER_VISIT_MAX {
             if !self.flush(conn, stream) || !self.receiving {
@@ -193,7 +222,9 @@ impl Stream {
                 return false;
             }
             let pending = &mut self.pending;
-            match conn.read(stream, READ_BYTES_MAX, |chunk| pending.push(chunk)) {
+            let read = conn.read(stream, READ_BYTES_MAX, |chunk| keep(chunk, pending, scraps));
+            scraps.seal(pending);
+            match read {
                 Ok(Read::More) => {}
                 Ok(Read::Blocked) => more = false,
                 Ok(Read::Finished) => self.receiving = false,
@@ -204,7 +235,6 @@ impl Stream {
                 }
                 Err(_) => self.receiving = false,
             }
-            self.pending.seal();
         }
         true
     }
@@ -212,11 +242,11 @@ impl Stream {
     /// Writes what is pending, and FIN after the end; false while flow control blocks it.
     fn flush(&mut self, conn: &mut Conn<'_>, stream: StreamId) -> bool {
         while self.sending
-            && let Some(chunk) = self.pending.chunks.front_mut()
+            && let Some(chunk) = self.pending.front_mut()
         {
             match conn.write(stream, chunk) {
                 Ok(_) if chunk.is_empty() => {
-                    self.pending.chunks.pop_front();
+                    self.pending.pop_front();
                 }
                 Ok(_) => {}
                 Err(WriteError::Blocked) => return false,
@@ -245,36 +275,14 @@ impl Stream {
     }
 }
 
-/// What was read and not written yet.
-#[derive(Debug, Default)]
-struct Pending {
-    chunks: VecDeque<Bytes>,
-    /// Small chunks at the end, together.
-    small: BytesMut,
-}
-
-impl Pending {
-    /// Takes a chunk as it is, unless it is small: then it would keep a block of receive memory
-    /// from being used again for the sake of a few bytes, and is copied.
-    fn push(&mut self, chunk: Bytes) {
-        if chunk.len() < COPY_BELOW_BYTES {
-            self.small.extend_from_slice(&chunk);
-        } else {
-            self.seal();
-            self.chunks.push_back(chunk);
-        }
-    }
-
-    /// Makes a chunk of the small ones.
-    fn seal(&mut self) {
-        if !self.small.is_empty() {
-            self.chunks.push_back(self.small.split().freeze());
-        }
-    }
-
-    fn clear(&mut self) {
-        self.chunks.clear();
-        self.small.clear();
+/// Takes a chunk as it is, unless it is small: then it would keep a block of receive memory from
+/// being used again for the sake of a few bytes, and is copied.
+fn keep(chunk: Bytes, pending: &mut VecDeque<Bytes>, scraps: &mut Scraps) {
+    if chunk.len() < COPY_BELOW_BYTES {
+        scraps.push(&chunk, pending);
+    } else {
+        scraps.seal(pending);
+        pending.push_back(chunk);
     }
 }
 
@@ -293,32 +301,36 @@ const COPY_BELOW_BYTES: usize = 1_024;
 /// for what the last one left.
 const DATAGRAMS_PER_VISIT_MAX: usize = 128;
 
+/// Queues kept for new streams. The longest holds a chunk for each half KiB that is read at once:
+/// 4 KiB, so all of them 4 MiB.
+const SPARE_MAX: usize = 1_024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn large_chunks_are_kept_and_small_ones_are_joined_in_order() {
-        let mut pending = Pending::default();
+        let (mut pending, mut scraps) = (VecDeque::new(), Scraps::new());
         let large = Bytes::from(vec![9; COPY_BELOW_BYTES]);
         for chunk in [Bytes::from_static(b"a"), Bytes::from_static(b"bc"), large.clone()] {
-            pending.push(chunk);
+            keep(chunk, &mut pending, &mut scraps);
         }
-        pending.push(Bytes::from_static(b"d"));
-        pending.seal();
-        let chunks: Vec<&[u8]> = pending.chunks.iter().map(|chunk| &chunk[..]).collect();
+        keep(Bytes::from_static(b"d"), &mut pending, &mut scraps);
+        scraps.seal(&mut pending);
+        let chunks: Vec<&[u8]> = pending.iter().map(|chunk| &chunk[..]).collect();
         assert_eq!(chunks, [&b"abc"[..], &large, b"d"]);
-        assert_eq!(pending.chunks[1].as_ptr(), large.as_ptr(), "not copied");
+        assert_eq!(pending[1].as_ptr(), large.as_ptr(), "not copied");
     }
 
     #[test]
     fn a_stream_is_over_when_both_sides_are() {
-        let mut two_ways = Stream::new(Dir::Bi);
+        let mut two_ways = Stream::new(Dir::Bi, VecDeque::new());
         two_ways.receiving = false;
         assert!(!two_ways.is_over());
         two_ways.sending = false;
         assert!(two_ways.is_over());
-        let mut one_way = Stream::new(Dir::Uni);
+        let mut one_way = Stream::new(Dir::Uni, VecDeque::new());
         assert!(!one_way.is_over());
         one_way.receiving = false;
         assert!(one_way.is_over());

@@ -1,0 +1,120 @@
+//! scraps gives small pieces of received data a home of their own without allocating for each.
+//!
+//! Pieces are copied into a block, one behind the other, and handed out together. A block is used
+//! again as soon as nobody holds a slice of it: quinn-proto does until the peer acknowledged it.
+//!
+//! Blocks are small, because one slice that a slow peer never acknowledges keeps a whole one.
+//!
+//! Invariant: a block is written only while no slice of it exists beyond the written part.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+/// Memory for the small pieces of all streams of a worker.
+#[derive(Debug)]
+pub(super) struct Scraps {
+    /// Holds what was pushed and not sealed yet at its front.
+    block: BytesMut,
+    /// Full blocks of which slices are held: tried again in turn.
+    full: VecDeque<BytesMut>,
+}
+
+impl Scraps {
+    pub(super) fn new() -> Self {
+        Self { block: new_block(), full: VecDeque::new() }
+    }
+
+    /// Copies `piece`, which must be no longer than a block, behind the ones before. What does not
+    /// fit into the same block any more goes to `out`.
+    pub(super) fn push(&mut self, piece: &[u8], out: &mut VecDeque<Bytes>) {
+        if self.block.capacity() - self.block.len() < piece.len() {
+            self.seal(out);
+            self.next_block();
+        }
+        self.block.extend_from_slice(piece);
+    }
+
+    /// Hands out what was pushed, as one slice.
+    pub(super) fn seal(&mut self, out: &mut VecDeque<Bytes>) {
+        if !self.block.is_empty() {
+            out.push_back(self.block.split().freeze());
+        }
+    }
+
+    fn next_block(&mut self) {
+        if self.block.try_reclaim(BLOCK_BYTES) {
+            return;
+        }
+        // The oldest are the likeliest to be free again; a bounded look keeps this O(1).
+        for _ in 0..self.full.len().min(LOOK_MAX) {
+            let Some(mut candidate) = self.full.pop_front() else { break };
+            if candidate.try_reclaim(BLOCK_BYTES) {
+                self.full.push_back(std::mem::replace(&mut self.block, candidate));
+                return;
+            }
+            self.full.push_back(candidate);
+        }
+        let held = std::mem::replace(&mut self.block, new_block());
+        if self.full.len() < FULL_MAX {
+            self.full.push_back(held);
+        }
+        // Else it is forgotten here and freed with its last slice.
+    }
+}
+
+/// A block that is shared from the start, so that the first slice of it does not allocate later.
+fn new_block() -> BytesMut {
+    let mut block = BytesMut::with_capacity(BLOCK_BYTES);
+    block.extend_from_slice(&[0]);
+    drop(Bytes::from(block.split()));
+    let reclaimed = block.try_reclaim(BLOCK_BYTES);
+    debug_assert!(reclaimed, "nobody else holds a new block");
+    block
+}
+
+/// Four of the largest pieces, which are below 1 KiB. More makes a slice that is held for long
+/// dearer, less wastes more of a block's end.
+const BLOCK_BYTES: usize = 4 << 10;
+/// Held blocks that are remembered for another use: 4 MiB a worker.
+const FULL_MAX: usize = 1_024;
+/// Held blocks looked at before a new one is allocated.
+const LOOK_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_joined_within_a_block() {
+        let (mut scraps, mut out) = (Scraps::new(), VecDeque::new());
+        for n in 0..10u8 {
+            scraps.push(&[n; 1_000], &mut out);
+        }
+        scraps.seal(&mut out);
+        scraps.seal(&mut out);
+        let lengths: Vec<_> = out.iter().map(Bytes::len).collect();
+        assert_eq!(lengths, [4_000, 4_000, 2_000]);
+        let bytes: Vec<u8> = out.iter().flatten().copied().collect();
+        let expected: Vec<u8> = (0..10u8).flat_map(|n| [n; 1_000]).collect();
+        assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn what_is_held_survives_and_freed_blocks_serve_again() {
+        let (mut scraps, mut held) = (Scraps::new(), VecDeque::new());
+        scraps.push(&[7; 1_000], &mut held);
+        scraps.seal(&mut held);
+        let mut window = VecDeque::new();
+        for n in 0..10_000u32 {
+            scraps.push(&n.to_le_bytes().repeat(100), &mut window);
+            scraps.seal(&mut window);
+            if window.len() > 50 {
+                let oldest = window.pop_front().unwrap();
+                assert_eq!(oldest, (n - 50).to_le_bytes().repeat(100));
+            }
+        }
+        assert_eq!(held, [&[7; 1_000][..]]);
+        assert!(scraps.full.len() <= 8, "{} blocks for 20 kB", scraps.full.len());
+    }
+}
