@@ -89,7 +89,7 @@ const ALL: &[Traffic] = &[
         streams: 0,
         datagrams: 16,
         warm_up: 20_000,
-        watched: 3_000,
+        watched: 30_000,
         ..PING_PONG
     },
     Traffic {
