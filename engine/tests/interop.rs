@@ -233,8 +233,11 @@ fn rebinding(steering: Steering, io: Io) {
         }
         let snapshots = server.snapshots();
         assert_eq!(total(&snapshots, |s| s.connected), 8, "nobody had to connect again");
-        // Looked at before the closes: what arrives after a connection drained may well be reset.
-        assert_eq!(total(&snapshots, |s| s.resets_sent), 0, "a live connection was reset");
+        // A packet that is overtaken by the one that retires its connection ID may well be answered
+        // with a reset, which the client does not mind (RFC 9000 section 10.3.1).
+        for (_, connection) in &clients {
+            assert_eq!(connection.close_reason(), None, "a live connection was lost");
+        }
         let tossed = total(&snapshots, |s| s.tossed_in) - before;
         match steering {
             Steering::Hash => assert!(tossed > 0, "short headers of moved clients are tossed"),
