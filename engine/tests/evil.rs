@@ -19,7 +19,7 @@ use quinn_proto::crypto::{
 use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{
     ConnectError, Connection, ConnectionHandle, ConnectionId, DatagramEvent, Endpoint,
-    EndpointConfig, Event, Side, TransportError,
+    EndpointConfig, Event, Side, StreamId, TransportError,
 };
 
 /// Rewrites the plain text of a 1-RTT packet, header excluded.
@@ -156,6 +156,8 @@ struct Evil {
     connected: bool,
     /// Datagrams so far.
     sent: u64,
+    /// The first connection ID that the server chose for itself.
+    server_cid: Option<ConnectionId>,
     /// Ignores what comes: quinn-proto would close over IDs that it does not know it retired.
     deaf: bool,
 }
@@ -184,8 +186,9 @@ impl Evil {
             endpoint.connect(now, config, server.address(), "localhost").unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(2))).unwrap();
-        let (connected, sent, deaf, server) = (false, 0, false, server.address());
-        Self { socket, server, endpoint, handle, connection, connected, sent, deaf }
+        let (connected, sent, server_cid, deaf) = (false, 0, None, false);
+        let server = server.address();
+        Self { socket, server, endpoint, handle, connection, connected, sent, server_cid, deaf }
     }
 
     /// Sends what there is to send, then takes what has come.
@@ -202,6 +205,7 @@ impl Evil {
         while !self.deaf
             && let Ok((length, from)) = self.socket.recv_from(&mut bytes)
         {
+            self.server_cid = self.server_cid.or_else(|| source_cid(&bytes[..length]));
             let data = BytesMut::from(&bytes[..length]);
             let event = self.endpoint.handle(now, from, None, None, data, &mut packet);
             if let Some(DatagramEvent::ConnectionEvent(_, event)) = event {
@@ -228,6 +232,52 @@ fn wait_until(condition: impl Fn() -> bool) {
         std::thread::sleep(Duration::from_millis(1));
     }
     panic!("did not come true within 30 s");
+}
+
+/// The source connection ID of a packet with a long header (RFC 8999 section 5.1).
+fn source_cid(packet: &[u8]) -> Option<ConnectionId> {
+    let target = usize::from(*packet.get(5).filter(|_| packet[0] & 0x80 != 0)?);
+    let length = usize::from(*packet.get(6 + target)?);
+    packet.get(7 + target..7 + target + length).map(ConnectionId::new)
+}
+
+impl Evil {
+    /// Sends one packet with `bytes` of stream data, or what it is rewritten to, from `socket`.
+    fn send_from(&mut self, socket: &UdpSocket, stream: StreamId, bytes: usize) -> usize {
+        self.connection.send_stream(stream).write(&vec![0; bytes]).unwrap();
+        let (mut packet, now) = (Vec::new(), quiclane::clock::now());
+        let transmit = self.connection.poll_transmit(now, 1, &mut packet).unwrap();
+        socket.send_to(&packet[..transmit.size], self.server).unwrap()
+    }
+}
+
+/// An address that is not the client's, and what arrives there.
+struct Victim {
+    socket: UdpSocket,
+    sent: usize,
+    got: usize,
+}
+
+impl Victim {
+    fn new() -> Self {
+        let socket = UdpSocket::bind("127.0.0.2:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        Self { socket, sent: 0, got: 0 }
+    }
+
+    /// Counts what comes for about `time`.
+    fn listen(&mut self, time: Duration) {
+        let (end, mut bytes) = (quiclane::clock::now() + time, [0; 2_000]);
+        while quiclane::clock::now() < end {
+            self.got += self.socket.recv_from(&mut bytes).map_or(0, |(length, _)| length);
+        }
+    }
+
+    /// RFC 9000 sections 8.1 and 9.3.
+    fn was_not_flooded(&self) {
+        let Self { sent, got, .. } = self;
+        assert!(*got <= 3 * sent, "{got} bytes for {sent}");
+    }
 }
 
 /// Retires every connection ID it was given, acknowledges nothing, and so makes the server issue
@@ -335,16 +385,127 @@ fn answers_to_path_probes_stay_within_three_times_the_probes() {
     assert!(answers > 0 && answers <= 3 * probes, "{answers} bytes for {probes}");
 }
 
+/// Moves a download to an address of somebody else, and answers the PATH_CHALLENGE that it cannot
+/// have seen there, from that address or from its own.
+fn guesses_the_answer(from_the_victim: bool) {
+    let server = perf_server("127.0.0.1:0", 1, |_| {});
+    let armed = Arc::new(AtomicUsize::new(HONEST));
+    let arm = Arc::clone(&armed);
+    let mut evil = Evil::connect(
+        &server,
+        false,
+        Arc::new(move |plain: &mut [u8]| {
+            let frame = match arm.load(Ordering::Relaxed) {
+                MOVING => PING,
+                GUESSING => PATH_RESPONSE,
+                PADDED => PADDING,
+                _ => return,
+            };
+            plain.fill(PADDING);
+            plain[0] = frame;
+        }),
+    );
+    while !evil.connected {
+        evil.step();
+    }
+    // Both sides have connection IDs to change to.
+    while evil.connection.stats().frame_rx.new_connection_id < PER_PACKET as u64 {
+        evil.step();
+    }
+    for _ in 0..20 {
+        evil.step();
+    }
+    evil.deaf = true;
+    let (own, mut victim) = (evil.socket.try_clone().unwrap(), Victim::new());
+    let download = evil.connection.streams().open(quinn_proto::Dir::Bi).unwrap();
+    evil.connection.send_stream(download).write(&1_000_000u64.to_be_bytes()).unwrap();
+    evil.connection.send_stream(download).finish().unwrap();
+    evil.step();
+    let stream = evil.connection.streams().open(quinn_proto::Dir::Bi).unwrap();
+    armed.store(MOVING, Ordering::Relaxed);
+    victim.sent += evil.send_from(&victim.socket, stream, 20);
+    victim.listen(Duration::from_millis(50));
+    armed.store(GUESSING, Ordering::Relaxed);
+    for _ in 0..5 {
+        if from_the_victim {
+            victim.sent += evil.send_from(&victim.socket, stream, 20);
+        } else {
+            evil.send_from(&own, stream, 20);
+        }
+        victim.listen(Duration::from_millis(20));
+    }
+    // Padding moves no path, but quinn-proto credits the active one with it.
+    armed.store(PADDED, Ordering::Relaxed);
+    for _ in 0..20 {
+        evil.send_from(&own, stream, 1_000);
+    }
+    victim.listen(Duration::from_secs(1));
+    let snapshots = server.finish();
+    law_holds(&snapshots);
+    assert!(total(&snapshots, |s| s.unvalidated_path) > 0, "nothing was held back: not tried");
+    victim.was_not_flooded();
+}
+
+#[test]
+fn a_wrong_answer_from_a_spoofed_address_proves_nothing() {
+    guesses_the_answer(true);
+}
+
+#[test]
+fn a_wrong_answer_from_the_old_address_proves_nothing() {
+    guesses_the_answer(false);
+}
+
+/// Opens a connection in somebody else's name with a connection ID that the server chose for an
+/// earlier one: it is ours and well formed, but proves nothing about who sends it.
+#[test]
+fn an_old_connection_id_of_ours_proves_no_address() {
+    let server = common::large_server("127.0.0.1:0");
+    let mut evil = Evil::connect(&server, false, Arc::new(|_: &mut [u8]| ()));
+    while !evil.connected {
+        evil.step();
+    }
+    let stale = evil.server_cid.unwrap();
+    let now = quiclane::clock::now();
+    evil.connection.close(now, 0u32.into(), bytes::Bytes::new());
+    while total(&server.snapshots(), |s| s.open) > 0 {
+        evil.step();
+    }
+    let mut victim = Victim::new();
+    let mut initial = common::initial_to(1, "perf", Some(stale));
+    // The same packet twice. What follows it in the second datagram is none, but makes three times
+    // the sum something else than a number of full datagrams.
+    for rest in [0, 40] {
+        initial.extend(vec![0; rest]);
+        victim.sent += victim.socket.send_to(&initial, server.address()).unwrap();
+        victim.listen(Duration::from_millis(200));
+    }
+    // Long enough for the server to send again what it takes for lost.
+    victim.listen(Duration::from_millis(1_300));
+    let snapshots = server.finish();
+    law_holds(&snapshots);
+    assert_eq!(total(&snapshots, |s| s.accepted), 2, "the server took it for a new connection");
+    assert!(victim.got > victim.sent, "{} bytes are no first flight", victim.got);
+    victim.was_not_flooded();
+}
+
 /// Packets go out as quinn-proto made them.
 const HONEST: usize = 0;
 /// The next packet retires connection IDs.
 const ARMED: usize = 1;
 /// Packets say nothing, above all no acknowledgement.
 const SILENT: usize = 2;
+/// Packets leave the old path.
+const MOVING: usize = 3;
+/// Packets carry a PATH_RESPONSE whose token is a guess.
+const GUESSING: usize = 4;
+/// Packets are large and say nothing.
+const PADDED: usize = 5;
 /// RFC 9000 section 19.
 const PADDING: u8 = 0x00;
 const PING: u8 = 0x01;
 const PATH_CHALLENGE: u8 = 0x1a;
+const PATH_RESPONSE: u8 = 0x1b;
 const RETIRE_CONNECTION_ID: u8 = 0x19;
 /// quinn-proto's client holds 5 IDs at a time; all but the one in use can be retired at once.
 const PER_PACKET: usize = 4;

@@ -21,7 +21,11 @@ pub(crate) struct Certificate {
 
 impl Certificate {
     pub(crate) fn new() -> Self {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        Self::of(vec!["localhost".to_owned()])
+    }
+
+    fn of(names: Vec<String>) -> Self {
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
         Self { der: made.cert.der().clone(), key: made.signing_key.serialize_der() }
     }
 
@@ -51,6 +55,16 @@ pub(crate) fn perf_server(
     change: impl FnOnce(&mut Config),
 ) -> Served {
     server(listen, workers, false, change)
+}
+
+/// A perf server whose certificate is so large that its first flight is more than a client's first
+/// packets allow.
+pub(crate) fn large_server(listen: &str) -> Served {
+    let more = (0..400).map(|n| format!("another-name-of-this-host-{n}.example"));
+    let certificate = Certificate::of(["localhost".to_owned()].into_iter().chain(more).collect());
+    let tls = certificate.server(&["perf"], false);
+    let config = Config { workers: 1, ..Config::default() };
+    serve(certificate, tls, listen, config, |_| {}, |_| Perf::new(PerfOptions::default()))
 }
 
 pub(crate) fn server(
@@ -223,6 +237,11 @@ pub(crate) fn total(snapshots: &[WorkerSnapshot], field: impl Fn(&WorkerSnapshot
 
 /// A well-formed first Initial packet of a client that will not go on: number `n` of many.
 pub(crate) fn initial(n: u64, alpn: &str) -> Vec<u8> {
+    initial_to(n, alpn, None)
+}
+
+/// The same, to a connection ID of the caller's choice.
+pub(crate) fn initial_to(n: u64, alpn: &str, target: Option<quinn_proto::ConnectionId>) -> Vec<u8> {
     use quinn_proto::{ClientConfig, Endpoint, EndpointConfig};
     let tls = quiclane::ClientTls::new(
         Provider::AwsLcRs,
@@ -234,7 +253,10 @@ pub(crate) fn initial(n: u64, alpn: &str) -> Vec<u8> {
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &n.to_le_bytes());
     let mut endpoint =
         Endpoint::new(Arc::new(EndpointConfig::new(Arc::new(key))), None, true, None);
-    let config = ClientConfig::new(tls.unwrap().quic());
+    let mut config = ClientConfig::new(tls.unwrap().quic());
+    if let Some(target) = target {
+        config.initial_dst_cid_provider(Arc::new(move || target));
+    }
     let now = quiclane::clock::now();
     let address = "127.0.0.1:1".parse().unwrap();
     let (_, mut connection) = endpoint.connect(now, config, address, "localhost").unwrap();
