@@ -93,7 +93,9 @@ impl Session for EvilSession {
     }
 
     fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
-        self.inner.next_1rtt_keys()
+        let KeyPair { local: inner, remote } = self.inner.next_1rtt_keys()?;
+        let local = Box::new(EvilKey { inner, rewrite: Arc::clone(&self.rewrite) });
+        Some(KeyPair { local, remote })
     }
 
     fn is_valid_retry(&self, orig_dst_cid: &ConnectionId, header: &[u8], payload: &[u8]) -> bool {
