@@ -115,17 +115,9 @@ impl Endpoint {
                 connection.address_proven |= ours && active && connection.cid_proves;
                 let Connection { proto, off_path, handshake_bytes, .. } = connection.as_mut();
                 *handshake_bytes += if active { length as u64 } else { 0 };
-                off_path.received(now, meta.source, length, path);
-                // A response from elsewhere than the active path validates nothing.
-                if active && off_path.awaits(path) {
-                    let before = proto.stats().frame_rx.path_response;
-                    proto.handle_event(event);
-                    if proto.stats().frame_rx.path_response > before {
-                        off_path.responded(now, path, proto.rtt());
-                    }
-                } else {
-                    proto.handle_event(event);
-                }
+                off_path.received(meta.source, length, path);
+                proto.handle_event(event);
+                off_path.credited(length, proto.remote_address());
                 self.touch(handle.0);
             }
             Some(DatagramEvent::NewConnection(incoming)) => {

@@ -1,7 +1,6 @@
 //! limits meters what quinn-proto leaves unbounded on a single connection.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
 
 /// Bytes to addresses that the peer has not been shown to own: at most three times what came from
 /// there.
@@ -16,11 +15,9 @@ use std::time::{Duration, Instant};
 /// credits that path with what comes from elsewhere. This meter keeps it for every address and
 /// over all changes of path together.
 ///
-/// An address becomes validated by a PATH_RESPONSE from the active path. Whether its token was the
-/// right one is something that quinn-proto keeps to itself, but not for long: it leaves a path that
-/// it could not validate after three probe timeouts. So a response is a [`Claim`], which frees the
-/// path at once and is certain when the path is still there much later. A claim that comes to
-/// nothing makes the next ones wait for that certainty.
+/// quinn-proto keeps to itself whether a PATH_RESPONSE carried the right token. But it shows it: it
+/// sends more than its own budget allows only to a path that it has validated. So this meter keeps
+/// that budget's books as well, and an address is validated when quinn-proto exceeds it.
 ///
 /// A new port of an IP address that was validated is not metered: it is what NAT rebinding looks
 /// like, it harms nobody but that peer, and quinn-proto's PATH_CHALLENGE is always 1,200 bytes, so
@@ -33,9 +30,8 @@ pub(crate) struct OffPath {
     /// How many of them are not validated: while there are none, the active path costs nothing.
     unvalidated: usize,
     oldest: usize,
-    claim: Option<Claim>,
-    /// Until then a claim frees nothing before it is certain.
-    distrusted_until: Option<Instant>,
+    /// quinn-proto's books of the active path, kept while an address is not validated.
+    books: Option<Books>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,13 +42,12 @@ struct Path {
     validated: bool,
 }
 
-/// The active path sent a PATH_RESPONSE, right or wrong.
+/// All that was sent to the active path, and all that came, wherever from, since it is active.
 #[derive(Clone, Copy, Debug)]
-struct Claim {
+struct Books {
     address: SocketAddr,
-    /// From then on the token must have been right.
-    certain_at: Instant,
-    trusted: bool,
+    received: u64,
+    sent: u64,
 }
 
 impl OffPath {
@@ -67,30 +62,12 @@ impl OffPath {
         }
     }
 
-    /// A PATH_RESPONSE came from the `active` path; `rtt` is the connection's estimate.
-    pub(crate) fn responded(&mut self, now: Instant, active: SocketAddr, rtt: Duration) {
-        if self.claim.is_none() {
-            self.claim = Some(Claim {
-                address: active,
-                certain_at: now + CERTAIN_AFTER + CERTAIN_AFTER_RTTS * rtt,
-                trusted: self.distrusted_until.is_none_or(|until| until <= now),
-            });
-        }
-    }
-
     /// `bytes` came from `address` while `active` was the active path.
     #[inline]
-    pub(crate) fn received(
-        &mut self,
-        now: Instant,
-        address: SocketAddr,
-        bytes: usize,
-        active: SocketAddr,
-    ) {
+    pub(crate) fn received(&mut self, address: SocketAddr, bytes: usize, active: SocketAddr) {
         if address == active && self.unvalidated == 0 {
             return;
         }
-        self.look_at_claim(now, active);
         if let Some(path) = self.path(address) {
             path.received += bytes as u64;
         } else if (address != active || self.is_established()) && !self.knows(address) {
@@ -99,46 +76,55 @@ impl OffPath {
         }
     }
 
-    /// Whether `address` waits for a PATH_RESPONSE.
+    /// quinn-proto has seen these `bytes`, and `active` is the active path now.
     #[inline]
-    pub(crate) fn awaits(&self, address: SocketAddr) -> bool {
-        let waits = |path: &Path| !path.validated && path.address == address;
-        self.unvalidated > 0 && self.paths.iter().flatten().any(waits)
+    pub(crate) fn credited(&mut self, bytes: usize, active: SocketAddr) {
+        if self.unvalidated > 0 {
+            self.books(active).received += bytes as u64;
+        }
     }
 
-    /// Whether `bytes` may go to `address` while `active` is the active path; counts them if so.
+    /// Whether what goes to `address` has to be asked about: not while all goes to one validated
+    /// path.
     #[inline]
-    pub(crate) fn may_send(
-        &mut self,
-        now: Instant,
-        address: SocketAddr,
-        bytes: usize,
-        active: SocketAddr,
-    ) -> bool {
-        if address == active && self.unvalidated == 0 {
+    pub(crate) fn meters(&self, address: SocketAddr, active: SocketAddr) -> bool {
+        address != active || self.unvalidated > 0
+    }
+
+    /// Whether a train may leave; counts it if so.
+    pub(crate) fn may_send(&mut self, departure: &Departure) -> bool {
+        let Departure { address, bytes, active, .. } = *departure;
+        if !self.meters(address, active) {
             return true;
         }
-        self.look_at_claim(now, active);
-        let claimed = self.claim.is_some_and(|claim| claim.trusted && claim.address == address);
-        let known = self.knows(address) || (address == active && !self.is_established());
-        let Some(path) = self.path(address) else { return known };
-        let within = path.sent + bytes as u64 <= AMPLIFICATION_MAX * path.received;
-        if within {
-            path.sent += bytes as u64;
+        if address == active && self.exceeds_its_budget(departure) {
+            self.validated(address);
         }
-        within || path.validated || claimed
+        if self.knows(address) || (address == active && !self.is_established()) {
+            return true;
+        }
+        let Some(path) = self.path(address) else { return false };
+        let within = path.sent + bytes as u64 <= AMPLIFICATION_MAX * path.received;
+        path.sent += if within { bytes as u64 } else { 0 };
+        within
     }
 
-    /// Decides a claim when its path was left or has stayed long enough.
-    fn look_at_claim(&mut self, now: Instant, active: SocketAddr) {
-        let Some(claim) = self.claim else { return };
-        if claim.address != active {
-            self.claim = None;
-            self.distrusted_until = Some(now + CERTAIN_AFTER);
-        } else if claim.certain_at <= now {
-            self.claim = None;
-            self.validated(active);
+    /// Whether quinn-proto sends more to the active path than it does to an unvalidated one: one
+    /// more datagram as long as anything is left of the budget, and probes of the MTU.
+    fn exceeds_its_budget(&mut self, departure: &Departure) -> bool {
+        let Departure { bytes, active, mtu, is_mtu_probe, .. } = *departure;
+        let books = self.books(active);
+        books.sent += if is_mtu_probe { 0 } else { bytes as u64 };
+        books.sent > AMPLIFICATION_MAX * books.received + u64::from(mtu)
+    }
+
+    fn books(&mut self, active: SocketAddr) -> &mut Books {
+        let new = Books { address: active, received: 0, sent: 0 };
+        match &mut self.books {
+            Some(books) if books.address == active => {}
+            books => *books = Some(new),
         }
+        self.books.get_or_insert(new)
     }
 
     /// Whether the peer was shown to own any address: before that only the address of the
@@ -173,16 +159,23 @@ impl OffPath {
     }
 }
 
+/// A train of datagrams that quinn-proto wants to send.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Departure {
+    pub(crate) address: SocketAddr,
+    pub(crate) bytes: usize,
+    /// The active path.
+    pub(crate) active: SocketAddr,
+    /// The largest datagram that quinn-proto sends there.
+    pub(crate) mtu: u16,
+    /// It probes for a larger MTU (RFC 8899), which quinn-proto does without a budget.
+    pub(crate) is_mtu_probe: bool,
+}
+
 /// Addresses remembered per connection; a peer that probes from more at once loses the oldest.
 const PATHS: usize = 4;
 /// RFC 9000 section 8.1.
 const AMPLIFICATION_MAX: u64 = 3;
-/// With [`CERTAIN_AFTER_RTTS`] longer than any path validation takes to fail: three probe timeouts
-/// (RFC 9000 section 8.2.4), each at most the smoothed RTT, four times its variation, which never
-/// exceeds twice the smoothed RTT (RFC 9002 section 5.3), and the peer's max_ack_delay of at most
-/// 2^14 ms.
-const CERTAIN_AFTER: Duration = Duration::from_secs(60);
-const CERTAIN_AFTER_RTTS: u32 = 30;
 
 #[cfg(test)]
 mod tests {
@@ -193,122 +186,139 @@ mod tests {
         SocketAddr::from(([10, 0, high, low], 443))
     }
 
-    /// The address that is active unless a test says otherwise.
     fn home() -> SocketAddr {
         address(99)
     }
 
-    /// A meter after the handshake, and the time.
-    fn established() -> (OffPath, Instant) {
+    /// A meter after the handshake.
+    fn established() -> OffPath {
         let mut meter = OffPath::default();
         meter.validated(home());
-        (meter, crate::clock::now())
+        meter
     }
 
-    const RTT: Duration = Duration::from_millis(100);
+    impl OffPath {
+        fn sends(&mut self, address: SocketAddr, bytes: usize, active: SocketAddr) -> bool {
+            self.may_send(&Departure { address, bytes, active, mtu: 1_200, is_mtu_probe: false })
+        }
+
+        /// A datagram that makes `after` the active path.
+        fn takes(
+            &mut self,
+            address: SocketAddr,
+            bytes: usize,
+            before: SocketAddr,
+            after: SocketAddr,
+        ) {
+            self.received(address, bytes, before);
+            self.credited(bytes, after);
+        }
+    }
 
     #[test]
     fn three_times_and_no_more() {
-        let (mut meter, now) = established();
+        let mut meter = established();
         let (other, home) = (address(1), home());
-        assert!(!meter.may_send(now, other, 1, home), "nothing came from there");
-        meter.received(now, other, 500, home);
-        assert!(meter.may_send(now, other, 1200, home));
-        assert!(!meter.may_send(now, other, 301, home));
-        assert!(meter.may_send(now, other, 300, home));
-        meter.received(now, other, 36, home);
-        assert!(!meter.may_send(now, other, 1200, home));
-        assert!(meter.may_send(now, other, 108, home));
+        assert!(!meter.sends(other, 1, home), "nothing came from there");
+        meter.takes(other, 500, home, home);
+        assert!(meter.sends(other, 1200, home));
+        assert!(!meter.sends(other, 301, home));
+        assert!(meter.sends(other, 300, home));
+        meter.takes(other, 36, home, home);
+        assert!(!meter.sends(other, 1200, home));
+        assert!(meter.sends(other, 108, home));
     }
 
     #[test]
     fn before_the_handshake_is_over_its_address_has_another_limit() {
-        let (mut meter, now) = (OffPath::default(), crate::clock::now());
-        assert!(meter.may_send(now, home(), 1200, home()));
-        meter.received(now, home(), 40, home());
-        assert!(meter.may_send(now, home(), 1200, home()));
-        assert!(!meter.may_send(now, address(1), 1, home()));
-        meter.received(now, address(1), 40, home());
-        assert!(meter.may_send(now, home(), 1200, home()));
-        assert!(!meter.may_send(now, address(1), 121, home()));
+        let mut meter = OffPath::default();
+        assert!(meter.sends(home(), 1200, home()));
+        meter.takes(home(), 40, home(), home());
+        assert!(meter.sends(home(), 1200, home()));
+        assert!(!meter.sends(address(1), 1, home()));
+        meter.takes(address(1), 40, home(), home());
+        assert!(meter.sends(home(), 1200, home()));
+        assert!(!meter.sends(address(1), 121, home()));
     }
 
     #[test]
     fn a_path_that_was_active_has_used_its_budget() {
-        let (mut meter, now) = established();
-        meter.received(now, address(1), 41, home());
-        assert!(meter.may_send(now, address(1), 100, address(1)));
-        assert!(!meter.may_send(now, address(1), 24, home()));
-        assert!(meter.may_send(now, address(1), 23, home()));
+        let mut meter = established();
+        meter.takes(address(1), 41, home(), address(1));
+        assert!(meter.sends(address(1), 100, address(1)));
+        assert!(!meter.sends(address(1), 24, home()));
+        assert!(meter.sends(address(1), 23, home()));
     }
 
     #[test]
-    fn a_response_frees_a_path_for_good_if_it_stays() {
-        let (mut meter, now) = established();
+    fn a_path_is_validated_when_more_is_sent_than_its_budget() {
+        let mut meter = established();
         let new = address(2);
-        assert!(meter.may_send(now, home(), 1200, home()), "the path of the handshake");
-        meter.received(now, new, 100, home());
-        assert!(!meter.may_send(now, new, 5000, new), "credited with bytes from elsewhere");
-        assert!(meter.awaits(new) && !meter.awaits(home()));
-        meter.responded(now, new, RTT);
-        assert!(meter.may_send(now, new, 5000, new));
-        assert!(!meter.may_send(now, new, 5000, home()), "the claim died with the path");
-
-        let (mut meter, now) = established();
-        meter.received(now, new, 100, home());
-        meter.responded(now, new, RTT);
-        let later = now + CERTAIN_AFTER + CERTAIN_AFTER_RTTS * RTT;
-        meter.received(later, new, 100, new);
+        meter.takes(new, 400, home(), new);
+        assert!(meter.sends(new, 1200, new), "the PATH_CHALLENGE");
+        assert!(!meter.sends(new, 1200, new), "one more datagram proves nothing");
+        assert!(meter.sends(new, 1, new), "that one does");
+        assert!(meter.sends(new, 64_000, new) && meter.sends(new, 1200, home()));
         assert_eq!(meter.unvalidated, 0);
-        assert!(meter.may_send(later, new, 1200, home()));
     }
 
     #[test]
-    fn a_claim_that_failed_makes_the_next_one_wait() {
-        let (mut meter, now) = established();
+    fn what_came_from_elsewhere_widens_the_budget_and_not_the_limit() {
+        let mut meter = established();
+        let victim = address(2);
+        meter.takes(victim, 100, home(), victim);
+        meter.takes(home(), 10_000, victim, victim);
+        assert!(meter.sends(victim, 300, victim));
+        for _ in 0..25 {
+            assert!(!meter.sends(victim, 1200, victim), "quinn-proto's budget is 30,300 bytes");
+        }
+        let probe = |bytes| Departure {
+            address: victim,
+            bytes,
+            active: victim,
+            mtu: 1_200,
+            is_mtu_probe: true,
+        };
+        assert!(!meter.may_send(&probe(1_452)));
+        assert_eq!(meter.unvalidated, 1);
+    }
+
+    #[test]
+    fn changing_to_and_fro_earns_nothing() {
+        let mut meter = established();
         let victim = address(2);
         let mut sent = 0;
         for _ in 0..1_000 {
-            meter.received(now, victim, 40, home());
-            meter.responded(now, victim, RTT);
-            sent += 1200 * u64::from(meter.may_send(now, victim, 1200, victim));
-            meter.received(now, home(), 40, victim);
-            meter.received(now, home(), 40, home());
+            meter.takes(victim, 40, home(), victim);
+            sent += 1200 * u64::from(meter.sends(victim, 1200, victim));
+            meter.takes(home(), 40, victim, home());
         }
-        assert_eq!(sent, 3 * 40_000 + 1200, "only the first response was believed");
-        let until = now + CERTAIN_AFTER;
-        meter.received(until, victim, 40, home());
-        meter.responded(until, victim, RTT);
-        assert!(meter.may_send(until, victim, 1_000_000, victim), "one more after a minute");
+        assert_eq!(sent, 3 * 40_000);
     }
 
     #[test]
     fn another_port_of_the_same_host_is_free() {
-        let (mut meter, now) = established();
+        let mut meter = established();
         let moved = SocketAddr::new(home().ip(), 4_433);
-        meter.received(now, moved, 40, home());
-        assert!(meter.may_send(now, moved, 1200, moved));
-        assert!(meter.may_send(now, moved, 1200, home()));
+        meter.takes(moved, 40, home(), moved);
+        assert!(meter.sends(moved, 1200, moved));
+        assert!(meter.sends(moved, 1200, home()));
         assert_eq!(meter.unvalidated, 0);
-        meter.received(now, address(2), 40, home());
-        meter.responded(now, address(2), RTT);
-        let moved = SocketAddr::new(address(2).ip(), 4_433);
-        assert!(!meter.may_send(now, moved, 1200, moved), "a claim is no proof yet");
     }
 
     #[test]
     fn a_flood_of_addresses_forgets_the_spoofed_ones() {
-        let (mut meter, now) = established();
+        let mut meter = established();
         for host in 1_000..2_000 {
-            meter.received(now, address(host), 1200, home());
+            meter.takes(address(host), 1200, home(), home());
         }
-        assert!(meter.may_send(now, address(1_999), 1200, home()));
-        assert!(!meter.may_send(now, address(1_000), 1200, home()));
-        assert!(!meter.may_send(now, address(1_000), 1200, address(1_000)), "active or not");
-        meter.received(now, address(1_000), 400, address(1_000));
-        assert!(meter.may_send(now, address(1_000), 1200, address(1_000)));
-        assert!(!meter.may_send(now, address(1_000), 1, address(1_000)));
-        assert!(meter.may_send(now, home(), 1200, home()));
+        assert!(meter.sends(address(1_999), 1200, home()));
+        let forgotten = address(1_000);
+        assert!(!meter.sends(forgotten, 1200, home()));
+        meter.takes(forgotten, 400, home(), forgotten);
+        assert!(meter.sends(forgotten, 1200, forgotten));
+        assert!(!meter.sends(forgotten, 1, forgotten));
+        assert!(meter.sends(home(), 1200, home()));
         assert_eq!(meter.unvalidated, PATHS - 1);
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Connection {
     pub(crate) socket: SocketId,
     pub(crate) alpn: Vec<u8>,
     pub(crate) off_path: OffPath,
+    /// Probes of the MTU that were sent when somebody last asked.
+    pub(super) mtu_probes: u64,
     /// The peer's address in the handshake.
     pub(super) home: SocketAddr,
     /// The peer owns the address of the handshake: it used a connection ID that we chose, of 72
@@ -56,6 +58,7 @@ impl Connection {
             socket,
             alpn: Vec::new(),
             off_path: OffPath::default(),
+            mtu_probes: 0,
             address_proven: false,
             cid_proves: true,
             handshake_bytes: 0,

@@ -6,6 +6,7 @@ use quiclane_datapath::{Datapath, Ecn, SendSlot, Transmit};
 use quinn_proto::EcnCodepoint;
 
 use super::{Connection, Endpoint};
+use crate::limits::Departure;
 
 /// Why a transmit pass ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,9 +73,7 @@ fn transmit_one(
             *spare = Some(slot);
             return Sent::All;
         };
-        let Connection { proto, off_path, .. } = connection;
-        let active = proto.remote_address();
-        if !off_path.may_send(now, transmit.destination, transmit.size, active) {
+        if !may_leave(connection, &transmit) {
             counters.unvalidated_path.add(1);
             slot.payload.clear();
             *spare = Some(slot);
@@ -93,6 +92,24 @@ fn transmit_one(
         );
     }
     Sent::More
+}
+
+/// Whether a train keeps within the limit for addresses that are not validated.
+fn may_leave(connection: &mut Connection, transmit: &quinn_proto::Transmit) -> bool {
+    let Connection { proto, off_path, mtu_probes, .. } = connection;
+    let (address, active) = (transmit.destination, proto.remote_address());
+    if !off_path.meters(address, active) {
+        return true;
+    }
+    let probes = proto.stats().path.sent_plpmtud_probes;
+    let before = std::mem::replace(mtu_probes, probes);
+    off_path.may_send(&Departure {
+        address,
+        bytes: transmit.size,
+        active,
+        mtu: proto.current_mtu(),
+        is_mtu_probe: probes != before,
+    })
 }
 
 fn ecn(codepoint: EcnCodepoint) -> Ecn {
