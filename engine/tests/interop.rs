@@ -1,7 +1,6 @@
 //! A stock quinn client against our server.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
-#![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
 mod common;
 
