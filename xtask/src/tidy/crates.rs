@@ -8,7 +8,8 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("quiclane-datapath", &[]),
     ("quiclane", &["quiclane-wire", "quiclane-datapath"]),
     ("quiclane-loadgen", &["quiclane"]),
-    ("quiclane-cli", &["quiclane", "quiclane-loadgen"]),
+    ("quiclane-tuning", &["quiclane-datapath"]),
+    ("quiclane-cli", &["quiclane", "quiclane-loadgen", "quiclane-tuning"]),
     ("xtask", &[]),
 ];
 

@@ -8,6 +8,7 @@ use super::{Finding, Tree, report};
 
 /// Which files may name which crate. A path that ends in `/` is a folder.
 const DOORS: &[(&str, &[&str])] = &[
+    ("aya", &["tuning/src/facts/ebpf.rs"]),
     ("cap_std", &["engine/src/apps/hq.rs"]),
     ("clap", &["cli/src/"]),
     ("core_affinity", &["engine/src/placement.rs"]),
@@ -18,6 +19,9 @@ const DOORS: &[(&str, &[&str])] = &[
     ("io_uring", &["datapath/src/"]),
     ("libc", &["datapath/src/"]),
     ("mimalloc", &["cli/src/main.rs"]),
+    ("netlink_packet_core", &["tuning/src/facts/"]),
+    ("netlink_packet_route", &["tuning/src/facts/link.rs"]),
+    ("netlink_sys", &["tuning/src/facts/netlink.rs"]),
     (
         "quinn_proto",
         &[
