@@ -28,11 +28,11 @@ pub(crate) fn judge(facts: &Facts, ask: &Ask) -> Report {
     findings.extend(machine::check(host));
     findings.extend(cores::check(host, process, ask));
     findings.extend(conntrack::check(network, ask));
-    findings.extend(privileges::check(process, ebpf));
+    findings.extend(privileges::check(host, process, ebpf));
     findings.push(ladder.check(process));
     findings.extend(io::check(host, trials, interfaces, ask));
     findings.extend(buffers::check(network, trials));
-    findings.extend(limits::check(host, process, network, ask));
+    findings.extend(limits::check(facts, ask));
     findings.extend(listen::check(trials));
     findings.extend(interface::missing(interfaces));
     for interface in interfaces.present() {

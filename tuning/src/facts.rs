@@ -67,7 +67,8 @@ impl Facts {
             .map_or_else(|_| "quiclane".to_owned(), |path| path.display().to_string());
         let (host, network) = (Host::read(&files), Network::read(&files));
         unread.extend(files.take_unread());
-        let (ebpf, trials) = (Ebpf::try_all(), Trials::run(ask));
+        let workers = ask.workers.unwrap_or(process.cores.len()).max(1);
+        let (ebpf, trials) = (Ebpf::try_all(), Trials::run(ask, workers));
         Self { host, process, network, interfaces, ebpf, trials, unread }
     }
 }

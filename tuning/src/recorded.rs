@@ -90,7 +90,7 @@ pub(crate) fn container() -> Facts {
     let ebpf =
         Ebpf { xdp: refused("an XDP program"), reuseport: refused("an SK_REUSEPORT program") };
     let uring = Err("io_uring_setup was refused: Operation not permitted".to_owned());
-    tree.facts(interfaces, ebpf, Trials { uring, ..trials(212_992) })
+    tree.facts(interfaces, ebpf, Trials { uring, rings: Ok(0), ..trials(212_992) })
 }
 
 /// Root on a host with both ends of a veth pair, as `ip link add` leaves them, and a firewall
@@ -117,7 +117,7 @@ pub(crate) fn veth_host() -> Facts {
 
 fn link(index: u32, name: &str, kind: &str) -> Link {
     let (name, kind) = (name.to_owned(), kind.to_owned());
-    Link { index, name, kind, up: true, recv_queues: 1, send_queues: 1, ..Link::default() }
+    Link { index, name, kind, up: true, send_queues: 1, ..Link::default() }
 }
 
 fn loopback() -> Interface {
@@ -132,6 +132,7 @@ fn loopback() -> Interface {
 fn trials(granted: usize) -> Trials {
     Trials {
         uring: Ok(()),
+        rings: Ok(8),
         train: Ok(Journey { left_whole: true, arrived_whole: true, intact: true }),
         buffers: Some(Buffers { asked: 4 << 20, recv: granted, send: granted }),
         cbpf: Ok(()),

@@ -31,6 +31,7 @@ pub(super) fn check(
         interrupts(interface),
         numa(interface, process, host),
         gro(interface),
+        gso(interface),
     ];
     checks.into_iter().flatten().collect()
 }
@@ -152,7 +153,7 @@ fn numa(interface: &Interface, process: &Process, host: &Host) -> Option<Finding
 
 fn gro(interface: &Interface) -> Option<Finding> {
     let offloads = interface.offloads.filter(|_| !interface.link.loopback)?;
-    let id = "gro";
+    let id = "device_gro";
     let why = match interface.link.kind.as_str() {
         "veth" => {
             "off by default on veth; with native XDP every datagram then arrives alone, \
@@ -165,6 +166,18 @@ fn gro(interface: &Interface) -> Option<Finding> {
     }
     let mend = format!("ethtool -K {} gro on", word(&interface.link.name));
     Some(Finding::warning(id, scope(interface), "GRO is off", why).mend(mend))
+}
+
+/// Who cuts trains is no fault of anybody's, but explains figures.
+fn gso(interface: &Interface) -> Option<Finding> {
+    let offloads = interface.offloads?;
+    let why = "a train goes down the stack as one packet; on veth it stays one to the other end, \
+               unless an XDP program runs there";
+    let found = match offloads.udp_segmentation {
+        true => "trains are cut by the device (tx-udp-segmentation is on)",
+        false => "trains are cut by the kernel (tx-udp-segmentation is off)",
+    };
+    Some(Finding::ok("device_gso", scope(interface), found, why))
 }
 
 #[cfg(test)]
@@ -187,7 +200,7 @@ mod tests {
     fn bare_metal_is_fine() {
         let facts = recorded::bare_metal();
         let findings = check(eth0(&facts), &facts.process, &facts.host, &Ask::default());
-        assert_eq!(findings.len(), 4, "one node, so no numa: {findings:?}");
+        assert_eq!(findings.len(), 5, "one node, so no numa: {findings:?}");
         assert!(findings.iter().all(|finding| finding.status == Status::Ok), "{findings:?}");
         assert_eq!(findings[0].found, "up, mlx5_core, MTU 1500");
         assert!(missing(&facts.interfaces).is_empty());
@@ -249,6 +262,16 @@ mod tests {
         facts.process.cores = vec![1, 2];
         let finding = numa(eth0(&facts), &facts.process, &facts.host).unwrap();
         assert_eq!(finding.status, Status::Ok);
+    }
+
+    #[test]
+    fn who_cuts_trains_is_said() {
+        let mut facts = recorded::bare_metal();
+        assert!(gso(eth0(&facts)).unwrap().found.contains("by the device"));
+        eth0_mut(&mut facts).offloads.as_mut().unwrap().udp_segmentation = false;
+        let finding = gso(eth0(&facts)).unwrap();
+        assert_eq!(finding.status, Status::Ok);
+        assert!(finding.found.contains("by the kernel"));
     }
 
     #[test]

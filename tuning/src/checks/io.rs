@@ -1,5 +1,6 @@
 //! io judges how datagrams enter and leave: io_uring, and trains by GSO and GRO.
 
+use super::plural;
 use crate::ask::Ask;
 use crate::facts::{Host, Interfaces, Journey, Trials};
 use crate::finding::{Finding, Scope};
@@ -20,8 +21,11 @@ pub(super) fn check(
 ) -> Vec<Finding> {
     let mut findings = vec![uring(host, trials, ask)];
     match &trials.train {
+        _ if interfaces.by_name("lo").is_some_and(|lo| !lo.link.up) => {
+            findings.push(untried("loopback is down").mend("ip link set dev lo up"));
+        }
         Ok(journey) => findings.extend([gso(journey), gro(journey)]),
-        Err(error) => findings.push(untried(error, interfaces)),
+        Err(error) => findings.push(untried(error)),
     }
     findings
 }
@@ -29,12 +33,17 @@ pub(super) fn check(
 fn uring(host: &Host, trials: &Trials, ask: &Ask) -> Finding {
     let (id, scope) = ("io", Scope::Process);
     let why = "one system call a turn sends, receives and waits; epoll takes several";
-    let Err(error) = &trials.uring else {
-        return Finding::ok(id, scope, "io_uring: a ring as the workers use it works", why);
+    let found = match (&trials.uring, &trials.rings) {
+        (Ok(()), Ok(rings)) => {
+            let found = format!("io_uring: {} as the workers use them", plural(*rings, "ring"));
+            return Finding::ok(id, scope, found, why);
+        }
+        (Ok(()), Err(error)) => format!("epoll for some workers: {error}"),
+        (Err(error), _) => format!("epoll: {error}"),
     };
     let finding = match ask.uring {
-        true => Finding::problem(id, scope, error, why),
-        false => Finding::warning(id, scope, format!("epoll: {error}"), why),
+        true => Finding::problem(id, scope, found, why),
+        false => Finding::warning(id, scope, found, why),
     };
     match host.uring_disabled {
         Some(1 | 2) => finding.mend("sysctl -w kernel.io_uring_disabled=0"),
@@ -72,16 +81,9 @@ fn gro(journey: &Journey) -> Finding {
     }
 }
 
-fn untried(error: &str, interfaces: &Interfaces) -> Finding {
-    let (id, scope) = ("gso", Scope::Process);
+fn untried(error: &str) -> Finding {
     let why = "trains of datagrams are tried over loopback";
-    match interfaces.by_name("lo") {
-        Some(lo) if !lo.link.up => {
-            Finding::warning(id, scope, "cannot be tried: loopback is down", why)
-                .mend("ip link set dev lo up")
-        }
-        _ => Finding::warning(id, scope, format!("cannot be tried: {error}"), why),
-    }
+    Finding::warning("gso", Scope::Process, format!("cannot be tried: {error}"), why)
 }
 
 #[cfg(test)]
@@ -108,6 +110,15 @@ mod tests {
     }
 
     #[test]
+    fn too_few_rings_leave_some_workers_with_epoll() {
+        let mut facts = recorded::bare_metal();
+        facts.trials.rings = Err("3 of 8 rings could be had: Cannot allocate memory".into());
+        let finding = uring(&facts.host, &facts.trials, &Ask::default());
+        assert_eq!(finding.status, Status::Warning);
+        assert!(finding.found.contains("3 of 8"), "{}", finding.found);
+    }
+
+    #[test]
     fn trains_are_judged_by_how_they_travelled() {
         let whole = Journey { left_whole: true, arrived_whole: true, intact: true };
         assert_eq!((gso(&whole).status, gro(&whole).status), (Status::Ok, Status::Ok));
@@ -119,10 +130,17 @@ mod tests {
     #[test]
     fn a_namespace_whose_loopback_is_down_is_recognised() {
         let mut facts = recorded::bare_metal();
+        // Trains are sent all the same, and get lost.
+        facts.trials.train = Ok(Journey::default());
         facts.interfaces.all[0].link.up = false;
-        let finding = untried("no route", &facts.interfaces);
+        let last = |facts: &crate::facts::Facts| {
+            check(&facts.host, &facts.trials, &facts.interfaces, &Ask::default()).pop().unwrap()
+        };
+        let finding = last(&facts);
+        assert_eq!(finding.status, Status::Warning);
         assert_eq!(finding.mend.unwrap(), "ip link set dev lo up");
         facts.interfaces.all[0].link.up = true;
-        assert!(untried("no route", &facts.interfaces).found.contains("no route"));
+        facts.trials.train = Err("no send slot is free".into());
+        assert!(last(&facts).found.contains("no send slot"));
     }
 }

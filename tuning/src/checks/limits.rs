@@ -1,11 +1,14 @@
 //! limits judges open files, locked memory and local ports against what is asked for.
 
+use super::workers;
 use crate::ask::Ask;
-use crate::facts::{Host, Network, Process};
+use crate::facts::{Facts, Host, Network, Process, Trials};
 use crate::finding::{Finding, Scope};
 
-pub(super) fn check(host: &Host, process: &Process, network: &Network, ask: &Ask) -> Vec<Finding> {
-    let checks = [open_files(process, ask), locked_memory(host, process), ports(network, ask)];
+pub(super) fn check(facts: &Facts, ask: &Ask) -> Vec<Finding> {
+    let Facts { host, process, network, trials, .. } = facts;
+    let checks =
+        [open_files(process, ask), locked_memory(host, process, trials, ask), ports(network, ask)];
     checks.into_iter().flatten().collect()
 }
 
@@ -28,15 +31,30 @@ fn open_files(process: &Process, ask: &Ask) -> Option<Finding> {
     Some(Finding::problem(id, scope, found, why).mend(mend))
 }
 
-/// Locked memory is charged for eBPF before Linux 5.11 and for rings before 5.12; we use no rings
-/// before 6.1.
-fn locked_memory(host: &Host, process: &Process) -> Option<Finding> {
+/// Whether rings count depends on the kernel (6.18 charges them, unless CAP_IPC_LOCK) and on what
+/// else the user runs: so it is tried, and only judged when the trial failed.
+fn locked_memory(host: &Host, process: &Process, trials: &Trials, ask: &Ask) -> Option<Finding> {
     let limit = process.locked_bytes?;
     let (id, scope) = ("locked_memory", Scope::Process);
     let found = format!("RLIMIT_MEMLOCK is {} bytes", number(limit.soft));
+    let needed = RING_BYTES * workers(process, ask) as u64;
+    let refused = trials.uring.is_err() || trials.rings.is_err();
+    if refused && limit.soft < needed {
+        let why = "the kernel charges each worker's ring to the user's locked memory, and refused";
+        let found = format!("{found}, the workers' rings take about {needed}");
+        let mend = match limit.hard >= needed {
+            true => format!("ulimit -l {}", needed / 1_024),
+            false => format!("prlimit --pid $$ --memlock={needed}:{needed}"),
+        };
+        // Workers without a ring take epoll, unless they may not.
+        return Some(match ask.uring {
+            true => Finding::problem(id, scope, found, why).mend(mend),
+            false => Finding::warning(id, scope, found, why).mend(mend),
+        });
+    }
     if host.kernel.since(5, 11) {
-        let why = "nothing of ours counts against it: eBPF is charged to the memory control group \
-                   since Linux 5.11, io_uring since 5.12";
+        let why = "rings of unprivileged users count against it, about 20 KiB a worker; eBPF does \
+                   not since Linux 5.11";
         return Some(Finding::ok(id, scope, found, why));
     }
     let why = "before Linux 5.11 eBPF programs and maps count against it";
@@ -72,6 +90,9 @@ fn number(limit: u64) -> String {
         limit => limit.to_string(),
     }
 }
+
+/// Measured on Linux 6.18: 20 KiB a ring with pages of 4 KiB; the rest is room for other kernels.
+const RING_BYTES: u64 = 32 << 10;
 
 /// Rate tables and counters of the programs stay well below it.
 const LOCKED_BYTES_MIN: u64 = 64 << 20;
@@ -109,17 +130,41 @@ mod tests {
     }
 
     #[test]
-    fn locked_memory_matters_to_old_kernels_only() {
+    fn locked_memory_counts_ebpf_on_old_kernels_only() {
         let locked = |release: &str, soft| {
             let facts = recorded::bare_metal_with(|tree| {
                 tree.write("proc/sys/kernel/osrelease", release);
             });
             let locked_bytes = Some(Limit { soft, hard: u64::MAX });
-            locked_memory(&facts.host, &Process { locked_bytes, ..facts.process }).unwrap().status
+            let process = Process { locked_bytes, ..facts.process };
+            let ask = Ask::default();
+            locked_memory(&facts.host, &process, &facts.trials, &ask).unwrap().status
         };
         assert_eq!(locked("6.18.0", 0), Status::Ok);
         assert_eq!(locked("5.10.0", 65_536), Status::Warning);
         assert_eq!(locked("5.10.0", u64::MAX), Status::Ok);
+    }
+
+    #[test]
+    fn locked_memory_is_judged_by_the_rings_it_refused() {
+        let mut facts = recorded::bare_metal();
+        facts.process.locked_bytes = Some(Limit { soft: 65_536, hard: 65_536 });
+        let judge = |facts: &Facts, uring| {
+            let Facts { host, process, trials, .. } = facts;
+            locked_memory(host, process, trials, &Ask { uring, ..Ask::default() }).unwrap()
+        };
+        assert_eq!(judge(&facts, true).status, Status::Ok, "the rings could be had");
+        facts.trials.rings = Err("3 of 8 rings could be had".into());
+        let finding = judge(&facts, true);
+        assert_eq!(finding.status, Status::Problem);
+        assert_eq!(finding.mend.unwrap(), "prlimit --pid $$ --memlock=262144:262144");
+        facts.process.locked_bytes = Some(Limit { soft: 0, hard: u64::MAX });
+        facts.trials.uring = Err("refused".into());
+        let finding = judge(&facts, false);
+        assert_eq!(finding.status, Status::Warning, "epoll takes over");
+        assert_eq!(finding.mend.unwrap(), "ulimit -l 256");
+        facts.process.locked_bytes = Some(Limit { soft: u64::MAX, hard: u64::MAX });
+        assert_eq!(judge(&facts, false).status, Status::Ok, "something else refused them");
     }
 
     #[test]

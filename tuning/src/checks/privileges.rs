@@ -1,11 +1,11 @@
 //! privileges judges what this process may ask of the kernel.
 
-use crate::facts::{Capability, Ebpf, Process};
+use crate::facts::{Capability, Ebpf, Host, Process};
 use crate::finding::{Finding, Scope};
 use crate::shell::word;
 
-pub(super) fn check(process: &Process, ebpf: &Ebpf) -> Vec<Finding> {
-    vec![capabilities(process), programs(process, ebpf)]
+pub(super) fn check(host: &Host, process: &Process, ebpf: &Ebpf) -> Vec<Finding> {
+    vec![capabilities(process), programs(host, process, ebpf)]
 }
 
 fn capabilities(process: &Process) -> Finding {
@@ -34,7 +34,7 @@ fn capabilities(process: &Process) -> Finding {
 }
 
 /// Whether the kernel takes eBPF from this process; tried, not inferred.
-fn programs(process: &Process, ebpf: &Ebpf) -> Finding {
+fn programs(host: &Host, process: &Process, ebpf: &Ebpf) -> Finding {
     let (id, scope) = ("ebpf", Scope::Process);
     let why = "XDP and SK_REUSEPORT programs bring each packet to the worker that owns its \
                connection";
@@ -46,7 +46,13 @@ fn programs(process: &Process, ebpf: &Ebpf) -> Finding {
         let found = "the kernel takes XDP and SK_REUSEPORT programs from this process";
         return Finding::ok(id, scope, found, why);
     }
-    let finding = Finding::warning(id, scope, refused.join("; "), why);
+    let switch = match host.unprivileged_bpf_disabled {
+        None => "this kernel seems to be built without eBPF".to_owned(),
+        Some(value) => {
+            format!("kernel.unprivileged_bpf_disabled={value}, which no rung depends on")
+        }
+    };
+    let finding = Finding::warning(id, scope, format!("{} ({switch})", refused.join("; ")), why);
     match enough(process) && !process.user_namespace {
         // Privileged and refused all the same: the kernel is built without, or a policy forbids.
         true => finding,
@@ -81,7 +87,7 @@ mod tests {
         let facts = recorded::bare_metal();
         let finding = capabilities(&facts.process);
         assert_eq!((finding.status, finding.mend), (Status::Ok, None));
-        assert_eq!(programs(&facts.process, &facts.ebpf).status, Status::Ok);
+        assert_eq!(programs(&facts.host, &facts.process, &facts.ebpf).status, Status::Ok);
     }
 
     #[test]
@@ -93,7 +99,7 @@ mod tests {
         assert_eq!(finding.status, Status::Warning);
         let mend = "setcap cap_bpf,cap_net_admin+ep /usr/local/bin/quiclane";
         assert_eq!(finding.mend.as_deref(), Some(mend));
-        let finding = programs(&facts.process, &facts.ebpf);
+        let finding = programs(&facts.host, &facts.process, &facts.ebpf);
         assert_eq!((finding.status, finding.mend.as_deref()), (Status::Warning, Some(mend)));
     }
 
@@ -109,7 +115,7 @@ mod tests {
     fn a_kernel_without_ebpf_cannot_be_mended_by_a_command() {
         let mut facts = recorded::bare_metal();
         facts.ebpf.reuseport = Err("this kernel has no SK_REUSEPORT programs".into());
-        let finding = programs(&facts.process, &facts.ebpf);
+        let finding = programs(&facts.host, &facts.process, &facts.ebpf);
         assert_eq!((finding.status, finding.mend), (Status::Warning, None));
     }
 }

@@ -31,17 +31,11 @@ impl Ladder {
         let (id, scope) = ("steering", Scope::Process);
         let why = "the higher the rung, the earlier a packet is on its worker's core; on every \
                    rung connections survive a new address";
-        let above: Vec<(&str, &str)> = self
-            .0
-            .iter()
-            .map_while(|(name, outcome)| Some((*name, outcome.as_ref().err()?.as_str())))
-            .collect();
         let best = self.best();
-        if above.is_empty() {
+        let reasons = self.reasons();
+        if reasons.is_empty() {
             return Finding::ok(id, scope, format!("up to {best}"), why);
         }
-        let reasons: Vec<String> =
-            above.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
         let found = format!("up to {best}; {}", reasons.join("; "));
         let finding = Finding::warning(id, scope, found, why);
         let admin = process.effective.has(Capability::NetAdmin);
@@ -49,6 +43,23 @@ impl Ladder {
             true => finding,
             false => finding.mend(super::privileges::grant(process)),
         }
+    }
+
+    /// Why not the rungs above the best one; neighbours with the same reason share a line.
+    fn reasons(&self) -> Vec<String> {
+        let mut reasons: Vec<(Vec<&str>, &str)> = Vec::new();
+        let above = self
+            .0
+            .iter()
+            .map_while(|(name, outcome)| Some((*name, outcome.as_ref().err()?.as_str())));
+        for (name, reason) in above {
+            match reasons.last_mut() {
+                Some((names, last)) if *last == reason => names.push(name),
+                _ => reasons.push((vec![name], reason)),
+            }
+        }
+        let line = |(names, reason): &(Vec<&str>, &str)| format!("{}: {reason}", names.join(", "));
+        reasons.iter().map(line).collect()
     }
 }
 
@@ -105,7 +116,8 @@ mod tests {
         let ladder = Ladder::climb(&facts);
         assert_eq!(ladder.best(), "reuseport");
         let finding = ladder.check(&facts.process);
-        assert!(finding.found.contains("attaching takes cap_net_admin"), "{}", finding.found);
+        let reason = "xdp, xdp-generic: attaching takes cap_net_admin";
+        assert!(finding.found.contains(reason), "{}", finding.found);
         assert!(finding.mend.is_some());
 
         facts.ebpf.reuseport = Err("loading: Operation not permitted".into());

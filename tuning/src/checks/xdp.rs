@@ -35,8 +35,13 @@ pub(super) fn generic(interface: &Interface) -> Result<(), String> {
 }
 
 pub(super) fn check(interface: &Interface) -> Vec<Finding> {
-    let checks =
-        [Some(mode(interface)), Some(program(interface)), mtu(interface), channels(interface)];
+    let checks = [
+        Some(mode(interface)),
+        Some(program(interface)),
+        mtu(interface),
+        lro(interface),
+        channels(interface),
+    ];
     checks.into_iter().flatten().collect()
 }
 
@@ -103,8 +108,9 @@ fn program(interface: &Interface) -> Finding {
         Mode::Hardware => "xdpoffload",
     };
     let mode = programs.first().map_or("xdp", |program| off(program.mode));
+    // A bpf_link cannot be told from a netlink attachment from outside.
     let mend = format!(
-        "ip link set dev {} {mode} off  # takes it from its owner",
+        "ip link set dev {} {mode} off || bpftool link show  # a bpf_link goes only with its owner",
         word(&interface.link.name)
     );
     Finding::warning(id, scope(interface), found, why).mend(mend)
@@ -128,6 +134,14 @@ fn mtu(interface: &Interface) -> Option<Finding> {
     };
     let mend = format!("ip link set dev {} mtu 1500", word(&interface.link.name));
     Some(Finding::warning(id, scope(interface), found, why).mend(mend))
+}
+
+fn lro(interface: &Interface) -> Option<Finding> {
+    let lro = interface.offloads?.lro && support(interface) != Support::GenericOnly;
+    let why = "merged TCP packets fit no XDP program: drivers refuse it or switch LRO off by \
+               themselves; QUIC gains nothing from LRO";
+    let mend = format!("ethtool -K {} lro off", word(&interface.link.name));
+    lro.then(|| Finding::warning("xdp_lro", scope(interface), "LRO is on", why).mend(mend))
 }
 
 /// ENA keeps a send queue for XDP beside each channel, so only half of the channels may be used.
@@ -241,6 +255,13 @@ mod tests {
         assert_eq!(finding.mend.unwrap(), "ip link set dev eth0 mtu 1500");
         assert!(native(&jumbo).is_err() && generic(&jumbo).is_ok());
         assert_eq!(mtu(&eth0(|one| one.link.mtu = 3_498)).unwrap().status, Status::Ok);
+    }
+
+    #[test]
+    fn lro_is_in_the_way() {
+        assert_eq!(lro(&eth0(|_| {})), None);
+        let merging = eth0(|one| one.offloads.as_mut().unwrap().lro = true);
+        assert_eq!(lro(&merging).unwrap().mend.unwrap(), "ethtool -K eth0 lro off");
     }
 
     #[test]

@@ -12,8 +12,10 @@ use crate::ask::Ask;
 /// What happened when it was tried.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Trials {
-    /// A ring as the workers use it.
+    /// Whether io_uring is to be had at all.
     pub(crate) uring: Result<(), String>,
+    /// One ring for each worker at once; what stopped it otherwise. Not tried without io_uring.
+    pub(crate) rings: Result<usize, String>,
     /// What a train of equal datagrams went through.
     pub(crate) train: Result<Journey, String>,
     /// Bytes of receive and send queue that were asked for and obtained.
@@ -44,24 +46,42 @@ pub(crate) struct Buffers {
 }
 
 impl Trials {
-    pub(super) fn run(ask: &Ask) -> Self {
+    /// As `workers` workers would begin.
+    pub(super) fn run(ask: &Ask, workers: usize) -> Self {
         let uring = Uring::probe().map_err(|error| error.to_string());
+        let wanted = if uring.is_ok() { workers.min(WORKERS_MAX) } else { 0 };
+        let (mut rings, outcome) = rings(wanted);
+        let train = match rings.first_mut() {
+            Some(ring) => travel(ring),
+            None => Epoll::new(DATAGRAMS)
+                .map_err(|error| error.to_string())
+                .and_then(|mut epoll| travel(&mut epoll)),
+        };
         Self {
-            train: if uring.is_ok() {
-                Uring::new(&UringOptions { send_slots: 8, recv_buffers: 8 })
-                    .map_err(|error| error.to_string())
-                    .and_then(|mut datapath| travel(&mut datapath))
-            } else {
-                Epoll::new(8)
-                    .map_err(|error| error.to_string())
-                    .and_then(|mut datapath| travel(&mut datapath))
-            },
             uring,
+            rings: outcome,
+            train,
             buffers: buffers(ask.socket_buffer_bytes),
             cbpf: cbpf(),
             listen: ask.listen.iter().map(|address| (*address, listen(*address))).collect(),
         }
     }
+}
+
+/// As many rings as wanted, of the size that workers use, or those that could be had and why no
+/// more.
+fn rings(wanted: usize) -> (Vec<Uring>, Result<usize, String>) {
+    let mut rings = Vec::new();
+    while rings.len() < wanted {
+        match Uring::new(&RING) {
+            Ok(ring) => rings.push(ring),
+            Err(error) => {
+                let why = format!("{} of {wanted} rings could be had: {error}", rings.len());
+                return (rings, Err(why));
+            }
+        }
+    }
+    (rings, Ok(wanted))
 }
 
 /// Sends a train of equal datagrams to a socket with GRO and to one without.
@@ -137,6 +157,12 @@ fn listen(address: SocketAddr) -> Result<(), String> {
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
+/// The engine's: a page for each of the queues and buffer lists, whoever uses it.
+const RING: UringOptions = UringOptions { send_slots: 64, recv_buffers: 32 };
+
+/// The engine's.
+const WORKERS_MAX: usize = 255;
+
 /// A full train of QUIC's first datagrams is longer; ten equal ones show all that can go wrong.
 const DATAGRAMS: usize = 10;
 const DATAGRAM_BYTES: usize = 1_200;
@@ -165,8 +191,9 @@ mod tests {
         assert_eq!(travel(&mut Epoll::new(8).unwrap()), Ok(expected));
         match Uring::probe() {
             Ok(()) => {
-                let options = UringOptions { send_slots: 8, recv_buffers: 8 };
-                assert_eq!(travel(&mut Uring::new(&options).unwrap()), Ok(expected));
+                let (mut rings, outcome) = rings(3);
+                assert_eq!(outcome, Ok(3));
+                assert_eq!(travel(&mut rings[2]), Ok(expected));
             }
             Err(error) => eprintln!("skipped: {error}"),
         }
