@@ -4,6 +4,7 @@
 
 mod certificate;
 mod demo;
+mod doctor;
 mod exit;
 mod flags;
 mod load;
@@ -36,6 +37,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Serve(Box<serve::ServeArgs>),
     Load(Box<load::LoadArgs>),
+    Doctor(Box<doctor::DoctorArgs>),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
     };
     let exit = result.unwrap_or_else(|failure| {
         output::error(&failure);
