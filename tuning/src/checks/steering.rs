@@ -84,7 +84,7 @@ fn on_interfaces(
     match (on.is_empty(), reasons.is_empty()) {
         (false, _) => Ok(format!(" on {}", on.join(", "))),
         (true, false) => Err(reasons.join(", ")),
-        (true, true) => Err("no interface is up except loopback".into()),
+        (true, true) => Err("there is no interface to attach it to".into()),
     }
 }
 
@@ -129,7 +129,12 @@ mod tests {
     #[test]
     fn without_interfaces_there_is_no_xdp() {
         let mut facts = recorded::bare_metal();
-        facts.interfaces.chosen.clear();
-        assert_eq!(Ladder::climb(&facts).best(), "reuseport");
+        for chosen in [vec![], vec!["nosuch".to_owned()]] {
+            facts.interfaces.chosen = chosen;
+            let ladder = Ladder::climb(&facts);
+            assert_eq!(ladder.best(), "reuseport");
+            let found = ladder.check(&facts.process).found;
+            assert!(found.contains("xdp, xdp-generic: there is no interface"), "{found}");
+        }
     }
 }
