@@ -4,6 +4,7 @@
 
 mod certificate;
 mod demo;
+mod doctor;
 mod exit;
 mod flags;
 mod keylog;
@@ -37,6 +38,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Serve(Box<serve::ServeArgs>),
     Load(Box<load::LoadArgs>),
+    Doctor(Box<doctor::DoctorArgs>),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
     };
     let exit = result.unwrap_or_else(|failure| {
         output::error(&failure);

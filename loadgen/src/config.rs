@@ -83,13 +83,19 @@ impl LoadConfig {
             }
             Stop::Requests(_) | Stop::Duration(_) => {}
         }
-        let needed = self.connections.saturating_add(OPEN_FILES_BESIDE_CONNECTIONS);
+        let needed = Self::open_files(self.connections);
         match open_files_max {
             Some(limit) if needed > limit => {
                 Err(LoadError::OpenFiles { connections: self.connections, needed, limit })
             }
             _ => Ok(()),
         }
+    }
+
+    /// Files that are open at once with `connections`: each has a socket of its own.
+    #[must_use]
+    pub const fn open_files(connections: usize) -> usize {
+        connections.saturating_add(OPEN_FILES_BESIDE_CONNECTIONS)
     }
 
     /// How long a run by number goes on while nothing can be started and nothing is answered.

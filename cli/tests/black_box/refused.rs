@@ -11,7 +11,10 @@ use crate::command::{Outcome, Serve, line};
 
 /// Runs `then` on a thread, and so every command it starts, with io_uring_setup(2) answering
 /// `errno`.
-fn without_uring<T: Send + 'static>(errno: u32, then: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) fn without_uring<T: Send + 'static>(
+    errno: u32,
+    then: impl FnOnce() -> T + Send + 'static,
+) -> T {
     thread::spawn(move || {
         let filter = SeccompFilter::new(
             BTreeMap::from([(IO_URING_SETUP, Vec::new())]),

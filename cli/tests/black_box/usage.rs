@@ -5,12 +5,13 @@ use crate::command::{line, quiclane};
 #[test]
 fn every_command_has_help() {
     for (arguments, words) in [
-        (vec!["--help"], vec!["demo", "serve", "load", "Exit codes"]),
+        (vec!["--help"], vec!["demo", "serve", "load", "doctor", "Exit codes"]),
         (vec!["demo", "--help"], vec!["--json", "ten seconds"]),
         (
             vec!["serve", "--help"],
             vec!["ready listen=", "[::]:4433", "--max-streams-bidi", "--drain"],
         ),
+        (vec!["doctor", "--help"], vec!["--interface", "--json", "Examples"]),
         (vec!["load", "--help"], vec!["--connections", "quic://HOST:PORT", "1,024", "Examples"]),
     ] {
         let outcome = quiclane(&arguments);
@@ -44,6 +45,9 @@ fn usage_errors_exit_with_2_and_name_value_and_remedy() {
         ("serve --listen 127.0.0.1:0 --cores 5000", "5000", "may use"),
         ("serve --drain soon", "soon", "500ms"),
         ("serve --mtu-max 100", "100", "1200..=65527"),
+        ("doctor --listen here", "here", "0.0.0.0:4433"),
+        ("doctor -c 0", "0", "at least 1"),
+        ("doctor eth0", "eth0", "Usage"),
         ("load", "URL", "--perf"),
         ("load localhost:4433 --perf", "localhost:4433", "quic://HOST:PORT"),
         ("load https://localhost --perf", "https://", "quic://HOST:PORT"),

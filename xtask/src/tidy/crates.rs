@@ -9,7 +9,8 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("quiclane-ebpf", &["quiclane-wire"]),
     ("quiclane", &["quiclane-wire", "quiclane-datapath", "quiclane-ebpf"]),
     ("quiclane-loadgen", &["quiclane"]),
-    ("quiclane-cli", &["quiclane", "quiclane-loadgen"]),
+    ("quiclane-tuning", &["quiclane-datapath"]),
+    ("quiclane-cli", &["quiclane", "quiclane-loadgen", "quiclane-tuning"]),
     ("xtask", &[]),
 ];
 

@@ -8,7 +8,8 @@ use super::{Finding, Tree, report};
 
 /// Which files may name which crate. A path that ends in `/` is a folder.
 const DOORS: &[(&str, &[&str])] = &[
-    ("aya", &["ebpf/src/"]),
+    // Doctor tries what this host loads with programs of its own, and attaches none.
+    ("aya", &["ebpf/src/", "tuning/src/facts/ebpf.rs"]),
     ("aya_ebpf", &["ebpf/program/"]),
     ("cap_std", &["engine/src/apps/hq.rs"]),
     ("caps", &["engine/src/privileges.rs"]),
@@ -22,6 +23,9 @@ const DOORS: &[(&str, &[&str])] = &[
     ("io_uring", &["datapath/src/"]),
     ("libc", &["datapath/src/"]),
     ("mimalloc", &["cli/src/main.rs"]),
+    ("netlink_packet_core", &["tuning/src/facts/"]),
+    ("netlink_packet_route", &["tuning/src/facts/link.rs"]),
+    ("netlink_sys", &["tuning/src/facts/netlink.rs"]),
     (
         "quinn_proto",
         &[

@@ -1,0 +1,285 @@
+//! doctor: what it says as root and as nobody, in a namespace, and when something is in the way.
+
+#![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+
+use std::fs;
+use std::net::UdpSocket;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::command::{Outcome, assert_fields, line};
+use crate::refused::without_uring;
+
+/// Asserts that the report is the contract and returns its checks.
+fn checks(outcome: &Outcome) -> Vec<Value> {
+    let report = outcome.json();
+    assert_fields(&report, &["schema", "ok", "checks"]);
+    assert_eq!(report["schema"], 1);
+    let checks = report["checks"].as_array().unwrap().clone();
+    for check in &checks {
+        assert_fields(check, &["id", "scope", "status", "found", "why", "mend"]);
+        for field in ["id", "scope", "found", "why"] {
+            assert!(!check[field].as_str().unwrap().is_empty(), "{field}: {check}");
+        }
+        let status = check["status"].as_str().unwrap();
+        assert!(["ok", "warning", "problem"].contains(&status), "{check}");
+        assert!(check["mend"].is_string() || check["mend"].is_null(), "{check}");
+        let scope = check["scope"].as_str().unwrap();
+        assert!(["host", "process"].contains(&scope) || scope.starts_with("interface:"), "{check}");
+    }
+    let problem = checks.iter().any(|check| check["status"] == "problem");
+    assert_eq!(report["ok"], !problem);
+    assert_eq!(outcome.code, i32::from(problem), "{outcome:?}");
+    checks
+}
+
+/// The status of check `id`, with what was found.
+fn status<'c>(checks: &'c [Value], id: &str) -> (&'c str, &'c str) {
+    let check = checks.iter().find(|check| check["id"] == id);
+    let check = check.unwrap_or_else(|| panic!("no {id} in {checks:?}"));
+    (check["status"].as_str().unwrap(), check["found"].as_str().unwrap())
+}
+
+/// Runs a shell with `script` in which `$quiclane` is a copy of the command that everybody may
+/// run; as another user if asked for.
+fn shell(script: &str, user: Option<u32>) -> Outcome {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = folder.path().join("quiclane");
+    fs::copy(env!("CARGO_BIN_EXE_quiclane"), &program).unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).env("quiclane", &program).stdin(Stdio::null());
+    if let Some(user) = user {
+        command.uid(user).gid(user);
+    }
+    let output = command.output().unwrap();
+    Outcome {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Whether this is root; otherwise says that `test` is skipped.
+fn root(test: &str) -> bool {
+    let root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    if !root {
+        eprintln!("skipped: doctor::{test}: not root");
+    }
+    root
+}
+
+#[test]
+fn the_json_is_the_contract() {
+    let outcome = line("doctor --json");
+    let checks = checks(&outcome);
+    assert_eq!(outcome.stderr, "");
+    for id in ["kernel", "cores", "capabilities", "steering", "io", "gso", "socket_buffers"] {
+        status(&checks, id);
+    }
+}
+
+#[test]
+fn the_text_ends_with_a_summary_and_has_no_colours_in_a_pipe() {
+    let outcome = line("doctor");
+    assert!([0, 1].contains(&outcome.code), "{outcome:?}");
+    assert!(!outcome.stdout.contains('\x1b'), "{outcome:?}");
+    let last = outcome.stdout.lines().next_back().unwrap();
+    for word in [" ok, ", " warning", " problem", ": steering ", ", io "] {
+        assert!(last.contains(word), "{word}: {last}");
+    }
+    let verbose = line("doctor --verbose").stdout;
+    assert!(verbose.matches("why: ").count() > outcome.stdout.matches("why: ").count());
+}
+
+#[test]
+fn an_interface_that_does_not_exist_is_a_problem() {
+    let outcome = line("doctor --json --interface nosuch --interface lo");
+    let checks = checks(&outcome);
+    assert_eq!(outcome.code, 1);
+    let problem = checks.iter().find(|check| check["status"] == "problem").unwrap();
+    assert_eq!(problem["scope"], "interface:nosuch");
+    assert!(problem["found"].as_str().unwrap().contains("lo"), "{problem}");
+    assert!(checks.iter().any(|check| check["scope"] == "interface:lo"), "{checks:?}");
+}
+
+#[test]
+fn a_taken_port_is_a_problem_and_a_free_one_stays_free() {
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let outcome = line(&format!("doctor --json --listen {address}"));
+    let found = checks(&outcome);
+    assert_eq!(status(&found, "listen").0, "problem");
+    assert!(status(&found, "listen").1.contains(&address.to_string()), "{found:?}");
+    drop(taken);
+    let found = checks(&line(&format!("doctor --json --listen {address}")));
+    assert_eq!(status(&found, "listen").0, "ok");
+    UdpSocket::bind(address).unwrap();
+}
+
+#[test]
+fn more_connections_than_files_and_ports_are_problems() {
+    let outcome = shell("ulimit -n 256; exec $quiclane doctor --json -c 1000", None);
+    let found = checks(&outcome);
+    assert_eq!(status(&found, "open_files").0, "problem");
+    assert!(status(&found, "open_files").1.contains("256"), "{found:?}");
+    let outcome = shell("ulimit -n 256; exec $quiclane doctor --json -c 100", None);
+    assert_eq!(status(&checks(&outcome), "open_files").0, "ok");
+    let found = checks(&line("doctor --json -c 100000"));
+    assert_eq!(status(&found, "local_ports").0, "problem");
+}
+
+#[test]
+fn nobody_is_told_what_it_takes_and_has_no_problem() {
+    if !root("nobody_is_told_what_it_takes_and_has_no_problem") {
+        return;
+    }
+    let outcome = shell("exec $quiclane doctor --json", Some(NOBODY));
+    let found = checks(&outcome);
+    assert_eq!(outcome.code, 0, "{found:?}");
+    let (status_of, found_of) = status(&found, "capabilities");
+    assert_eq!(status_of, "warning");
+    assert!(found_of.starts_with("effective: none"), "{found_of}");
+    assert_eq!(status(&found, "ebpf").0, "warning");
+    let check = found.iter().find(|check| check["id"] == "capabilities").unwrap();
+    let mend = check["mend"].as_str().unwrap();
+    // The second, where the container that tests run in lacks them too.
+    let ways = ["setcap cap_bpf,cap_net_admin+ep /", "docker run --cap-add BPF"];
+    assert!(ways.iter().any(|way| mend.starts_with(way)), "{mend}");
+    assert!(status(&found, "steering").1.starts_with("up to cbpf"), "{found:?}");
+}
+
+#[test]
+fn too_little_locked_memory_for_the_workers_is_a_problem() {
+    let test = "too_little_locked_memory_for_the_workers_is_a_problem";
+    if !root(test) {
+        return;
+    }
+    // A user of its own, because the limit is on all that a user has locked.
+    let run = |workers| {
+        let doctor = format!("$quiclane doctor --json --io uring --workers {workers}");
+        shell(&format!("ulimit -l 64; exec {doctor}"), Some(LOCKED_USER))
+    };
+    let (one, many) = (run(1), run(32));
+    if status(&checks(&many), "io").0 == "ok" {
+        // Older kernels charge rings to the control group alone.
+        return;
+    }
+    assert_eq!(status(&checks(&one), "locked_memory").0, "ok");
+    let found = checks(&many);
+    assert_eq!(status(&found, "locked_memory").0, "problem");
+    assert_eq!(status(&found, "io").0, "problem");
+}
+
+#[test]
+fn refused_io_uring_is_a_warning_unless_asked_for_by_name() {
+    let (auto, named) =
+        without_uring(EPERM, || (line("doctor --json"), line("doctor --json --io uring")));
+    let found = checks(&auto);
+    assert_eq!(status(&found, "io").0, "warning");
+    assert!(status(&found, "io").1.contains("seccomp"), "{found:?}");
+    assert_eq!(status(&found, "gso").0, "ok", "{found:?}");
+    assert_eq!(status(&checks(&named), "io").0, "problem");
+    assert_eq!(named.code, 1);
+}
+
+/// A network namespace with both ends of a veth pair, gone when dropped.
+struct Namespace(String);
+
+impl Namespace {
+    fn new(name: &str) -> Option<Self> {
+        let namespace = Self(format!("quiclane-{name}-{}", std::process::id()));
+        let commands = [
+            format!("netns add {namespace}", namespace = namespace.0),
+            format!("-n {} link set lo up", namespace.0),
+            format!("-n {} link add veth0 type veth peer name veth1", namespace.0),
+            format!("-n {} link set veth0 up", namespace.0),
+            format!("-n {} link set veth1 up", namespace.0),
+        ];
+        commands.iter().all(|command| ip(command)).then_some(namespace)
+    }
+
+    fn doctor(&self, flags: &str) -> Vec<Value> {
+        let enter = format!("ip netns exec {} $quiclane doctor --json {flags}", self.0);
+        checks(&shell(&enter, None))
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        ip(&format!("netns delete {}", self.0));
+    }
+}
+
+fn ip(command: &str) -> bool {
+    let output = Command::new("ip").args(command.split(' ')).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+#[test]
+fn the_traps_of_veth_are_named() {
+    if !root("the_traps_of_veth_are_named") {
+        return;
+    }
+    let Some(namespace) = Namespace::new("veth") else {
+        eprintln!("skipped: doctor::the_traps_of_veth_are_named: no `ip` or no veth here");
+        return;
+    };
+    let found = namespace.doctor("--interface veth0");
+    assert_eq!(status(&found, "link"), ("ok", "up, veth, MTU 1500"));
+    assert_eq!(status(&found, "xdp").0, "ok");
+    assert_eq!(status(&found, "xdp_program").0, "ok");
+    for id in ["veth_checksum", "veth_reply"] {
+        let (status, found) = status(&found, id);
+        assert!(status == "warning" && found.contains("veth1"), "{id}: {found}");
+    }
+    assert_eq!(status(&found, "device_gro"), ("warning", "GRO is off"));
+
+    assert!(ip(&format!("-n {} link set veth0 mtu 9000", namespace.0)));
+    let found = namespace.doctor("--interface veth0");
+    assert_eq!(status(&found, "xdp_mtu").0, "warning");
+    assert!(ip(&format!("-n {} link set veth0 down", namespace.0)));
+    let found = namespace.doctor("--interface veth0");
+    assert_eq!(status(&found, "link").0, "warning");
+}
+
+#[test]
+fn the_other_end_of_a_veth_may_be_out_of_sight() {
+    if !root("the_other_end_of_a_veth_may_be_out_of_sight") {
+        return;
+    }
+    let (Some(here), Some(there)) = (Namespace::new("here"), Namespace::new("there")) else {
+        eprintln!(
+            "skipped: doctor::the_other_end_of_a_veth_may_be_out_of_sight: no `ip` or no veth here"
+        );
+        return;
+    };
+    let move_away = format!("-n {} link set veth1 netns {} name far", here.0, there.0);
+    assert!(ip(&move_away));
+    let found = here.doctor("");
+    let (status_of, found_of) = status(&found, "veth_peer");
+    assert!(status_of == "warning" && found_of.contains("another network namespace"), "{found:?}");
+}
+
+#[test]
+fn loopback_that_is_down_is_recognised() {
+    if !root("loopback_that_is_down_is_recognised") {
+        return;
+    }
+    let Some(namespace) = Namespace::new("down") else {
+        eprintln!("skipped: doctor::loopback_that_is_down_is_recognised: no `ip` or no veth here");
+        return;
+    };
+    assert!(ip(&format!("-n {} link set lo down", namespace.0)));
+    let found = namespace.doctor("");
+    assert!(status(&found, "gso").1.contains("loopback is down"), "{found:?}");
+}
+
+/// `nobody` on Debian, Fedora, Arch and Alpine.
+const NOBODY: u32 = 65_534;
+/// Nobody at all.
+const LOCKED_USER: u32 = 65_021;
+const EPERM: u32 = 1;

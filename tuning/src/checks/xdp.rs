@@ -1,0 +1,280 @@
+//! xdp judges whether an XDP program of ours could be attached to an interface, and how.
+
+use super::interface::scope;
+use crate::facts::{Interface, Mode};
+use crate::finding::Finding;
+use crate::shell::word;
+
+/// What is known about native XDP before it is tried.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Support {
+    Native,
+    /// The driver has none: programs run on packets that the stack has already wrapped.
+    GenericOnly,
+    Unknown,
+}
+
+/// Whether the rung `xdp` works on it.
+pub(super) fn native(interface: &Interface) -> Result<(), String> {
+    generic(interface)?;
+    if support(interface) == Support::GenericOnly {
+        return Err("has no native XDP".into());
+    }
+    if interface.link.mtu > FRAME_BYTES_MAX {
+        return Err(format!("has an MTU of {}", interface.link.mtu));
+    }
+    Ok(())
+}
+
+/// Whether the rung `xdp-generic` works on it.
+pub(super) fn generic(interface: &Interface) -> Result<(), String> {
+    match interface.link.programs.first() {
+        Some(program) => Err(format!("has the XDP program {} of somebody else", program.id)),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn check(interface: &Interface) -> Vec<Finding> {
+    let checks = [
+        Some(mode(interface)),
+        Some(program(interface)),
+        mtu(interface),
+        lro(interface),
+        channels(interface),
+    ];
+    checks.into_iter().flatten().collect()
+}
+
+/// What the kernel says of the driver, since Linux 6.3; before that what is known of it.
+fn support(interface: &Interface) -> Support {
+    if let Some(features) = interface.xdp {
+        return if features.native() { Support::Native } else { Support::GenericOnly };
+    }
+    let driver = interface.device.driver.as_deref().unwrap_or_default();
+    match interface.link.kind.as_str() {
+        _ if interface.link.loopback => Support::GenericOnly,
+        "veth" | "tun" => Support::Native,
+        "bridge" | "vlan" | "wireguard" | "vxlan" | "dummy" => Support::GenericOnly,
+        _ if NATIVE_DRIVERS.contains(&driver) => Support::Native,
+        _ => Support::Unknown,
+    }
+}
+
+fn mode(interface: &Interface) -> Finding {
+    let id = "xdp";
+    let why = "native XDP sees a packet before the kernel spends anything on it";
+    match support(interface) {
+        Support::Native => {
+            let said = match interface.xdp {
+                Some(_) => "says its driver",
+                None => "by its driver's name",
+            };
+            Finding::ok(id, scope(interface), format!("native XDP, {said}"), why)
+        }
+        Support::Unknown => {
+            let found =
+                "unknown until attached: this kernel does not tell, the driver is not known";
+            Finding::ok(id, scope(interface), found, why)
+        }
+        // On loopback nobody expects more.
+        Support::GenericOnly if interface.link.loopback => {
+            Finding::ok(id, scope(interface), "generic XDP only, as on every loopback", why)
+        }
+        Support::GenericOnly => {
+            Finding::warning(id, scope(interface), "the driver has generic XDP only", why)
+        }
+    }
+}
+
+fn program(interface: &Interface) -> Finding {
+    let id = "xdp_program";
+    let why =
+        "an interface has one XDP program; we never replace another's, and take the next rung";
+    let programs = &interface.link.programs;
+    if programs.is_empty() {
+        return Finding::ok(id, scope(interface), "no XDP program is attached", why);
+    }
+    let described: Vec<String> = programs
+        .iter()
+        .map(|program| {
+            let name = program.name.as_deref().unwrap_or("name not known");
+            format!("id {} ({name}), {}", program.id, program.mode.name())
+        })
+        .collect();
+    let found = format!("an XDP program is attached: {}", described.join("; "));
+    let off = |mode| match mode {
+        Mode::Native => "xdpdrv",
+        Mode::Generic => "xdpgeneric",
+        Mode::Hardware => "xdpoffload",
+    };
+    let mode = programs.first().map_or("xdp", |program| off(program.mode));
+    // A bpf_link cannot be told from a netlink attachment from outside.
+    let mend = format!(
+        "ip link set dev {} {mode} off || bpftool link show  # a bpf_link goes only with its owner",
+        word(&interface.link.name)
+    );
+    Finding::warning(id, scope(interface), found, why).mend(mend)
+}
+
+fn mtu(interface: &Interface) -> Option<Finding> {
+    if support(interface) == Support::GenericOnly {
+        return None;
+    }
+    let (id, mtu) = ("xdp_mtu", interface.link.mtu);
+    let why = "native XDP wants a frame in one page; drivers take between about 3,000 and 3,506 \
+               bytes";
+    let found = format!("MTU {mtu}");
+    if mtu <= FRAME_BYTES_MAX {
+        return Some(Finding::ok(id, scope(interface), found, why));
+    }
+    let fragments = interface.xdp.is_some_and(|features| features.fragments());
+    let found = match fragments {
+        true => format!("{found}: only programs for several fragments are taken"),
+        false => format!("{found} is too large for native XDP"),
+    };
+    let mend = format!("ip link set dev {} mtu 1500", word(&interface.link.name));
+    Some(Finding::warning(id, scope(interface), found, why).mend(mend))
+}
+
+fn lro(interface: &Interface) -> Option<Finding> {
+    let lro = interface.offloads?.lro && support(interface) != Support::GenericOnly;
+    let why = "merged TCP packets fit no XDP program: drivers refuse it or switch LRO off by \
+               themselves; QUIC gains nothing from LRO";
+    let mend = format!("ethtool -K {} lro off", word(&interface.link.name));
+    lro.then(|| Finding::warning("xdp_lro", scope(interface), "LRO is on", why).mend(mend))
+}
+
+/// ENA keeps a send queue for XDP beside each channel, so only half of the channels may be used.
+fn channels(interface: &Interface) -> Option<Finding> {
+    let channels = interface.channels?;
+    if interface.device.driver.as_deref() != Some("ena") {
+        return None;
+    }
+    let (id, half) = ("xdp_channels", channels.max / 2);
+    let found = format!("{} of {} channels in use", channels.now, channels.max);
+    let why = "ena attaches XDP only when at most half of the channels are in use";
+    if channels.now <= half {
+        return Some(Finding::ok(id, scope(interface), found, why));
+    }
+    let mend = format!("ethtool -L {} combined {}", word(&interface.link.name), half.max(1));
+    Some(Finding::warning(id, scope(interface), found, why).mend(mend))
+}
+
+/// What most drivers take: ena and mlx5 3,498, veth 3,506; i40e and ixgbe somewhat less.
+const FRAME_BYTES_MAX: u32 = 3_498;
+
+/// Drivers with native XDP in Linux 6.1, for kernels that do not tell (before 6.3).
+const NATIVE_DRIVERS: [&str; 23] = [
+    "atlantic",
+    "bnxt_en",
+    "cpsw",
+    "dpaa2-eth",
+    "ena",
+    "enetc",
+    "fsl_dpaa",
+    "gve",
+    "hv_netvsc",
+    "i40e",
+    "ice",
+    "igb",
+    "igc",
+    "ixgbe",
+    "ixgbevf",
+    "mana",
+    "mlx4_en",
+    "mlx5_core",
+    "nfp",
+    "qede",
+    "sfc",
+    "stmmac",
+    "virtio_net",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{Attached, Channels, Facts, XdpFeatures};
+    use crate::finding::Status;
+    use crate::recorded;
+
+    fn eth0(change: impl FnOnce(&mut Interface)) -> Interface {
+        let Facts { interfaces, .. } = recorded::bare_metal();
+        let mut eth0 = interfaces.by_name("eth0").unwrap().clone();
+        change(&mut eth0);
+        eth0
+    }
+
+    #[test]
+    fn the_kernel_is_believed_before_the_table() {
+        assert_eq!(support(&eth0(|_| {})), Support::Native);
+        assert_eq!(support(&eth0(|one| one.xdp = Some(XdpFeatures(0)))), Support::GenericOnly);
+        assert_eq!(support(&eth0(|one| one.xdp = None)), Support::Native, "mlx5_core is known");
+        let unknown = eth0(|one| {
+            one.xdp = None;
+            one.device.driver = Some("homemade".into());
+        });
+        assert_eq!(support(&unknown), Support::Unknown);
+        assert!(mode(&unknown).found.starts_with("unknown until attached"));
+        let bridge = eth0(|one| {
+            one.xdp = None;
+            one.link.kind = "bridge".into();
+        });
+        assert_eq!(mode(&bridge).status, Status::Warning);
+        assert!(native(&bridge).is_err() && generic(&bridge).is_ok());
+    }
+
+    #[test]
+    fn loopback_has_what_it_can_have() {
+        let facts = recorded::bare_metal();
+        let lo = facts.interfaces.by_name("lo").unwrap();
+        assert!(check(lo).iter().all(|finding| finding.status == Status::Ok));
+        assert!(native(lo).is_err());
+    }
+
+    #[test]
+    fn another_program_is_named_and_in_the_way() {
+        let mut taken = eth0(|one| {
+            let name = Some("cil_xdp_entry".into());
+            one.link.programs = vec![Attached { mode: Mode::Native, id: 42, name }];
+        });
+        let finding = program(&taken);
+        assert_eq!(finding.status, Status::Warning);
+        assert!(finding.found.ends_with("id 42 (cil_xdp_entry), native"), "{}", finding.found);
+        assert!(finding.mend.unwrap().starts_with("ip link set dev eth0 xdpdrv off"));
+        assert!(native(&taken).is_err() && generic(&taken).is_err());
+        taken.link.programs[0].name = None;
+        assert!(program(&taken).found.contains("name not known"));
+        assert_eq!(program(&eth0(|_| {})).status, Status::Ok);
+    }
+
+    #[test]
+    fn jumbo_frames_keep_native_xdp_away() {
+        let jumbo = eth0(|one| one.link.mtu = 9_000);
+        let finding = mtu(&jumbo).unwrap();
+        assert_eq!(finding.status, Status::Warning);
+        assert_eq!(finding.mend.unwrap(), "ip link set dev eth0 mtu 1500");
+        assert!(native(&jumbo).is_err() && generic(&jumbo).is_ok());
+        assert_eq!(mtu(&eth0(|one| one.link.mtu = 3_498)).unwrap().status, Status::Ok);
+    }
+
+    #[test]
+    fn lro_is_in_the_way() {
+        assert_eq!(lro(&eth0(|_| {})), None);
+        let merging = eth0(|one| one.offloads.as_mut().unwrap().lro = true);
+        assert_eq!(lro(&merging).unwrap().mend.unwrap(), "ethtool -K eth0 lro off");
+    }
+
+    #[test]
+    fn ena_wants_half_of_its_channels_free() {
+        assert_eq!(channels(&eth0(|_| {})), None);
+        let ena = |now| {
+            eth0(|one| {
+                one.device.driver = Some("ena".into());
+                one.channels = Some(Channels { now, max: 8, combined: true });
+            })
+        };
+        assert_eq!(channels(&ena(4)).unwrap().status, Status::Ok);
+        let finding = channels(&ena(5)).unwrap();
+        assert_eq!(finding.mend.unwrap(), "ethtool -L eth0 combined 4");
+    }
+}

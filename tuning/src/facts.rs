@@ -1,0 +1,98 @@
+//! facts is everything that is known about the host before it is judged.
+//!
+//! What cannot be found out is no fact: it is `None` and, where the reason is a lack of privilege,
+//! listed in [`Facts::unread`].
+
+use std::env;
+
+use crate::ask::Ask;
+
+mod ebpf;
+pub(crate) use ebpf::Ebpf;
+
+mod ethtool;
+#[cfg(test)]
+pub(crate) use ethtool::{Channels, Offloads, XdpFeatures};
+
+mod files;
+pub(crate) use files::{Files, Unread, write_list};
+
+mod host;
+pub(crate) use host::Host;
+
+mod interface;
+pub(crate) use interface::{Interface, Interfaces};
+
+mod link;
+#[cfg(test)]
+pub(crate) use link::{Attached, Link};
+pub(crate) use link::{Mode, Peer};
+
+mod netlink;
+
+mod network;
+pub(crate) use network::Network;
+
+mod process;
+#[cfg(test)]
+pub(crate) use process::Limit;
+pub(crate) use process::{Capability, Process};
+
+mod trial;
+#[cfg(test)]
+pub(crate) use trial::Buffers;
+pub(crate) use trial::{Journey, Trials};
+
+/// What is known.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Facts {
+    pub(crate) host: Host,
+    pub(crate) process: Process,
+    pub(crate) network: Network,
+    pub(crate) interfaces: Interfaces,
+    pub(crate) ebpf: Ebpf,
+    pub(crate) trials: Trials,
+    pub(crate) unread: Vec<Unread>,
+}
+
+impl Facts {
+    /// Looks at this host.
+    pub(crate) fn gather(ask: &Ask) -> Self {
+        let files = Files::at("/");
+        let mut unread = Vec::new();
+        let mut interfaces = Interfaces::gather(&files, ask, &mut unread);
+        name_programs(&mut interfaces, &mut unread);
+        let mut process = Process::read(&files);
+        process.program = env::current_exe()
+            .map_or_else(|_| "quiclane".to_owned(), |path| path.display().to_string());
+        let (host, network) = (Host::read(&files), Network::read(&files));
+        unread.extend(files.take_unread());
+        let workers = ask.workers.unwrap_or(process.cores.len()).max(1);
+        let (ebpf, trials) = (Ebpf::try_all(), Trials::run(ask, workers));
+        Self { host, process, network, interfaces, ebpf, trials, unread }
+    }
+}
+
+/// Gives the attached programs their names, where the kernel tells them.
+fn name_programs(interfaces: &mut Interfaces, unread: &mut Vec<Unread>) {
+    let mut programs: Vec<_> = interfaces
+        .all
+        .iter_mut()
+        .filter(|interface| interfaces.chosen.contains(&interface.link.name))
+        .flat_map(|interface| &mut interface.link.programs)
+        .collect();
+    if programs.is_empty() {
+        return;
+    }
+    match ebpf::program_names() {
+        Ok(names) => {
+            for program in &mut programs {
+                program.name = names.get(&program.id).filter(|name| !name.is_empty()).cloned();
+            }
+        }
+        Err(why) => {
+            let fact = "names of the attached XDP programs".to_owned();
+            unread.push(Unread { fact, why: format!("{why}; it takes CAP_SYS_ADMIN") });
+        }
+    }
+}
