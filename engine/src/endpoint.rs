@@ -146,6 +146,8 @@ impl Endpoint {
                 connection.give_up_handshake(now);
             }
             connection.proto.handle_timeout(now);
+            // A path that could not be validated is left without any datagram.
+            connection.off_path.credited(0, connection.proto.remote_address());
             self.touch(slot as usize);
         }
         true

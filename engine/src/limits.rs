@@ -76,7 +76,8 @@ impl OffPath {
         }
     }
 
-    /// quinn-proto has seen these `bytes`, and `active` is the active path now.
+    /// quinn-proto has seen these `bytes`, or a timeout, and `active` is the active path now: it
+    /// keeps new books for each path that becomes active, so every change must be told here.
     #[inline]
     pub(crate) fn credited(&mut self, bytes: usize, active: SocketAddr) {
         if self.unvalidated > 0 {
@@ -294,6 +295,19 @@ mod tests {
             meter.takes(home(), 40, victim, home());
         }
         assert_eq!(sent, 3 * 40_000);
+    }
+
+    #[test]
+    fn a_path_that_was_left_at_its_timeout_starts_anew() {
+        let mut meter = established();
+        let victim = address(2);
+        for _ in 0..100 {
+            meter.takes(victim, 401, home(), victim);
+            assert!(meter.sends(victim, 1200, victim));
+            // One more datagram than the budget has room for, as quinn-proto does.
+            assert!(!meter.sends(victim, 1200, victim));
+            meter.credited(0, home());
+        }
     }
 
     #[test]

@@ -97,7 +97,10 @@ impl Client {
 
     /// Starts requests on an open connection until enough are in flight.
     fn fill(&mut self, conn: &mut Conn<'_>, seat: usize) {
-        if !self.phase.offers_load() {
+        let first_time = self.seats.seat_mut(seat).carried == 0;
+        let is_open = matches!(self.seats.seat_mut(seat).state, SeatState::Open(_));
+        // Before the handshake is complete, as 0-RTT data, only once.
+        if !self.phase.offers_load() || !(is_open || first_time) {
             return;
         }
         let streams_max = self.job.config.streams as usize;
@@ -117,7 +120,7 @@ impl Client {
             self.tally.requests.started += 1;
         }
         let Seat { carried, streams, .. } = self.seats.seat_mut(seat);
-        if *carried >= carried_max && streams.is_empty() {
+        if is_open && *carried >= carried_max && streams.is_empty() {
             self.seats.vacate(seat, Again::AtOnce);
             conn.close(NO_ERROR, "done");
         }

@@ -51,7 +51,8 @@ impl Counts {
 pub struct EarlyData {
     /// All of them.
     pub sent: u64,
-    /// Those the server took; the others were sent again after the handshake.
+    /// Those the server took. The others were sent again after the handshake, if they had not
+    /// failed by then.
     pub accepted: u64,
 }
 

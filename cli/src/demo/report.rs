@@ -117,7 +117,9 @@ pub(super) fn introduction(engine: &Engine, address: SocketAddr) -> String {
         plan.steering(),
         match plan.steering() {
             _ if plan.workers() == 1 => "a single worker needs none",
-            "cbpf" => "the best there is: the kernel reads the worker from the connection ID",
+            "xdp" | "xdp-generic" => "in front of the network stack, by connection ID",
+            "reuseport" => "the best on loopback: the kernel verifies connection IDs",
+            "cbpf" => "the best without privileges: the kernel reads connection IDs",
             _ => "by addresses and ports: workers carry strays to one another",
         },
     );

@@ -40,7 +40,9 @@ fn choose(listen: &[SocketAddr], all: &[Interface]) -> Interfaces {
         }
         for owner in owners {
             if !owner.is_loopback() {
-                names.insert(owner.name.clone());
+                // An alias of an address, eth0:1, is no interface.
+                let name = owner.name.split(':').next().unwrap_or_default();
+                names.insert(name.to_owned());
             } else if !ip.is_unspecified() {
                 notes.push(format!("xdp: {ip} is on {}, which has no driver", owner.name));
             }
@@ -86,7 +88,7 @@ mod tests {
             interface("lo", "::1"),
             interface("eth0", "192.0.2.1"),
             interface("eth0", "2001:db8::1"),
-            interface("eth1", "198.51.100.1"),
+            interface("eth1:1", "198.51.100.1"),
             interface("wg0", "2001:db8:1::1"),
         ];
         let listen: Vec<SocketAddr> = listen.split(' ').map(|a| a.parse().unwrap()).collect();
