@@ -5,9 +5,9 @@
 //! peer can make us keep stays within twice what quinn-proto believes that it keeps.
 //!
 //! ```text
-//! class 64     [slot][slot][slot]...   64, 96, 128, 192 and so on; the datagrams of a turn take
-//! class 96     [slot][slot]...         slots in order, and the next turn starts at the front
-//! ...                                  again: memory that is still in the cache
+//! class 64     [slot][slot][slot]...   sizes double; the datagrams of a turn take slots in order,
+//! class 128    [slot][slot]...         and the next turn starts at the front again: memory that
+//! ...                                  is still in the cache
 //! class 65,536 [slot]                  a slot that is still held is replaced and waits in `held`
 //! ```
 //!
@@ -41,7 +41,7 @@ struct Class {
 impl Pool {
     pub(crate) fn new() -> Self {
         let class = |index| {
-            let bytes = slot_bytes(index);
+            let bytes = SLOT_MIN << index;
             let held_max = HELD_BYTES_MAX / bytes;
             Class { bytes, slots: Vec::new(), next: 0, held: VecDeque::new(), held_max }
         };
@@ -96,16 +96,8 @@ impl Class {
 
 /// Which class a datagram of `length` bytes goes to.
 fn class_of(length: usize) -> usize {
-    let power = length.next_power_of_two().max(SLOT_MIN);
-    let index = 2 * (power.ilog2() - SLOT_MIN.ilog2()) as usize;
-    // Three quarters of it are the class between, which is where full-size packets fit: 1,536.
-    if index > 0 && length <= power / 4 * 3 { index - 1 } else { index }
-}
-
-/// The size of the slots of a class.
-fn slot_bytes(index: usize) -> usize {
-    let power = SLOT_MIN << index.div_ceil(2);
-    if index % 2 == 1 { power / 4 * 3 } else { power }
+    let slot = length.next_power_of_two().max(SLOT_MIN);
+    (slot.ilog2() - SLOT_MIN.ilog2()) as usize
 }
 
 /// A slot that is shared from the start, so that the first slice of it does not allocate later.
@@ -120,8 +112,8 @@ fn new_slot(bytes: usize) -> BytesMut {
 
 /// An acknowledgement fits.
 const SLOT_MIN: usize = 64;
-/// From [`SLOT_MIN`] to 64 KiB, more than any UDP payload.
-const CLASSES: usize = 21;
+/// Powers of two from [`SLOT_MIN`] to 64 KiB, more than any UDP payload.
+const CLASSES: usize = 11;
 /// Held slots of one class that are remembered for reuse.
 const HELD_BYTES_MAX: usize = 4 << 20;
 /// Held slots looked at before a new one is allocated.
@@ -201,6 +193,6 @@ mod tests {
             held.push(pool.copy(&[7; 1400]));
         }
         let class = &pool.classes[class_of(1400)];
-        assert_eq!((class.slots.len(), class.held.len()), (1, HELD_BYTES_MAX / 1536));
+        assert_eq!((class.slots.len(), class.held.len()), (1, HELD_BYTES_MAX / 2048));
     }
 }
