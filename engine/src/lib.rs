@@ -65,6 +65,8 @@ mod privileges;
 
 mod reset;
 
+mod reuse;
+
 mod route;
 
 #[cfg(feature = "sim")]

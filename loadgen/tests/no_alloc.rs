@@ -9,6 +9,7 @@ mod allocations;
 use std::thread;
 use std::time::Duration;
 
+use allocations::LOOKS;
 use quiclane::apps::{Perf, PerfOptions};
 use quiclane::{
     ClientTls, Config, Engine, Io, Provider, ServerConfig, ServerTls, Target, Trust, clock,
@@ -21,7 +22,7 @@ struct Steady {
     streams: u32,
     /// Requests until all tables and queues have their size.
     warm_up: u64,
-    /// Requests that are watched.
+    /// Requests in each look.
     watched: u64,
 }
 
@@ -73,9 +74,12 @@ fn run(steady: &Steady, io: Io) {
     config.streams = steady.streams;
     let load = Load::start(config).unwrap();
     wait_for(&load, steady.warm_up);
-    allocations::arm();
-    wait_for(&load, steady.warm_up + steady.watched);
-    allocations::disarm();
+    for look in 0..LOOKS {
+        allocations::begin(look);
+        // Of what has come by now: this thread may be late.
+        wait_for(&load, load.progress().requests + steady.watched);
+    }
+    allocations::begin(LOOKS);
     load.stopper().stop();
     let report = load.join().unwrap();
     assert_eq!(report.errors.total, 0, "{report}");

@@ -11,18 +11,20 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::reuse::Blocks;
+
 /// Memory for the small pieces of all streams of a worker.
 #[derive(Debug)]
 pub(super) struct Scraps {
     /// Holds what was pushed and not sealed yet at its front.
     block: BytesMut,
-    /// Full blocks of which slices are held: tried again in turn.
-    full: VecDeque<BytesMut>,
+    blocks: Blocks,
 }
 
 impl Scraps {
     pub(super) fn new() -> Self {
-        Self { block: new_block(), full: VecDeque::new() }
+        let blocks = Blocks::new(BLOCK_BYTES);
+        Self { block: blocks.allocate(), blocks }
     }
 
     /// Copies `piece`, which must be no longer than a block, behind the ones before. What does not
@@ -30,7 +32,7 @@ impl Scraps {
     pub(super) fn push(&mut self, piece: &[u8], out: &mut VecDeque<Bytes>) {
         if self.block.capacity() - self.block.len() < piece.len() {
             self.seal(out);
-            self.next_block();
+            self.blocks.renew(&mut self.block);
         }
         self.block.extend_from_slice(piece);
     }
@@ -41,45 +43,11 @@ impl Scraps {
             out.push_back(self.block.split().freeze());
         }
     }
-
-    fn next_block(&mut self) {
-        if self.block.try_reclaim(BLOCK_BYTES) {
-            return;
-        }
-        // The oldest are the likeliest to be free again; a bounded look keeps this O(1).
-        for _ in 0..self.full.len().min(LOOK_MAX) {
-            let Some(mut candidate) = self.full.pop_front() else { break };
-            if candidate.try_reclaim(BLOCK_BYTES) {
-                self.full.push_back(std::mem::replace(&mut self.block, candidate));
-                return;
-            }
-            self.full.push_back(candidate);
-        }
-        let held = std::mem::replace(&mut self.block, new_block());
-        if self.full.len() < FULL_MAX {
-            self.full.push_back(held);
-        }
-        // Else it is forgotten here and freed with its last slice.
-    }
-}
-
-/// A block that is shared from the start, so that the first slice of it does not allocate later.
-fn new_block() -> BytesMut {
-    let mut block = BytesMut::with_capacity(BLOCK_BYTES);
-    block.extend_from_slice(&[0]);
-    drop(Bytes::from(block.split()));
-    let reclaimed = block.try_reclaim(BLOCK_BYTES);
-    debug_assert!(reclaimed, "nobody else holds a new block");
-    block
 }
 
 /// Four of the largest pieces, which are below 1 KiB. More makes a slice that is held for long
 /// dearer, less wastes more of a block's end.
 const BLOCK_BYTES: usize = 4 << 10;
-/// Held blocks that are remembered for another use: 4 MiB a worker.
-const FULL_MAX: usize = 1_024;
-/// Held blocks looked at before a new one is allocated.
-const LOOK_MAX: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -115,6 +83,7 @@ mod tests {
             }
         }
         assert_eq!(held, [&[7; 1_000][..]]);
-        assert!(scraps.full.len() <= 8, "{} blocks for 20 kB", scraps.full.len());
+        let blocks = scraps.blocks.remembered();
+        assert!(blocks <= 8, "{blocks} blocks for 20 kB");
     }
 }

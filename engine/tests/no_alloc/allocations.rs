@@ -1,11 +1,14 @@
 //! allocations watches who allocates: every allocation while it looks is captured with its call
 //! stack and charged to the innermost crate on it that is quinn-proto, rustls or ours.
+//!
+//! It looks [`LOOKS`] times. Tables and pools reach a new size whenever the machine lets more pile
+//! up than ever before, which ends by itself: what allocates with the traffic does so in each look.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
 use std::cell::Cell;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 struct Watching;
 
@@ -13,8 +16,9 @@ thread_local! {
     static WATCHED: Cell<bool> = const { Cell::new(true) };
 }
 
-static ARMED: AtomicBool = AtomicBool::new(false);
-static STACKS: Mutex<Vec<Backtrace>> = Mutex::new(Vec::new());
+/// The look that is under way, or [`AWAY`].
+static LOOK: AtomicUsize = AtomicUsize::new(AWAY);
+static STACKS: Mutex<[Vec<Backtrace>; LOOKS]> = Mutex::new([const { Vec::new() }; LOOKS]);
 
 #[global_allocator]
 static ALLOCATOR: Watching = Watching;
@@ -34,29 +38,26 @@ unsafe impl GlobalAlloc for Watching {
 }
 
 fn note() {
-    if !ARMED.load(Ordering::Relaxed) || !WATCHED.get() {
+    let look = LOOK.load(Ordering::Relaxed);
+    if look >= LOOKS || !WATCHED.get() {
         return;
     }
     WATCHED.set(false);
     let stack = Backtrace::force_capture();
     let mut stacks = STACKS.lock().unwrap();
-    if stacks.len() < STACKS_MAX {
-        stacks.push(stack);
-    } else {
-        ARMED.store(false, Ordering::Relaxed);
+    stacks[look].push(stack);
+    if stacks[look].len() == STACKS_MAX {
+        // Unless the next one has begun meanwhile.
+        let _ = LOOK.compare_exchange(look, AWAY, Ordering::Relaxed, Ordering::Relaxed);
     }
     drop(stacks);
     WATCHED.set(true);
 }
 
-/// From now on allocations are captured, on all threads but those that [`look_away`].
-pub(crate) fn arm() {
-    ARMED.store(true, Ordering::Relaxed);
-}
-
-/// Ends what [`arm`] began.
-pub(crate) fn disarm() {
-    ARMED.store(false, Ordering::Relaxed);
+/// Begins the given look, counted from 0, on all threads but those that [`look_away`]. After the
+/// last of [`LOOKS`] nothing is captured.
+pub(crate) fn begin(look: usize) {
+    LOOK.store(look, Ordering::Relaxed);
 }
 
 /// What this thread allocates is not of interest: it only runs the test.
@@ -64,18 +65,25 @@ pub(crate) fn look_away() {
     WATCHED.set(false);
 }
 
-/// Fails if we allocate again and again. A table that reaches a new size now and then, because the
-/// machine let more pile up than before, is no such thing.
+/// Ends the last look and fails if we allocated in all of them.
 pub(crate) fn none_of_ours(what: &str) {
-    disarm();
-    let stacks = std::mem::take(&mut *STACKS.lock().unwrap());
-    assert!(stacks.len() > 100, "{what}: quinn-proto allocates; seeing nothing is not looking");
-    let mut ours: Vec<_> = stacks.iter().filter_map(charged_to).collect();
-    let total = ours.len();
-    ours.sort_unstable();
-    ours.dedup();
-    let few = total <= stacks.len() / GROWTH_SHARE;
-    assert!(few, "{what}: {total} of {} allocations are ours: {ours:#?}", stacks.len());
+    begin(AWAY);
+    let looks = std::mem::take(&mut *STACKS.lock().unwrap());
+    let mut places = Vec::new();
+    for stacks in &looks {
+        let seen = stacks.len();
+        assert!(seen > 100, "{what}: quinn-proto allocates; seeing {seen} times is not looking");
+        let ours: Vec<_> = stacks.iter().filter_map(charged_to).collect();
+        if ours.is_empty() {
+            return;
+        }
+        places.extend(ours);
+    }
+    let counts: Vec<_> = looks.iter().map(Vec::len).collect();
+    let total = places.len();
+    places.sort_unstable();
+    places.dedup();
+    panic!("{what}: {total} of {counts:?} allocations are ours, some in each look: {places:#?}");
 }
 
 /// The place of ours that an allocation is charged to. Line tables name files, not crates.
@@ -98,8 +106,9 @@ fn charged_to(stack: &Backtrace) -> Option<String> {
     None
 }
 
+/// How often it looks.
+pub(crate) const LOOKS: usize = 5;
 /// Enough to see every place that allocates; each costs a stack walk.
-const STACKS_MAX: usize = 4_000;
-/// quinn-proto makes a few allocations for each message, so one of ours for each would be far more
-/// than one in this many.
-const GROWTH_SHARE: usize = 300;
+const STACKS_MAX: usize = 1_500;
+/// No look is under way.
+const AWAY: usize = usize::MAX;

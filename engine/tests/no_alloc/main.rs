@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use allocations::LOOKS;
 use bytes::Bytes;
 use common::Certificate;
 use quiclane::apps::Echo;
@@ -36,7 +37,7 @@ struct Traffic {
     /// Messages and datagrams that come back before counting starts: tables and queues reach their
     /// size.
     warm_up: usize,
-    /// Messages and datagrams that are watched.
+    /// Messages and datagrams in each look.
     watched: usize,
 }
 
@@ -146,19 +147,18 @@ impl Driver {
     }
 
     fn came_back(&mut self, messages: usize) {
-        let before = self.back;
+        let looks =
+            |back: usize| back.checked_sub(self.traffic.warm_up).map(|n| n / self.traffic.watched);
+        let before = looks(self.back);
         self.back += messages;
-        let end = self.traffic.warm_up + self.traffic.watched;
-        if before < self.traffic.warm_up && self.back >= self.traffic.warm_up {
-            allocations::arm();
-        }
-        if before < end && self.back >= end {
-            allocations::disarm();
+        match looks(self.back) {
+            Some(look) if before != Some(look) => allocations::begin(look),
+            _ => {}
         }
     }
 
     fn is_over(&self) -> bool {
-        self.back >= self.traffic.warm_up + self.traffic.watched
+        self.back >= self.traffic.warm_up + LOOKS * self.traffic.watched
     }
 }
 

@@ -10,7 +10,7 @@ const ENGINE: &str = "engine/src/";
 /// Every room of the engine and the rooms it may use. `lib` lists them all and is not checked.
 const ROOMS: &[(&str, &[&str])] = &[
     ("app", &["endpoint", "error", "tls"]),
-    ("apps", &["app"]),
+    ("apps", &["app", "reuse"]),
     ("cid", &[]),
     ("clock", &[]),
     ("config", &["tls"]),
@@ -59,9 +59,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("metrics", &["steer"]),
     ("placement", &["error"]),
     ("plan", &["config", "error", "placement"]),
-    ("pool", &[]),
+    ("pool", &["reuse"]),
     ("privileges", &["error"]),
     ("reset", &[]),
+    ("reuse", &[]),
     ("route", &[]),
     // The simulation is a second engine: it puts the same rooms together.
     (
