@@ -16,6 +16,9 @@ pub enum Mode {
     Native,
     /// In the network stack, for every driver: slower, and behind GRO.
     Generic,
+    /// In the device itself. Somebody else's program may be there; the kernel refuses ours, which
+    /// are not made for a device.
+    Hardware,
 }
 
 impl Mode {
@@ -24,6 +27,7 @@ impl Mode {
         match self {
             Self::Native => "native",
             Self::Generic => "generic",
+            Self::Hardware => "hardware",
         }
     }
 }
@@ -69,12 +73,13 @@ impl Steering {
         interface: &str,
         mode: Mode,
     ) -> Result<Attachment, AttachError> {
-        if let Some(program) = attached_program(interface)? {
+        if let Some(program) = attached_programs(interface)?.into_iter().next() {
             return Err(AttachError::Occupied { interface: interface.to_owned(), program });
         }
         let flags = match mode {
             Mode::Native => XdpMode::Driver,
             Mode::Generic => XdpMode::Skb,
+            Mode::Hardware => XdpMode::Hardware,
         };
         let xdp = self.xdp(program)?;
         let id = xdp.attach(interface, flags).map_err(|error| refused(interface, mode, error))?;
@@ -86,12 +91,12 @@ impl Steering {
     }
 }
 
-/// The XDP program that an interface has, whoever attached it.
+/// The XDP programs that an interface has, whoever attached them: one a mode at most.
 ///
 /// # Errors
 /// When there is no such interface or the kernel does not answer.
-pub fn attached_program(interface: &str) -> Result<Option<ForeignProgram>, AttachError> {
-    let id = netlink::xdp_program(interface).map_err(|source| match source.kind() {
+pub fn attached_programs(interface: &str) -> Result<Vec<ForeignProgram>, AttachError> {
+    let found = netlink::xdp_programs(interface).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => unknown(interface),
         _ if source.raw_os_error() == Some(ENODEV) => unknown(interface),
         _ => AttachError::Other {
@@ -99,10 +104,17 @@ pub fn attached_program(interface: &str) -> Result<Option<ForeignProgram>, Attac
             source: Box::new(ProgramError::IOError(source)),
         },
     })?;
-    let Some(id) = id else { return Ok(None) };
-    let named = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id);
-    let name = named.and_then(|program| program.name_as_str().map(str::to_owned));
-    Ok(Some(ForeignProgram { id, name }))
+    let foreign = |(mode, id)| ForeignProgram { id, mode, name: name_of(id) };
+    Ok(found.into_iter().map(foreign).collect())
+}
+
+fn name_of(id: u32) -> Option<String> {
+    let named = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id)?;
+    named.name_as_str().map(str::to_owned)
+}
+
+fn first(interface: &str) -> Option<ForeignProgram> {
+    attached_programs(interface).ok()?.into_iter().next()
 }
 
 fn unknown(interface: &str) -> AttachError {
@@ -118,7 +130,7 @@ fn refused(interface: &str, mode: Mode, error: ProgramError) -> AttachError {
         }
         Some(EPERM) => AttachError::NotPermitted { interface },
         // Attached by somebody else since we looked.
-        Some(EBUSY | EEXIST) if let Ok(Some(program)) = attached_program(&interface) => {
+        Some(EBUSY | EEXIST) if let Some(program) = first(&interface) => {
             AttachError::Occupied { interface, program }
         }
         _ => AttachError::Other { interface, source: Box::new(error) },

@@ -75,6 +75,34 @@ pub enum SteeringError {
     },
 }
 
+impl SteeringError {
+    /// The error in one line: of what the verifier wrote, what it objects to.
+    pub fn in_short(&self) -> String {
+        let Self::Program { program, source, .. } = self else { return self.to_string() };
+        let ProgramError::LoadError { io_error, verifier_log } = &**source else {
+            return self.to_string();
+        };
+        match objection(&verifier_log.to_string()) {
+            Some(objection) if objection.ends_with(FOR_PERFMON) => {
+                format!("loading {program}: grant CAP_PERFMON; the verifier: {objection}")
+            }
+            Some(objection) => format!("loading {program}: {io_error}: {objection}"),
+            None => format!("loading {program}: {io_error}"),
+        }
+    }
+}
+
+/// The last line of a verifier's log that is no statistics.
+fn objection(log: &str) -> Option<&str> {
+    let statistics = ["verification time ", "stack depth ", "processed "];
+    let says = |line: &&str| !line.is_empty() && !statistics.iter().any(|s| line.starts_with(s));
+    log.lines().map(str::trim).rfind(says)
+}
+
+/// What the verifier says of pointers that could leak memory by speculation. It means those without
+/// CAP_PERFMON.
+const FOR_PERFMON: &str = "prohibited for !root";
+
 /// Why a program could not be put on an interface.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -136,15 +164,18 @@ pub enum AttachError {
 pub struct ForeignProgram {
     /// Its id, as `bpftool prog` shows it.
     pub id: u32,
-    /// Its name, if this process may ask for it: that takes CAP_SYS_ADMIN.
+    /// Where it runs.
+    pub mode: Mode,
+    /// Its name, which may be empty; `None` if this process may not ask for it, which takes
+    /// CAP_SYS_ADMIN.
     pub name: Option<String>,
 }
 
 impl fmt::Display for ForeignProgram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.name {
-            Some(name) => write!(f, "{name:?} (id {})", self.id),
-            None => write!(f, "with id {}", self.id),
+            Some(name) if !name.is_empty() => write!(f, "{name:?} (id {})", self.id),
+            _ => write!(f, "with id {}", self.id),
         }
     }
 }
@@ -168,3 +199,24 @@ pub(crate) fn is_not_permitted(error: &(dyn Error + 'static)) -> bool {
 }
 
 const EPERM: i32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_verifiers_log_its_objection_is_found() {
+        let log = "53: (0f) r7 += r4\nR4 has pointer with unsupported alu operation\n\
+            verification time 977 usec\nstack depth 48\nprocessed 80 insns (limit 1000000)\n\n";
+        assert_eq!(objection(log), Some("R4 has pointer with unsupported alu operation"));
+        assert_eq!(objection("processed 80 insns\n"), None);
+    }
+
+    #[test]
+    fn a_program_without_a_name_has_its_id() {
+        let mut program = ForeignProgram { id: 7, mode: Mode::Native, name: Some("a".into()) };
+        assert_eq!(program.to_string(), "\"a\" (id 7)");
+        program.name = Some(String::new());
+        assert_eq!(program.to_string(), "with id 7");
+    }
+}

@@ -48,7 +48,7 @@ pub use layout::{
 #[cfg(not(target_arch = "bpf"))]
 mod attach;
 #[cfg(not(target_arch = "bpf"))]
-pub use attach::{Attachment, Mode, attached_program};
+pub use attach::{Attachment, Mode, attached_programs};
 
 #[cfg(not(target_arch = "bpf"))]
 mod error;

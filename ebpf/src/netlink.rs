@@ -1,4 +1,4 @@
-//! netlink asks the kernel which XDP program an interface has: rtnetlink(7), one question.
+//! netlink asks the kernel which XDP programs an interface has: rtnetlink(7), one question.
 //!
 //! Whoever attached it: a program that came over netlink has no bpf_link that could be listed.
 
@@ -6,12 +6,13 @@ use std::io::{self, Read, Write};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// The id of the XDP program on an interface, if there is one; `None` as well if several modes
-/// have programs of their own and the kernel names none of them first.
+use crate::Mode;
+
+/// The ids of the XDP programs on an interface, one a mode at most.
 ///
 /// # Errors
 /// `NotFound` or ENODEV if there is no such interface.
-pub(crate) fn xdp_program(interface: &str) -> io::Result<Option<u32>> {
+pub(crate) fn xdp_programs(interface: &str) -> io::Result<Vec<(Mode, u32)>> {
     let mut socket = Socket::new(Domain::from(AF_NETLINK), Type::RAW, Some(Protocol::from(0)))?;
     socket.write_all(&question(interface)?)?;
     let mut answer = vec![0; ANSWER_LEN_MAX];
@@ -37,7 +38,7 @@ fn question(interface: &str) -> io::Result<Vec<u8>> {
     Ok(message)
 }
 
-fn read_answer(answer: &[u8]) -> io::Result<Option<u32>> {
+fn read_answer(answer: &[u8]) -> io::Result<Vec<(Mode, u32)>> {
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "netlink answer cut short");
     let kind = u16_at(answer, 4).ok_or_else(malformed)?;
     if kind == NLMSG_ERROR {
@@ -46,9 +47,25 @@ fn read_answer(answer: &[u8]) -> io::Result<Option<u32>> {
     }
     let attributes_at = HEADER_LEN + LINK_LEN;
     let link = answer.get(attributes_at..).ok_or_else(malformed)?;
-    let Some(xdp) = attribute(link, IFLA_XDP) else { return Ok(None) };
-    let ids = [IFLA_XDP_PROG_ID, IFLA_XDP_DRV_PROG_ID, IFLA_XDP_SKB_PROG_ID, IFLA_XDP_HW_PROG_ID];
-    Ok(ids.iter().find_map(|id| u32_at(attribute(xdp, *id)?, 0)).filter(|id| *id != 0))
+    let Some(xdp) = attribute(link, IFLA_XDP) else { return Ok(Vec::new()) };
+    let by_mode = [
+        (Mode::Native, IFLA_XDP_DRV_PROG_ID),
+        (Mode::Generic, IFLA_XDP_SKB_PROG_ID),
+        (Mode::Hardware, IFLA_XDP_HW_PROG_ID),
+    ];
+    let id = |kind| u32_at(attribute(xdp, kind)?, 0).filter(|id| *id != 0);
+    let found: Vec<_> =
+        by_mode.into_iter().filter_map(|(mode, kind)| Some((mode, id(kind)?))).collect();
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    // Kernels before 4.19 have one program at most, and say its mode apart from its id.
+    let mode = match attribute(xdp, IFLA_XDP_ATTACHED) {
+        Some([XDP_ATTACHED_DRV]) => Mode::Native,
+        Some([XDP_ATTACHED_HW]) => Mode::Hardware,
+        _ => Mode::Generic,
+    };
+    Ok(id(IFLA_XDP_PROG_ID).map(|id| (mode, id)).into_iter().collect())
 }
 
 /// The value of the first attribute of this kind.
@@ -88,10 +105,13 @@ const NLMSG_ERROR: u16 = 2;
 const NLA_TYPE_MASK: u16 = 0x3fff;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_XDP: u16 = 43;
+const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
 const IFLA_XDP_DRV_PROG_ID: u16 = 5;
 const IFLA_XDP_SKB_PROG_ID: u16 = 6;
 const IFLA_XDP_HW_PROG_ID: u16 = 7;
+const XDP_ATTACHED_DRV: u8 = 1;
+const XDP_ATTACHED_HW: u8 = 3;
 /// More than any link message without virtual functions.
 const ANSWER_LEN_MAX: usize = 32 << 10;
 
@@ -99,21 +119,58 @@ const ANSWER_LEN_MAX: usize = 32 << 10;
 mod tests {
     use super::*;
 
+    /// RTM_NEWLINK of one end of a veth pair with an XDP program, from Linux 6.18, without its
+    /// counters.
+    const VETH: &str = "\
+        800000001000000001000000515c0000000001000600000043100100000000000b0003006476657468300000\
+        08000d00e803000008000400dc05000008001f000200000008002000020000001c002b000800050050010000\
+        05000200010000000800040050010000100012000900010076657468000000000800050005000000";
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        let digits = |at: usize| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap();
+        (0..hex.len() / 2).map(digits).collect()
+    }
+
+    /// An answer about an interface that has these attributes of XDP.
+    fn answer(attributes: &[u8]) -> Vec<u8> {
+        let mut answer = question("eth0").unwrap();
+        let len = u16::try_from(ATTRIBUTE_LEN + attributes.len()).unwrap();
+        answer.extend(len.to_ne_bytes());
+        answer.extend((IFLA_XDP | 0x8000).to_ne_bytes());
+        answer.extend(attributes);
+        answer
+    }
+
     #[test]
     fn loopback_exists_and_others_do_not() {
-        xdp_program("lo").unwrap();
-        assert!(xdp_program("no such device").is_err());
-        let long = xdp_program("a name that is longer than the kernel allows").unwrap_err();
+        xdp_programs("lo").unwrap();
+        assert!(xdp_programs("no such device").is_err());
+        let long = xdp_programs("a name that is longer than the kernel allows").unwrap_err();
         assert_eq!(long.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]
+    fn a_recorded_veth_with_a_program_is_understood() {
+        assert_eq!(read_answer(&bytes(VETH)).unwrap(), [(Mode::Native, 336)]);
+    }
+
+    #[test]
+    fn several_programs_have_a_mode_each() {
+        let both = [5, 0, 2, 0, 4, 0, 0, 0, 8, 0, 5, 0, 7, 0, 0, 0, 8, 0, 6, 0, 9, 0, 0, 0];
+        let expected = [(Mode::Native, 7), (Mode::Generic, 9)];
+        assert_eq!(read_answer(&answer(&both)).unwrap(), expected);
+        let old = [5, 0, 2, 0, 2, 0, 0, 0, 8, 0, 4, 0, 3, 0, 0, 0];
+        assert_eq!(read_answer(&answer(&old)).unwrap(), [(Mode::Generic, 3)]);
+        let none = [5, 0, 2, 0, 0, 0, 0, 0];
+        assert_eq!(read_answer(&answer(&none)).unwrap(), []);
+    }
+
+    #[test]
     fn an_answer_cut_anywhere_is_no_panic() {
-        let mut answer = question("eth0").unwrap();
-        answer.extend([12, 0, 43, 0x80, 8, 0, 4, 0, 57, 0, 0, 0]);
-        assert_eq!(read_answer(&answer).unwrap(), Some(57));
+        let mut answer = answer(&[8, 0, 5, 0, 57, 0, 0, 0]);
+        assert_eq!(read_answer(&answer).unwrap(), [(Mode::Native, 57)]);
         for len in 0..answer.len() {
-            assert_ne!(read_answer(&answer[..len]).ok().flatten(), Some(57));
+            assert!(read_answer(&answer[..len]).unwrap_or_default().is_empty(), "{len}");
         }
         answer[4] = 2;
         assert!(read_answer(&answer).is_err());

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::{bare_steering, is_inside, run_behind, settings};
-use quiclane_ebpf::{AttachError, Count, Mode, Program, Steering, attached_program};
+use quiclane_ebpf::{AttachError, Count, Mode, Program, Steering, attached_programs};
 use quiclane_wire::fixtures::{fixtures, world};
 
 const INSIDE: &str = "inside_a_namespace";
@@ -34,6 +34,8 @@ fn inside_a_namespace() {
     assert!(matches!(error, AttachError::UnknownInterface { .. }), "{error}");
     let error = steering.attach_interface(Program::Steer, "lo", Mode::Native).unwrap_err();
     assert!(matches!(error, AttachError::Unsupported { mode: Mode::Native, .. }), "{error}");
+    let error = steering.attach_interface(Program::Steer, "lo", Mode::Hardware).unwrap_err();
+    assert!(matches!(error, AttachError::Unsupported { mode: Mode::Hardware, .. }), "{error}");
     forged_packets_die_in_front_of_the_socket();
 }
 
@@ -41,21 +43,21 @@ fn another_program_stays(mode: Mode) {
     let [mut first, mut second] = [(); 2].map(|()| bare_steering("interfaces").unwrap());
     let pass = first.attach_interface(Program::Pass, "left", mode).unwrap();
     assert_eq!((pass.interface(), pass.mode()), ("left", mode));
-    let there = attached_program("left").unwrap().unwrap();
-    assert_eq!(there.name.as_deref(), Some("quiclane_pass"));
+    let [there] = attached_programs("left").unwrap().try_into().unwrap();
+    assert_eq!((there.name.as_deref(), there.mode), (Some("quiclane_pass"), mode));
     let error = second.attach_interface(Program::Steer, "left", Mode::Native).unwrap_err();
     let AttachError::Occupied { program, .. } = &error else { panic!("{error}") };
     assert_eq!(*program, there);
     assert!(error.to_string().contains("quiclane_pass"), "{error}");
 
     drop(pass);
-    assert_eq!(attached_program("left").unwrap(), None);
+    assert_eq!(attached_programs("left").unwrap(), []);
     // Several interfaces share the programs and the maps.
     let _left = second.attach_interface(Program::Steer, "left", mode).unwrap();
     let _right = second.attach_interface(Program::Steer, "right", mode).unwrap();
     drop(second);
     // The links hold the program; its owner may go.
-    assert!(attached_program("right").unwrap().is_some());
+    assert_eq!(attached_programs("right").unwrap().len(), 1);
 }
 
 fn forged_packets_die_in_front_of_the_socket() {

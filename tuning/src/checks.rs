@@ -29,7 +29,7 @@ pub(crate) fn judge(facts: &Facts, ask: &Ask) -> Report {
     findings.extend(cores::check(host, process, ask));
     findings.extend(conntrack::check(network, ask));
     findings.extend(privileges::check(host, process, ebpf));
-    findings.push(ladder.check(process));
+    findings.push(ladder.check(facts));
     findings.extend(io::check(host, trials, interfaces, ask));
     findings.extend(buffers::check(network, trials));
     findings.extend(limits::check(facts, ask));

@@ -8,7 +8,7 @@ use std::env;
 use crate::ask::Ask;
 
 mod ebpf;
-pub(crate) use ebpf::Ebpf;
+pub(crate) use ebpf::{Ebpf, Verified};
 
 mod ethtool;
 #[cfg(test)]
@@ -25,8 +25,8 @@ pub(crate) use interface::{Interface, Interfaces};
 
 mod link;
 #[cfg(test)]
-pub(crate) use link::{Attached, Link};
-pub(crate) use link::{Mode, Peer};
+pub(crate) use link::Link;
+pub(crate) use link::Peer;
 
 mod netlink;
 
@@ -61,38 +61,14 @@ impl Facts {
         let files = Files::at("/");
         let mut unread = Vec::new();
         let mut interfaces = Interfaces::gather(&files, ask, &mut unread);
-        name_programs(&mut interfaces, &mut unread);
+        ebpf::find_programs(&mut interfaces, &mut unread);
         let mut process = Process::read(&files);
         process.program = env::current_exe()
             .map_or_else(|_| "quiclane".to_owned(), |path| path.display().to_string());
         let (host, network) = (Host::read(&files), Network::read(&files));
         unread.extend(files.take_unread());
         let workers = ask.workers.unwrap_or(process.cores.len()).max(1);
-        let (ebpf, trials) = (Ebpf::try_all(), Trials::run(ask, workers));
+        let (ebpf, trials) = (Ebpf::load(ask.listen.len()), Trials::run(ask, workers));
         Self { host, process, network, interfaces, ebpf, trials, unread }
-    }
-}
-
-/// Gives the attached programs their names, where the kernel tells them.
-fn name_programs(interfaces: &mut Interfaces, unread: &mut Vec<Unread>) {
-    let mut programs: Vec<_> = interfaces
-        .all
-        .iter_mut()
-        .filter(|interface| interfaces.chosen.contains(&interface.link.name))
-        .flat_map(|interface| &mut interface.link.programs)
-        .collect();
-    if programs.is_empty() {
-        return;
-    }
-    match ebpf::program_names() {
-        Ok(names) => {
-            for program in &mut programs {
-                program.name = names.get(&program.id).filter(|name| !name.is_empty()).cloned();
-            }
-        }
-        Err(why) => {
-            let fact = "names of the attached XDP programs".to_owned();
-            unread.push(Unread { fact, why: format!("{why}; it takes CAP_SYS_ADMIN") });
-        }
     }
 }

@@ -11,8 +11,8 @@
 //! pure functions, so that any host can be judged from what was recorded on it.
 //!
 //! Invariant: nothing on the host is changed and no packet leaves it. What is tried for real (an
-//! io_uring, eBPF programs that are loaded but not attached, a train over loopback, binding the
-//! asked-for addresses) is taken down before [`doctor`] returns.
+//! io_uring, our eBPF programs, which get in front of a socket of our own but on no interface, a
+//! train over loopback, binding the asked-for addresses) is taken down before [`doctor`] returns.
 #![forbid(unsafe_code)]
 
 mod ask;

@@ -2,9 +2,11 @@
 
 use std::fs;
 
+use quiclane_ebpf::Program;
+
 use crate::facts::{
     Buffers, Channels, Ebpf, Facts, Files, Host, Interface, Interfaces, Journey, Link, Network,
-    Offloads, Peer, Process, Trials, XdpFeatures,
+    Offloads, Peer, Process, Trials, Verified, XdpFeatures,
 };
 
 /// A folder that stands in for `/`.
@@ -70,7 +72,7 @@ pub(crate) fn bare_metal_with(change: impl FnOnce(&Tree)) -> Facts {
     eth0.device.recv_queues = 8;
     eth0.device.interrupts = (40..48).zip(0..).map(|(irq, cpu)| (irq, vec![cpu])).collect();
     let interfaces = Interfaces { all: vec![loopback(), eth0], chosen: vec!["eth0".into()] };
-    tree.facts(interfaces, Ebpf { xdp: Ok(()), reuseport: Ok(()) }, trials(4 << 20))
+    tree.facts(interfaces, ebpf(), trials(4 << 20))
 }
 
 /// An unprivileged container on a virtual machine: four CPUs with a quota of one and a half, one
@@ -86,9 +88,8 @@ pub(crate) fn container() -> Facts {
     };
     veth.device.recv_queues = 1;
     let interfaces = Interfaces { all: vec![loopback(), veth], chosen: vec!["eth0".into()] };
-    let refused = |what: &str| Err(format!("loading {what}: Operation not permitted"));
-    let ebpf =
-        Ebpf { xdp: refused("an XDP program"), reuseport: refused("an SK_REUSEPORT program") };
+    let why = "creating BPF maps: not permitted: run as root, or grant CAP_BPF and CAP_NET_ADMIN";
+    let ebpf = Ebpf { xdp: Err(why.to_owned()), reuseport: Err(why.to_owned()) };
     let uring = Err("io_uring_setup was refused: Operation not permitted".to_owned());
     tree.facts(interfaces, ebpf, Trials { uring, rings: Ok(0), ..trials(212_992) })
 }
@@ -112,7 +113,7 @@ pub(crate) fn veth_host() -> Facts {
     };
     let all = vec![loopback(), end(3, "veth0", 4), end(4, "veth1", 3)];
     let interfaces = Interfaces { all, chosen: vec!["veth0".into()] };
-    tree.facts(interfaces, Ebpf { xdp: Ok(()), reuseport: Ok(()) }, trials(4 << 20))
+    tree.facts(interfaces, ebpf(), trials(4 << 20))
 }
 
 fn link(index: u32, name: &str, kind: &str) -> Link {
@@ -127,6 +128,12 @@ fn loopback() -> Interface {
         xdp: Some(XdpFeatures(0)),
         ..Interface::default()
     }
+}
+
+/// Both programs are taken.
+fn ebpf() -> Ebpf {
+    let taken = |program, instructions| Ok(Verified { program, instructions: Some(instructions) });
+    Ebpf { xdp: taken(Program::Steer, 13_439), reuseport: taken(Program::Select, 4_912) }
 }
 
 fn trials(granted: usize) -> Trials {

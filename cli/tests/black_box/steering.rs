@@ -7,6 +7,8 @@ use std::env;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
 
+use serde_json::Value;
+
 /// Two namespaces joined by a veth pair; gone when dropped.
 struct Link {
     server: String,
@@ -58,6 +60,16 @@ impl Link {
         assert!(output.status.success(), "{url}: {output:?}");
     }
 
+    /// What `quiclane doctor --json` says there, behind a command that changes what it may do.
+    fn doctor(&self, behind: &[&str], flags: &str) -> Report {
+        let program = [behind, &[env!("CARGO_BIN_EXE_quiclane")]].concat();
+        let mut command = inside(&self.server, &program);
+        command.args(["doctor", "--json", "--workers", "2"]).args(flags.split_whitespace());
+        let output = command.output().unwrap();
+        let report = serde_json::from_slice(&output.stdout);
+        Report(report.unwrap_or_else(|error| panic!("{error}: {output:?}")))
+    }
+
     /// What `ip link` says of the server's interface.
     fn device(&self) -> String {
         let output =
@@ -71,6 +83,20 @@ impl Drop for Link {
         for namespace in [&self.server, &self.client] {
             ip(&format!("netns delete {namespace}"));
         }
+    }
+}
+
+/// What the doctor said.
+#[derive(Debug)]
+struct Report(Value);
+
+impl Report {
+    /// The status, the finding and the remedy of a check.
+    fn check(&self, id: &str) -> [&str; 3] {
+        let checks = self.0["checks"].as_array().unwrap();
+        let check = checks.iter().find(|check| check["id"] == id);
+        let check = check.unwrap_or_else(|| panic!("no {id}: {checks:?}"));
+        ["status", "found", "mend"].map(|field| check[field].as_str().unwrap_or_default())
     }
 }
 
@@ -154,6 +180,12 @@ fn somebody_elses_program_stays_and_is_named() {
     assert_eq!(first.steering(), "xdp-generic");
     let mut second = link.serve("--listen 10.99.0.1:4434");
     assert_eq!(second.steering(), "reuseport");
+    let report = link.doctor(&[], "--interface veth0");
+    let [status, found, mend] = report.check("xdp_program");
+    assert_eq!(status, "warning");
+    assert!(found.contains("(quiclane_xdp), generic"), "{found}");
+    assert!(mend.starts_with("ip link set dev veth0 xdpgeneric off"), "{mend}");
+    assert!(report.check("steering")[1].starts_with("up to reuseport"), "{report:?}");
     link.load("10.99.0.1", 4433);
     link.load("10.99.0.1", 4434);
     let log = second.kill();
@@ -169,6 +201,21 @@ fn without_capabilities_the_server_runs_on_classic_bpf_and_says_why() {
     link.load("10.99.0.1", 4433);
     let log = server.kill();
     assert!(log.contains("warning: reuseport: ") && log.contains("CAP_BPF"), "{log}");
+}
+
+#[test]
+fn doctor_says_which_rung_a_server_takes() {
+    let Some(link) = Link::new("doctor") else { return };
+    for held in ["", ",+bpf", ",+bpf,+perfmon", ",+bpf,+net_admin", ",+bpf,+net_admin,+perfmon"] {
+        let bounding = format!("--bounding-set=-all{held}");
+        let behind = ["setpriv", &bounding, "--inh-caps=-all"];
+        let report = link.doctor(&behind, "--listen 10.99.0.1:4433");
+        assert!(!link.device().contains("xdp"), "{held}: {}", link.device());
+        let server = Serving::start(&link.server, &behind, "--listen 10.99.0.1:4433");
+        let found = report.check("steering")[1];
+        let words: Vec<&str> = found.split([' ', ';']).collect();
+        assert_eq!(words[..3], ["up", "to", server.steering()], "{held}: {found}");
+    }
 }
 
 #[test]

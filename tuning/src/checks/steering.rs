@@ -1,7 +1,7 @@
 //! steering finds the best rung of the ladder that this process could stand on, and why no higher.
 
-use super::xdp;
-use crate::facts::{Capability, Facts, Process};
+use super::{privileges, xdp};
+use crate::facts::{Capability, Facts};
 use crate::finding::{Finding, Scope};
 
 /// The rungs, best first: where each works, or why not.
@@ -10,7 +10,7 @@ pub(super) struct Ladder([(&'static str, Result<String, String>); 5]);
 
 impl Ladder {
     pub(super) fn climb(facts: &Facts) -> Self {
-        let reuseport = facts.ebpf.reuseport.clone().map(|()| String::new());
+        let reuseport = facts.ebpf.reuseport.clone().map(|_| String::new());
         let cbpf = facts.trials.cbpf.clone().map(|()| String::new());
         Self([
             ("xdp", on_interfaces(facts, xdp::native)),
@@ -27,7 +27,7 @@ impl Ladder {
         best.map(|(name, on)| format!("{name}{on}")).unwrap_or_default()
     }
 
-    pub(super) fn check(&self, process: &Process) -> Finding {
+    pub(super) fn check(&self, facts: &Facts) -> Finding {
         let (id, scope) = ("steering", Scope::Process);
         let why = "the higher the rung, the earlier a packet is on its worker's core; on every \
                    rung connections survive a new address";
@@ -38,10 +38,9 @@ impl Ladder {
         }
         let found = format!("up to {best}; {}", reasons.join("; "));
         let finding = Finding::warning(id, scope, found, why);
-        let admin = process.effective.has(Capability::NetAdmin);
-        match admin && process.effective.has(Capability::Bpf) {
+        match privileges::enough(&facts.process, &facts.ebpf) {
             true => finding,
-            false => finding.mend(super::privileges::grant(process)),
+            false => finding.mend(privileges::grant(&facts.process)),
         }
     }
 
@@ -99,7 +98,7 @@ mod tests {
         let facts = recorded::bare_metal();
         let ladder = Ladder::climb(&facts);
         assert_eq!(ladder.best(), "xdp on eth0");
-        assert_eq!(ladder.check(&facts.process).status, Status::Ok);
+        assert_eq!(ladder.check(&facts).status, Status::Ok);
     }
 
     #[test]
@@ -108,14 +107,14 @@ mod tests {
         facts.interfaces.all[1].xdp = Some(crate::facts::XdpFeatures(0));
         let ladder = Ladder::climb(&facts);
         assert_eq!(ladder.best(), "xdp-generic on eth0");
-        let finding = ladder.check(&facts.process);
+        let finding = ladder.check(&facts);
         assert_eq!(finding.status, Status::Warning);
         assert!(finding.found.contains("xdp: eth0 has no native XDP"), "{}", finding.found);
 
         facts.process.effective.0 &= !(1 << Capability::NetAdmin as u8);
         let ladder = Ladder::climb(&facts);
         assert_eq!(ladder.best(), "reuseport");
-        let finding = ladder.check(&facts.process);
+        let finding = ladder.check(&facts);
         let reason = "xdp, xdp-generic: attaching takes cap_net_admin";
         assert!(finding.found.contains(reason), "{}", finding.found);
         assert!(finding.mend.is_some());
@@ -133,7 +132,7 @@ mod tests {
             facts.interfaces.chosen = chosen;
             let ladder = Ladder::climb(&facts);
             assert_eq!(ladder.best(), "reuseport");
-            let found = ladder.check(&facts.process).found;
+            let found = ladder.check(&facts).found;
             assert!(found.contains("xdp, xdp-generic: there is no interface"), "{found}");
         }
     }

@@ -47,7 +47,7 @@ fn checksum(interface: &Interface, peer: &Interface) -> Option<Finding> {
 fn reply(interface: &Interface, peer: &Interface) -> Finding {
     let (id, name) = ("veth_reply", &peer.link.name);
     let why = "packets that XDP answers on veth (XDP_TX) reach only an end with an XDP program";
-    if !peer.link.programs.is_empty() {
+    if !peer.programs.is_empty() {
         let found = format!("{name}, the other end, has an XDP program");
         return Finding::ok(id, scope(interface), found, why);
     }
@@ -74,8 +74,10 @@ fn queues(interface: &Interface, peer: &Interface) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use quiclane_ebpf::{ForeignProgram, Mode};
+
     use super::*;
-    use crate::facts::{Attached, Channels, Facts, Mode};
+    use crate::facts::{Channels, Facts};
     use crate::finding::Status;
     use crate::recorded;
 
@@ -106,7 +108,7 @@ mod tests {
         let mut facts = recorded::veth_host();
         let end = peer(&mut facts);
         end.offloads.as_mut().unwrap().send_checksum = false;
-        end.link.programs = vec![Attached { mode: Mode::Native, id: 7, name: None }];
+        end.programs = vec![ForeignProgram { mode: Mode::Native, id: 7, name: None }];
         assert!(judge(&facts).iter().all(|finding| finding.status == Status::Ok));
     }
 

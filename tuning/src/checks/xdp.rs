@@ -1,7 +1,9 @@
 //! xdp judges whether an XDP program of ours could be attached to an interface, and how.
 
+use quiclane_ebpf::Mode;
+
 use super::interface::scope;
-use crate::facts::{Interface, Mode};
+use crate::facts::Interface;
 use crate::finding::Finding;
 use crate::shell::word;
 
@@ -28,7 +30,7 @@ pub(super) fn native(interface: &Interface) -> Result<(), String> {
 
 /// Whether the rung `xdp-generic` works on it.
 pub(super) fn generic(interface: &Interface) -> Result<(), String> {
-    match interface.link.programs.first() {
+    match interface.programs.first() {
         Some(program) => Err(format!("has the XDP program {} of somebody else", program.id)),
         None => Ok(()),
     }
@@ -90,7 +92,7 @@ fn program(interface: &Interface) -> Finding {
     let id = "xdp_program";
     let why =
         "an interface has one XDP program; we never replace another's, and take the next rung";
-    let programs = &interface.link.programs;
+    let programs = &interface.programs;
     if programs.is_empty() {
         return Finding::ok(id, scope(interface), "no XDP program is attached", why);
     }
@@ -192,8 +194,10 @@ const NATIVE_DRIVERS: [&str; 23] = [
 
 #[cfg(test)]
 mod tests {
+    use quiclane_ebpf::ForeignProgram;
+
     use super::*;
-    use crate::facts::{Attached, Channels, Facts, XdpFeatures};
+    use crate::facts::{Channels, Facts, XdpFeatures};
     use crate::finding::Status;
     use crate::recorded;
 
@@ -235,14 +239,14 @@ mod tests {
     fn another_program_is_named_and_in_the_way() {
         let mut taken = eth0(|one| {
             let name = Some("cil_xdp_entry".into());
-            one.link.programs = vec![Attached { mode: Mode::Native, id: 42, name }];
+            one.programs = vec![ForeignProgram { mode: Mode::Native, id: 42, name }];
         });
         let finding = program(&taken);
         assert_eq!(finding.status, Status::Warning);
         assert!(finding.found.ends_with("id 42 (cil_xdp_entry), native"), "{}", finding.found);
         assert!(finding.mend.unwrap().starts_with("ip link set dev eth0 xdpdrv off"));
         assert!(native(&taken).is_err() && generic(&taken).is_err());
-        taken.link.programs[0].name = None;
+        taken.programs[0].name = None;
         assert!(program(&taken).found.contains("name not known"));
         assert_eq!(program(&eth0(|_| {})).status, Status::Ok);
     }

@@ -1,62 +1,89 @@
-//! ebpf tries whether the kernel takes eBPF programs and maps from this process.
+//! ebpf tries whether the kernel takes our programs, and finds those that interfaces have.
 //!
-//! The smallest program of each type is loaded and let go at once. Nothing is attached.
+//! The real programs are loaded, as a server does it, and the selecting one is put in front of a
+//! socket of our own. None gets on an interface, and all are let go at once.
 
-use std::collections::BTreeMap;
+use quiclane_datapath::{Socket, SocketOptions};
+use quiclane_ebpf::{AttachError, Capacity, Program, Steering, SteeringError, attached_programs};
 
-use aya::maps::MapType;
-use aya::programs::{ProgramType, loaded_programs};
-use aya::sys::{is_map_supported, is_program_supported};
+use super::files::Unread;
+use super::interface::Interfaces;
+use super::link::Peer;
+use super::trial::LOOPBACK;
 
-/// What the kernel said, with its reason where it said no.
+/// What the kernel said to each program, with its reason where it said no.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Ebpf {
-    /// A program for XDP, and a map that moves packets to other CPUs.
-    pub(crate) xdp: Result<(), String>,
-    /// A program that chooses sockets, and the array it chooses from.
-    pub(crate) reuseport: Result<(), String>,
+    /// The program for interfaces.
+    pub(crate) xdp: Result<Verified, String>,
+    /// The program for sockets.
+    pub(crate) reuseport: Result<Verified, String>,
+}
+
+/// A program that the verifier took.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Verified {
+    pub(crate) program: Program,
+    /// How many instructions the verifier looked at. Known since Linux 5.16.
+    pub(crate) instructions: Option<u32>,
 }
 
 impl Ebpf {
-    pub(super) fn try_all() -> Self {
-        let reuseport = program("SK_REUSEPORT", ProgramType::SkReuseport)
-            .and_then(|()| map("REUSEPORT_SOCKARRAY", MapType::ReuseportSockArray));
-        let xdp = program("XDP", ProgramType::Xdp).and_then(|()| map("CPUMAP", MapType::CpuMap));
-        Self { xdp, reuseport }
+    /// Loads the programs of a server with `listeners` addresses.
+    pub(super) fn load(listeners: usize) -> Self {
+        let listeners = u32::try_from(listeners.max(1)).unwrap_or(u32::MAX);
+        match Steering::load(&Capacity { listeners, ..Capacity::default() }) {
+            Ok(mut programs) => Self {
+                xdp: verify(&mut programs, Program::Steer),
+                reuseport: verify(&mut programs, Program::Select)
+                    .and_then(|verified| select(&mut programs).map(|()| verified)),
+            },
+            Err(error) => {
+                let why = error.in_short();
+                Self { xdp: Err(why.clone()), reuseport: Err(why) }
+            }
+        }
     }
 }
 
-fn program(name: &str, kind: ProgramType) -> Result<(), String> {
-    match is_program_supported(kind) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(format!("this kernel has no {name} programs")),
-        Err(error) => Err(format!("loading an {name} program: {}", cause(&error))),
-    }
+fn verify(programs: &mut Steering, program: Program) -> Result<Verified, String> {
+    let instructions = programs.verified_instructions(program);
+    let instructions = instructions.map_err(|error| error.in_short())?;
+    Ok(Verified { program, instructions })
 }
 
-fn map(name: &str, kind: MapType) -> Result<(), String> {
-    match is_map_supported(kind) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(format!("this kernel has no {name} maps")),
-        Err(error) => Err(format!("creating a {name} map: {}", cause(&error))),
-    }
+/// Puts the selecting program in front of a socket that nobody sends to. It leaves with it.
+fn select(programs: &mut Steering) -> Result<(), String> {
+    let options = SocketOptions { reuseport: true, ..SocketOptions::default() };
+    let socket = Socket::bind(LOOPBACK, &options).map_err(|error| error.to_string())?;
+    programs.attach_group(&socket).map_err(|error: SteeringError| error.in_short())
 }
 
-/// The names of all loaded programs by id, or why they are a secret.
-pub(super) fn program_names() -> Result<BTreeMap<u32, String>, String> {
-    let mut names = BTreeMap::new();
-    for program in loaded_programs() {
-        let program = program.map_err(|error| cause(&error))?;
-        names.insert(program.id(), program.name_as_str().unwrap_or_default().to_owned());
+/// Finds the programs on the chosen interfaces and at the other ends of their cables.
+pub(super) fn find_programs(interfaces: &mut Interfaces, unread: &mut Vec<Unread>) {
+    let peer = |peer| if let Peer::Here(index) = peer { Some(index) } else { None };
+    let wanted: Vec<u32> = interfaces
+        .present()
+        .flat_map(|one| [Some(one.link.index), one.link.peer.and_then(peer)])
+        .flatten()
+        .collect();
+    for interface in &mut interfaces.all {
+        let name = &interface.link.name;
+        if !wanted.contains(&interface.link.index) {
+            continue;
+        }
+        match attached_programs(name) {
+            Ok(programs) => interface.programs = programs,
+            // It went away since it was listed.
+            Err(AttachError::UnknownInterface { .. }) => {}
+            Err(error) => {
+                let fact = format!("XDP programs on {name}");
+                unread.push(Unread { fact, why: error.to_string() });
+            }
+        }
     }
-    Ok(names)
-}
-
-/// The innermost reason: what the kernel answered.
-fn cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
+    if interfaces.present().flat_map(|one| &one.programs).any(|one| one.name.is_none()) {
+        let fact = "names of the attached XDP programs".to_owned();
+        unread.push(Unread { fact, why: "asking takes cap_sys_admin".to_owned() });
     }
-    cause.to_string()
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
+use quiclane_ebpf::ForeignProgram;
+
 use super::ethtool::{Channels, Ethtool, Offloads, XdpFeatures};
 use super::files::{Files, Unread, number_list};
 use super::link::{Link, addresses, links};
@@ -18,6 +20,8 @@ pub(crate) struct Interface {
     /// Known since Linux 6.3.
     pub(crate) xdp: Option<XdpFeatures>,
     pub(crate) device: Device,
+    /// The XDP programs on it, whoever attached them; asked for where it matters.
+    pub(crate) programs: Vec<ForeignProgram>,
 }
 
 /// What sysfs knows about an interface and the device behind it.
@@ -72,6 +76,7 @@ impl Interfaces {
                 channels: ethtool.and_then(|ethtool| ethtool.channels(link.index)),
                 xdp: ethtool.and_then(|ethtool| ethtool.xdp(link.index)),
                 device: Device::read(files, &link),
+                programs: Vec::new(),
                 link,
             }
         };

@@ -1,13 +1,11 @@
-//! link reads what rtnetlink tells about an interface: its kind, its peer and its XDP programs.
+//! link reads what rtnetlink tells about an interface: its kind, its state and its peer.
 
 use std::io;
 use std::net::IpAddr;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{
-    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
-};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 
 use super::netlink::{Netlink, Scope};
 
@@ -24,7 +22,6 @@ pub(crate) struct Link {
     pub(crate) send_queues: u32,
     /// The other end of a veth, the device below a VLAN.
     pub(crate) peer: Option<Peer>,
-    pub(crate) programs: Vec<Attached>,
 }
 
 /// The interface that another one points to.
@@ -34,33 +31,6 @@ pub(crate) enum Peer {
     Here(u32),
     /// In another one.
     Elsewhere,
-}
-
-/// An XDP program on an interface.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Attached {
-    pub(crate) mode: Mode,
-    pub(crate) id: u32,
-    /// Only the kernel's administrator may ask for it.
-    pub(crate) name: Option<String>,
-}
-
-/// Where an XDP program runs.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Mode {
-    Native,
-    Generic,
-    Hardware,
-}
-
-impl Mode {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-            Self::Hardware => "hardware",
-        }
-    }
 }
 
 /// All interfaces of this network namespace.
@@ -107,7 +77,6 @@ impl Link {
                 LinkAttribute::NumTxQueues(queues) => link.send_queues = queues,
                 LinkAttribute::Link(index) => peer = Some(index).filter(|index| *index != 0),
                 LinkAttribute::LinkNetNsId(_) => elsewhere = true,
-                LinkAttribute::Xdp(attributes) => link.programs = programs(&attributes),
                 LinkAttribute::LinkInfo(infos) => {
                     let kind = infos.iter().find_map(|info| match info {
                         LinkInfo::Kind(kind) => Some(kind.to_string()),
@@ -124,31 +93,6 @@ impl Link {
         };
         link
     }
-}
-
-/// One program has its id in PROG_ID; with several, each mode has an attribute of its own.
-fn programs(attributes: &[LinkXdp]) -> Vec<Attached> {
-    let by_mode = |attribute: &LinkXdp| match attribute {
-        LinkXdp::DrvProgId(id) => Some((Mode::Native, *id)),
-        LinkXdp::SkbProgId(id) => Some((Mode::Generic, *id)),
-        LinkXdp::HwProgId(id) => Some((Mode::Hardware, *id)),
-        _ => None,
-    };
-    let mut found: Vec<(Mode, u32)> = attributes.iter().filter_map(by_mode).collect();
-    if found.is_empty() {
-        let mode = attributes.iter().find_map(|attribute| match attribute {
-            LinkXdp::Attached(XdpAttached::Driver) => Some(Mode::Native),
-            LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(Mode::Generic),
-            LinkXdp::Attached(XdpAttached::Hardware) => Some(Mode::Hardware),
-            _ => None,
-        });
-        let id = attributes.iter().find_map(|attribute| match attribute {
-            LinkXdp::ProgId(id) => Some(*id),
-            _ => None,
-        });
-        found.extend(mode.zip(id));
-    }
-    found.into_iter().map(|(mode, id)| Attached { mode, id, name: None }).collect()
 }
 
 #[cfg(test)]
@@ -170,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recorded_veth_with_a_program_is_understood() {
+    fn a_recorded_veth_is_understood() {
         let mut answers = Vec::new();
         assert_eq!(read(&bytes(VETH), &mut answers).unwrap(), End::Ahead);
         let Some(RouteNetlinkMessage::NewLink(message)) = answers.pop() else {
@@ -185,7 +129,6 @@ mod tests {
             mtu: 1_500,
             send_queues: 2,
             peer: Some(Peer::Here(5)),
-            programs: vec![Attached { mode: Mode::Native, id: 336, name: None }],
         };
         assert_eq!(Link::new(message), expected);
     }
@@ -196,20 +139,6 @@ mod tests {
         for length in 0..bytes.len() {
             let _ = read::<RouteNetlinkMessage>(&bytes[..length], &mut Vec::new());
         }
-    }
-
-    #[test]
-    fn several_programs_have_a_mode_each() {
-        let both = [
-            LinkXdp::Attached(XdpAttached::Multiple),
-            LinkXdp::DrvProgId(7),
-            LinkXdp::SkbProgId(9),
-        ];
-        let modes: Vec<_> = programs(&both).iter().map(|one| (one.mode, one.id)).collect();
-        assert_eq!(modes, [(Mode::Native, 7), (Mode::Generic, 9)]);
-        let old = [LinkXdp::Attached(XdpAttached::SocketBuffer), LinkXdp::ProgId(3)];
-        assert_eq!(programs(&old)[0].mode, Mode::Generic);
-        assert!(programs(&[LinkXdp::Attached(XdpAttached::None)]).is_empty());
     }
 
     #[test]

@@ -155,7 +155,9 @@ fn listen(address: SocketAddr) -> Result<(), String> {
     Socket::bind(address, &SocketOptions::default()).map(|_| ()).map_err(|error| error.to_string())
 }
 
-const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+/// A free port where nothing comes in from outside.
+pub(super) const LOOPBACK: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// The engine's: a page for each of the queues and buffer lists, whoever uses it.
 const RING: UringOptions = UringOptions { send_slots: 64, recv_buffers: 32 };

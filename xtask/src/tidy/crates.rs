@@ -9,7 +9,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("quiclane-ebpf", &["quiclane-wire"]),
     ("quiclane", &["quiclane-wire", "quiclane-datapath", "quiclane-ebpf"]),
     ("quiclane-loadgen", &["quiclane"]),
-    ("quiclane-tuning", &["quiclane-datapath"]),
+    ("quiclane-tuning", &["quiclane-datapath", "quiclane-ebpf"]),
     ("quiclane-cli", &["quiclane", "quiclane-loadgen", "quiclane-tuning"]),
     ("xtask", &[]),
 ];

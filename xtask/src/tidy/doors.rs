@@ -8,8 +8,7 @@ use super::{Finding, Tree, report};
 
 /// Which files may name which crate. A path that ends in `/` is a folder.
 const DOORS: &[(&str, &[&str])] = &[
-    // Doctor tries what this host loads with programs of its own, and attaches none.
-    ("aya", &["ebpf/src/", "tuning/src/facts/ebpf.rs"]),
+    ("aya", &["ebpf/src/"]),
     ("aya_ebpf", &["ebpf/program/"]),
     ("cap_std", &["engine/src/apps/hq.rs"]),
     ("caps", &["engine/src/privileges.rs"]),
