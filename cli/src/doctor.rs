@@ -12,7 +12,7 @@ use quiclane_tuning::{Ask, doctor};
 
 use crate::exit::{Exit, Failure};
 use crate::flags::{address, positive_usize, size};
-use crate::options::IoFlag;
+use crate::options::{IoFlag, SteeringFlag};
 use crate::output;
 
 /// Say what this host can do and what is in the way, with the commands that mend it
@@ -32,6 +32,11 @@ pub(crate) struct DoctorArgs {
     /// for a wildcard or none every interface that is up except lo]
     #[arg(long, value_name = "NAME")]
     interface: Vec<String>,
+
+    /// How a packet is to find its worker. `auto` takes what this host allows; another one is had
+    /// or a problem
+    #[arg(long, value_enum, default_value_t = SteeringFlag::Auto, value_name = "WAY")]
+    steering: SteeringFlag,
 
     /// Worker threads [default: one per core this process may use]
     #[arg(short = 't', long, visible_alias = "threads", value_name = "N",
@@ -76,6 +81,7 @@ impl DoctorArgs {
         Ask {
             listen: self.listen.clone(),
             interfaces: self.interface.clone(),
+            steering: self.steering.into(),
             workers: self.workers,
             connections,
             open_files: self.connections.map_or(0, LoadConfig::open_files),
@@ -94,12 +100,14 @@ const EXAMPLES: &str = "\
 Examples:
   quiclane doctor
   quiclane doctor --listen [::]:4433 --interface eth0 --workers 4
+  quiclane doctor --steering xdp --io uring
   quiclane doctor --connections 10000 --json";
 
 #[cfg(test)]
 mod tests {
     use clap::Parser;
     use quiclane::Limits;
+    use quiclane_tuning::Rung;
 
     use super::*;
 
@@ -119,5 +127,10 @@ mod tests {
         assert_eq!((ask.connections, ask.workers, ask.uring), (1_000, Some(2), true));
         assert_eq!(ask.open_files, LoadConfig::open_files(1_000));
         assert_eq!(ask.listen, ["[::]:1".parse().unwrap()]);
+        let asked = |way| Flags::parse_from(["doctor", "--steering", way]).doctor.ask().steering;
+        for rung in [Rung::Xdp, Rung::XdpGeneric, Rung::Reuseport, Rung::Cbpf, Rung::Hash] {
+            assert_eq!(asked(rung.name()), Some(rung));
+        }
+        assert_eq!(asked("auto"), None);
     }
 }

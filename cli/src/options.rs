@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use quiclane::{Congestion, Io, Provider, Transport};
+use quiclane::{Congestion, Io, Provider, Steering, Transport};
+use quiclane_tuning::Rung;
 
 use crate::flags::{Cores, cores, positive_time, positive_usize, size_u32, time};
 
@@ -106,6 +107,49 @@ impl From<IoFlag> for Io {
             IoFlag::Auto => Self::Auto,
             IoFlag::Uring => Self::Uring,
             IoFlag::Epoll => Self::Epoll,
+        }
+    }
+}
+
+/// --steering.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum SteeringFlag {
+    /// The best way this host allows
+    Auto,
+    /// XDP in the driver, in front of reuseport
+    Xdp,
+    /// XDP in the network stack, in front of reuseport
+    XdpGeneric,
+    /// eBPF on the sockets verifies connection IDs
+    Reuseport,
+    /// Classic BPF reads the worker from the connection ID
+    Cbpf,
+    /// The kernel's hash of addresses and ports; workers carry strays to one another
+    Hash,
+}
+
+impl From<SteeringFlag> for Steering {
+    fn from(flag: SteeringFlag) -> Self {
+        match flag {
+            SteeringFlag::Auto => Self::Auto,
+            SteeringFlag::Xdp => Self::Xdp,
+            SteeringFlag::XdpGeneric => Self::XdpGeneric,
+            SteeringFlag::Reuseport => Self::Reuseport,
+            SteeringFlag::Cbpf => Self::Cbpf,
+            SteeringFlag::Hash => Self::Hash,
+        }
+    }
+}
+
+impl From<SteeringFlag> for Option<Rung> {
+    fn from(flag: SteeringFlag) -> Self {
+        match flag {
+            SteeringFlag::Auto => None,
+            SteeringFlag::Xdp => Some(Rung::Xdp),
+            SteeringFlag::XdpGeneric => Some(Rung::XdpGeneric),
+            SteeringFlag::Reuseport => Some(Rung::Reuseport),
+            SteeringFlag::Cbpf => Some(Rung::Cbpf),
+            SteeringFlag::Hash => Some(Rung::Hash),
         }
     }
 }

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use quiclane::apps::{Echo, Hq, HqOptions, HqRoot, Perf, PerfOptions, Protocols};
-use quiclane::{App, Config, Engine, Retry, ServerConfig, ServerTls, Steering, Xdp};
+use quiclane::{App, Config, Engine, Retry, ServerConfig, ServerTls, Xdp};
 
 use crate::certificate::{Identity, NAMES, seed};
 use crate::exit::{Exit, Failure};
 use crate::flags::{Bytes, address, hex, time};
 use crate::metrics::MetricsServer;
-use crate::options::{TransportOptions, WorkerOptions};
+use crate::options::{SteeringFlag, TransportOptions, WorkerOptions};
 use crate::{output, signals};
 use limits::LimitOptions;
 
@@ -311,36 +311,6 @@ impl Protocol {
             Self::Perf => Perf::ALPN,
             Self::HqInterop => Hq::ALPN,
             Self::Echo => Echo::ALPN,
-        }
-    }
-}
-
-/// --steering.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum SteeringFlag {
-    /// The best way this host allows
-    Auto,
-    /// XDP in the driver, in front of reuseport
-    Xdp,
-    /// XDP in the network stack, in front of reuseport
-    XdpGeneric,
-    /// eBPF on the sockets verifies connection IDs
-    Reuseport,
-    /// Classic BPF reads the worker from the connection ID
-    Cbpf,
-    /// The kernel's hash of addresses and ports; workers carry strays to one another
-    Hash,
-}
-
-impl From<SteeringFlag> for Steering {
-    fn from(flag: SteeringFlag) -> Self {
-        match flag {
-            SteeringFlag::Auto => Self::Auto,
-            SteeringFlag::Xdp => Self::Xdp,
-            SteeringFlag::XdpGeneric => Self::XdpGeneric,
-            SteeringFlag::Reuseport => Self::Reuseport,
-            SteeringFlag::Cbpf => Self::Cbpf,
-            SteeringFlag::Hash => Self::Hash,
         }
     }
 }

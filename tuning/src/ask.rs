@@ -10,6 +10,9 @@ pub struct Ask {
     /// Interfaces that packets arrive on. Default (empty): the owners of `listen`; for wildcards
     /// and without addresses every interface that is up except loopback.
     pub interfaces: Vec<String>,
+    /// The rung of the steering ladder that was asked for by name, so that no other one will do.
+    /// Default none: the best one that works.
+    pub steering: Option<Rung>,
     /// Worker threads; `None`: one for each core this process may use.
     pub workers: Option<usize>,
     /// Connections that this host opens to others, a UDP port each. Default 0: none.
@@ -20,4 +23,38 @@ pub struct Ask {
     pub uring: bool,
     /// Bytes of each socket's receive and send queue. Default 0: not judged.
     pub socket_buffer_bytes: usize,
+}
+
+/// A rung of the steering ladder, best first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Rung {
+    /// XDP in the driver.
+    Xdp,
+    /// XDP in the network stack.
+    XdpGeneric,
+    /// An eBPF program in front of the sockets.
+    Reuseport,
+    /// A classic BPF program in front of the sockets.
+    Cbpf,
+    /// The kernel's hash of addresses and ports.
+    Hash,
+}
+
+impl Rung {
+    /// As `quiclane serve --steering` takes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Xdp => "xdp",
+            Self::XdpGeneric => "xdp-generic",
+            Self::Reuseport => "reuseport",
+            Self::Cbpf => "cbpf",
+            Self::Hash => "hash",
+        }
+    }
+
+    /// Whether programs are put on interfaces.
+    pub(crate) const fn is_xdp(self) -> bool {
+        matches!(self, Self::Xdp | Self::XdpGeneric)
+    }
 }

@@ -1,6 +1,6 @@
 //! checks judge facts: each is a pure function from what is known to what is found.
 
-use crate::ask::Ask;
+use crate::ask::{Ask, Rung};
 use crate::facts::{Facts, write_list};
 use crate::finding::{Finding, Report, Scope};
 
@@ -20,16 +20,16 @@ mod xdp;
 
 /// Judges everything, in the order in which a person wants to read it.
 pub(crate) fn judge(facts: &Facts, ask: &Ask) -> Report {
-    let Facts { host, process, network, interfaces, ebpf, trials, unread: _ } = facts;
-    let ladder = steering::Ladder::climb(facts);
+    let Facts { host, process, network, interfaces, ebpf: _, trials, unread: _ } = facts;
+    let ladder = steering::Ladder::climb(facts, ask);
     let backend = io::backend(trials);
     let mut findings = Vec::new();
     findings.extend(kernel::check(host, interfaces));
     findings.extend(machine::check(host));
     findings.extend(cores::check(host, process, ask));
     findings.extend(conntrack::check(network, ask));
-    findings.extend(privileges::check(host, process, ebpf));
-    findings.push(ladder.check(facts));
+    findings.extend(privileges::check(facts, ask));
+    findings.push(ladder.check(facts, ask));
     findings.extend(io::check(host, trials, interfaces, ask));
     findings.extend(buffers::check(network, trials));
     findings.extend(limits::check(facts, ask));
@@ -37,11 +37,14 @@ pub(crate) fn judge(facts: &Facts, ask: &Ask) -> Report {
     findings.extend(interface::missing(interfaces));
     for interface in interfaces.present() {
         findings.extend(interface::check(interface, process, host, ask));
-        findings.extend(xdp::check(interface));
-        findings.extend(veth::check(interface, interfaces));
+        if ask.steering.is_none_or(Rung::is_xdp) {
+            let is_target = interfaces.targets.names.contains(&interface.link.name);
+            findings.extend(xdp::check(interface, ask.steering.filter(|_| is_target)));
+            findings.extend(veth::check(interface, interfaces));
+        }
     }
     findings.extend(unread(facts));
-    Report::new(findings, format!("steering {}, io {backend}", ladder.best()))
+    Report::new(findings, format!("steering {}, io {backend}", ladder.choice()))
 }
 
 /// What was not found out is said, not guessed.

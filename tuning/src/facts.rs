@@ -21,6 +21,8 @@ mod host;
 pub(crate) use host::Host;
 
 mod interface;
+#[cfg(test)]
+pub(crate) use interface::Targets;
 pub(crate) use interface::{Interface, Interfaces};
 
 mod link;

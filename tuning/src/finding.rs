@@ -106,6 +106,11 @@ impl Finding {
         Self { status: Status::Problem, ..Self::ok(id, scope, found, why) }
     }
 
+    /// In the way of something that was asked for by name: what would be a warning is a problem.
+    pub(crate) fn in_the_way(self) -> Self {
+        Self { status: if self.status > Status::Ok { Status::Problem } else { Status::Ok }, ..self }
+    }
+
     /// With the command that mends it.
     pub(crate) fn mend(self, command: impl Into<String>) -> Self {
         Self { mend: Some(command.into()), ..self }

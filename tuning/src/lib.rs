@@ -16,7 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod ask;
-pub use ask::Ask;
+pub use ask::{Ask, Rung};
 
 mod checks;
 

@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use quiclane_ebpf::Program;
+use quiclane_ebpf::{ForeignProgram, Mode, Program};
 
 use crate::facts::{
     Buffers, Channels, Ebpf, Facts, Files, Host, Interface, Interfaces, Journey, Link, Network,
-    Offloads, Peer, Process, Trials, Verified, XdpFeatures,
+    Offloads, Peer, Process, Targets, Trials, Verified, XdpFeatures,
 };
 
 /// A folder that stands in for `/`.
@@ -71,7 +71,7 @@ pub(crate) fn bare_metal_with(change: impl FnOnce(&Tree)) -> Facts {
     eth0.device.node = Some(0);
     eth0.device.recv_queues = 8;
     eth0.device.interrupts = (40..48).zip(0..).map(|(irq, cpu)| (irq, vec![cpu])).collect();
-    let interfaces = Interfaces { all: vec![loopback(), eth0], chosen: vec!["eth0".into()] };
+    let interfaces = interfaces(vec![loopback(), eth0], "eth0");
     tree.facts(interfaces, ebpf(), trials(4 << 20))
 }
 
@@ -87,7 +87,7 @@ pub(crate) fn container() -> Facts {
         ..Interface::default()
     };
     veth.device.recv_queues = 1;
-    let interfaces = Interfaces { all: vec![loopback(), veth], chosen: vec!["eth0".into()] };
+    let interfaces = interfaces(vec![loopback(), veth], "eth0");
     let why = "creating BPF maps: not permitted: run as root, or grant CAP_BPF and CAP_NET_ADMIN";
     let ebpf = Ebpf { xdp: Err(why.to_owned()), reuseport: Err(why.to_owned()) };
     let uring = Err("io_uring_setup was refused: Operation not permitted".to_owned());
@@ -112,8 +112,14 @@ pub(crate) fn veth_host() -> Facts {
         end
     };
     let all = vec![loopback(), end(3, "veth0", 4), end(4, "veth1", 3)];
-    let interfaces = Interfaces { all, chosen: vec!["veth0".into()] };
+    let interfaces = interfaces(all, "veth0");
     tree.facts(interfaces, ebpf(), trials(4 << 20))
+}
+
+fn interfaces(all: Vec<Interface>, chosen: &str) -> Interfaces {
+    let chosen = vec![chosen.to_owned()];
+    let targets = Targets { names: chosen.clone(), notes: Vec::new() };
+    Interfaces { all, chosen, targets }
 }
 
 fn link(index: u32, name: &str, kind: &str) -> Link {
@@ -128,6 +134,11 @@ fn loopback() -> Interface {
         xdp: Some(XdpFeatures(0)),
         ..Interface::default()
     }
+}
+
+/// A program of somebody else in a driver.
+pub(crate) fn program(name: &str) -> ForeignProgram {
+    ForeignProgram { mode: Mode::Native, id: 42, name: Some(name.to_owned()) }
 }
 
 /// Both programs are taken.

@@ -43,6 +43,12 @@ fn status<'c>(checks: &'c [Value], id: &str) -> (&'c str, &'c str) {
     (check["status"].as_str().unwrap(), check["found"].as_str().unwrap())
 }
 
+/// The command that mends what check `id` found.
+fn mend<'c>(checks: &'c [Value], id: &str) -> &'c str {
+    let check = checks.iter().find(|check| check["id"] == id).unwrap();
+    check["mend"].as_str().unwrap_or_else(|| panic!("{check}"))
+}
+
 /// Runs a shell with `script` in which `$quiclane` is a copy of the command that everybody may
 /// run; as another user if asked for.
 fn shell(script: &str, user: Option<u32>) -> Outcome {
@@ -144,8 +150,7 @@ fn nobody_is_told_what_it_takes_and_has_no_problem() {
     assert_eq!(status_of, "warning");
     assert!(found_of.starts_with("effective: none"), "{found_of}");
     assert_eq!(status(&found, "ebpf").0, "warning");
-    let check = found.iter().find(|check| check["id"] == "capabilities").unwrap();
-    let mend = check["mend"].as_str().unwrap();
+    let mend = mend(&found, "capabilities");
     // The second, where the container that tests run in lacks them too.
     let ways = ["setcap cap_bpf,cap_net_admin,cap_perfmon+ep /", "docker run --cap-add BPF"];
     assert!(ways.iter().any(|way| mend.starts_with(way)), "{mend}");
@@ -184,6 +189,49 @@ fn refused_io_uring_is_a_warning_unless_asked_for_by_name() {
     assert_eq!(status(&found, "gso").0, "ok", "{found:?}");
     assert_eq!(status(&checks(&named), "io").0, "problem");
     assert_eq!(named.code, 1);
+}
+
+#[test]
+fn a_rung_by_name_is_a_warning_no_more() {
+    // Loopback has no driver: XDP in it is possible nowhere.
+    let lo = "--listen 127.0.0.1:0 --interface lo";
+    let auto = checks(&line(&format!("doctor --json {lo}")));
+    assert!(["ok", "warning"].contains(&status(&auto, "steering").0), "{auto:?}");
+    let outcome = line(&format!("doctor --json {lo} --steering xdp"));
+    let found = checks(&outcome);
+    let (status_of, found_of) = status(&found, "steering");
+    assert_eq!((status_of, outcome.code), ("problem", 1));
+    assert!(found_of.starts_with("xdp was asked for: "), "{found_of}");
+    assert!(mend(&found, "steering").len() > 5, "{found:?}");
+    let text = line(&format!("doctor {lo} --steering xdp")).stdout;
+    assert!(text.contains(": steering xdp refused, io "), "{text}");
+    for rung in ["cbpf", "hash"] {
+        let found = checks(&line(&format!("doctor --json {lo} --steering {rung}")));
+        let expected = format!("{rung}, as asked for");
+        assert_eq!(status(&found, "steering"), ("ok", expected.as_str()));
+        assert_eq!(status(&found, "ebpf").0, "ok");
+    }
+}
+
+#[test]
+fn nobody_cannot_have_what_takes_capabilities() {
+    if !root("nobody_cannot_have_what_takes_capabilities") {
+        return;
+    }
+    for rung in ["xdp", "xdp-generic", "reuseport"] {
+        let outcome =
+            shell(&format!("exec $quiclane doctor --json --steering {rung}"), Some(NOBODY));
+        let found = checks(&outcome);
+        assert_eq!(outcome.code, 1, "{rung}: {found:?}");
+        for id in ["capabilities", "ebpf", "steering"] {
+            assert_eq!(status(&found, id).0, "problem", "{rung} {id}: {found:?}");
+            let mend = mend(&found, id);
+            assert!(mend.contains("bpf") || mend.contains("BPF"), "{rung} {id}: {mend}");
+        }
+    }
+    let outcome = shell("exec $quiclane doctor --json --steering cbpf", Some(NOBODY));
+    let found = checks(&outcome);
+    assert_eq!((outcome.code, status(&found, "capabilities").0), (0, "ok"), "{found:?}");
 }
 
 /// A network namespace with both ends of a veth pair, gone when dropped.
@@ -238,9 +286,18 @@ fn the_traps_of_veth_are_named() {
     }
     assert_eq!(status(&found, "device_gro"), ("warning", "GRO is off"));
 
+    assert_eq!(status(&namespace.doctor("--interface veth0 --steering xdp"), "steering").0, "ok");
+
     assert!(ip(&format!("-n {} link set veth0 mtu 9000", namespace.0)));
     let found = namespace.doctor("--interface veth0");
     assert_eq!(status(&found, "xdp_mtu").0, "warning");
+    let found = namespace.doctor("--interface veth0 --steering xdp");
+    for id in ["xdp_mtu", "steering"] {
+        assert_eq!(status(&found, id).0, "problem", "{found:?}");
+        assert_eq!(mend(&found, id), "ip link set dev veth0 mtu 1500");
+    }
+    let found = namespace.doctor("--interface veth0 --steering xdp-generic");
+    assert_eq!((status(&found, "xdp_mtu").0, status(&found, "steering").0), ("warning", "ok"));
     assert!(ip(&format!("-n {} link set veth0 down", namespace.0)));
     let found = namespace.doctor("--interface veth0");
     assert_eq!(status(&found, "link").0, "warning");
@@ -276,6 +333,11 @@ fn loopback_that_is_down_is_recognised() {
     assert!(ip(&format!("-n {} link set lo down", namespace.0)));
     let found = namespace.doctor("");
     assert!(status(&found, "gso").1.contains("loopback is down"), "{found:?}");
+    // Which is in the way of nothing else that is tried.
+    assert_eq!(status(&found, "ebpf").0, "ok", "{found:?}");
+    status(&found, "socket_buffers");
+    let cbpf = namespace.doctor("--steering cbpf");
+    assert_eq!(status(&cbpf, "steering").0, "ok", "{cbpf:?}");
 }
 
 /// `nobody` on Debian, Fedora, Arch and Alpine.

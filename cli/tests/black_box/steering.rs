@@ -186,6 +186,12 @@ fn somebody_elses_program_stays_and_is_named() {
     assert!(found.contains("(quiclane_xdp), generic"), "{found}");
     assert!(mend.starts_with("ip link set dev veth0 xdpgeneric off"), "{mend}");
     assert!(report.check("steering")[1].starts_with("up to reuseport"), "{report:?}");
+    let report = link.doctor(&[], "--listen 10.99.0.1:4434 --steering xdp-generic");
+    for id in ["xdp_program", "steering"] {
+        let [status, _, mend] = report.check(id);
+        assert_eq!(status, "problem", "{id}");
+        assert!(mend.starts_with("ip link set dev veth0 xdpgeneric off"), "{id}: {mend}");
+    }
     link.load("10.99.0.1", 4433);
     link.load("10.99.0.1", 4434);
     let log = second.kill();
@@ -232,6 +238,11 @@ fn a_rung_that_was_asked_for_is_had_or_refused() {
         let log = String::from_utf8(stderr).unwrap();
         assert_eq!(status.code(), Some(1), "{flags}: {log}");
         assert!(log.contains(words), "{flags}: {log}");
+        // What serve refuses, doctor has a problem with, and says how to do without.
+        let report = link.doctor(&[], flags);
+        let [status, found, mend] = report.check("steering");
+        assert!(found.starts_with("xdp was asked for: "), "{flags}: {found}");
+        assert_eq!((status, mend.is_empty()), ("problem", false), "{flags}: {found}");
     }
 }
 

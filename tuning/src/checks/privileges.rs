@@ -1,14 +1,20 @@
 //! privileges judges what this process may ask of the kernel.
 
-use crate::facts::{Capability, Ebpf, Host, Process, Verified};
+use crate::ask::{Ask, Rung};
+use crate::facts::{Capability, Facts, Process, Verified};
 use crate::finding::{Finding, Scope};
 use crate::shell::word;
 
-pub(super) fn check(host: &Host, process: &Process, ebpf: &Ebpf) -> Vec<Finding> {
-    vec![capabilities(process, ebpf), programs(host, process, ebpf)]
+pub(super) fn check(facts: &Facts, ask: &Ask) -> Vec<Finding> {
+    let checks = vec![capabilities(facts, ask), programs(facts, ask)];
+    match ask.steering {
+        Some(_) => checks.into_iter().map(Finding::in_the_way).collect(),
+        None => checks,
+    }
 }
 
-fn capabilities(process: &Process, ebpf: &Ebpf) -> Finding {
+fn capabilities(facts: &Facts, ask: &Ask) -> Finding {
+    let process = &facts.process;
     let (id, scope) = ("capabilities", Scope::Process);
     let why = "xdp and xdp-generic take cap_bpf and cap_net_admin, reuseport takes cap_bpf, and \
                where the kernel guards against Spectre its verifier wants cap_perfmon too; cbpf \
@@ -24,14 +30,15 @@ fn capabilities(process: &Process, ebpf: &Ebpf) -> Finding {
     if process.user_namespace {
         found.push_str("; all of them only inside a user namespace");
     }
-    match enough(process, ebpf) {
+    match enough(facts, ask) {
         true => Finding::ok(id, scope, found, why),
         false => Finding::warning(id, scope, found, why).mend(grant(process)),
     }
 }
 
 /// Whether the kernel takes our programs from this process; tried, not inferred.
-fn programs(host: &Host, process: &Process, ebpf: &Ebpf) -> Finding {
+fn programs(facts: &Facts, ask: &Ask) -> Finding {
+    let Facts { host, process, ebpf, .. } = facts;
     let (id, scope) = ("ebpf", Scope::Process);
     let why = "our XDP and SK_REUSEPORT programs bring each packet to the worker that owns its \
                connection";
@@ -40,7 +47,14 @@ fn programs(host: &Host, process: &Process, ebpf: &Ebpf) -> Finding {
         .filter(|one| process.effective.has(*one))
         .map(Capability::name)
         .collect();
-    let (taken, mut refused) = sort(ebpf);
+    let needed: &[_] = match ask.steering {
+        Some(rung @ (Rung::Cbpf | Rung::Hash)) => {
+            return Finding::ok(id, scope, format!("{} takes none", rung.name()), why);
+        }
+        Some(Rung::Reuseport) => &[&ebpf.reuseport],
+        Some(Rung::Xdp | Rung::XdpGeneric) | None => &[&ebpf.reuseport, &ebpf.xdp],
+    };
+    let (taken, mut refused) = sort(needed);
     if refused.is_empty() {
         let found = format!("the kernel takes {}, with {}", taken.join(" and "), list(&held));
         return Finding::ok(id, scope, found, why);
@@ -68,9 +82,9 @@ fn programs(host: &Host, process: &Process, ebpf: &Ebpf) -> Finding {
 }
 
 /// The programs that the kernel takes, and why not the others.
-fn sort(ebpf: &Ebpf) -> (Vec<String>, Vec<&str>) {
+fn sort<'f>(outcomes: &[&'f Result<Verified, String>]) -> (Vec<String>, Vec<&'f str>) {
     let (mut taken, mut refused) = (Vec::new(), Vec::new());
-    for outcome in [&ebpf.reuseport, &ebpf.xdp] {
+    for outcome in outcomes {
         match outcome {
             Ok(Verified { program, instructions: None }) => taken.push(program.name().to_owned()),
             Ok(Verified { program, instructions: Some(count) }) => {
@@ -82,11 +96,18 @@ fn sort(ebpf: &Ebpf) -> (Vec<String>, Vec<&str>) {
     (taken, refused)
 }
 
-/// Whether this process has all that the best rung takes here.
-pub(super) fn enough(process: &Process, ebpf: &Ebpf) -> bool {
-    let taken = ebpf.xdp.is_ok() && ebpf.reuseport.is_ok();
+/// Whether this process has all that the rung asked for, or the best one, takes here.
+pub(super) fn enough(facts: &Facts, ask: &Ask) -> bool {
+    let Facts { process, ebpf, .. } = facts;
     let has = |one| process.effective.has(one);
-    has(Capability::Bpf) && has(Capability::NetAdmin) && (has(Capability::Perfmon) || taken)
+    let selecting = has(Capability::Bpf) && (has(Capability::Perfmon) || ebpf.reuseport.is_ok());
+    match ask.steering {
+        Some(Rung::Cbpf | Rung::Hash) => true,
+        Some(Rung::Reuseport) => selecting,
+        Some(Rung::Xdp | Rung::XdpGeneric) | None => {
+            selecting && has(Capability::NetAdmin) && (has(Capability::Perfmon) || ebpf.xdp.is_ok())
+        }
+    }
 }
 
 /// The command that gives this process what the best rung takes.
@@ -114,13 +135,17 @@ const PRIVILEGES: [Capability; 3] = [Capability::Bpf, Capability::NetAdmin, Capa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::Facts;
     use crate::finding::Status;
     use crate::recorded;
 
     fn judge(facts: &Facts) -> (Finding, Finding) {
-        let Facts { host, process, ebpf, .. } = facts;
-        (capabilities(process, ebpf), programs(host, process, ebpf))
+        judge_for(facts, None)
+    }
+
+    fn judge_for(facts: &Facts, steering: Option<Rung>) -> (Finding, Finding) {
+        let ask = Ask { steering, ..Ask::default() };
+        let [capabilities, programs] = check(facts, &ask).try_into().unwrap();
+        (capabilities, programs)
     }
 
     #[test]
@@ -158,6 +183,25 @@ mod tests {
         let (capabilities, programs) = judge(&facts);
         assert_eq!((capabilities.status, programs.status), (Status::Warning, Status::Warning));
         assert!(programs.mend.unwrap().contains("cap_perfmon"));
+    }
+
+    #[test]
+    fn a_rung_by_name_needs_its_own_and_no_more() {
+        let mut facts = recorded::bare_metal();
+        facts.process.effective.0 = 1 << Capability::Bpf as u8;
+        facts.ebpf.xdp = Err("loading BPF programs: not permitted".into());
+        let both = |rung| {
+            let (capabilities, programs) = judge_for(&facts, Some(rung));
+            (capabilities.status, programs.status)
+        };
+        assert_eq!(both(Rung::Xdp), (Status::Problem, Status::Problem));
+        assert_eq!(both(Rung::XdpGeneric), (Status::Problem, Status::Problem));
+        assert_eq!(both(Rung::Reuseport), (Status::Ok, Status::Ok));
+        let nobody = recorded::container();
+        for rung in [Rung::Cbpf, Rung::Hash] {
+            let (capabilities, programs) = judge_for(&nobody, Some(rung));
+            assert_eq!((capabilities.status, programs.status), (Status::Ok, Status::Ok));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use quiclane_ebpf::Mode;
 
 use super::interface::scope;
+use crate::ask::Rung;
 use crate::facts::Interface;
 use crate::finding::Finding;
 use crate::shell::word;
@@ -16,9 +17,14 @@ enum Support {
     Unknown,
 }
 
-/// Whether the rung `xdp` works on it.
-pub(super) fn native(interface: &Interface) -> Result<(), String> {
-    generic(interface)?;
+/// Whether a program of ours could get on it in this mode, and else why not.
+pub(super) fn possible(interface: &Interface, mode: Mode) -> Result<(), String> {
+    if let Some(program) = interface.programs.first() {
+        return Err(format!("already has the XDP program {program}"));
+    }
+    if mode == Mode::Generic {
+        return Ok(());
+    }
     if support(interface) == Support::GenericOnly {
         return Err("has no native XDP".into());
     }
@@ -28,15 +34,22 @@ pub(super) fn native(interface: &Interface) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the rung `xdp-generic` works on it.
-pub(super) fn generic(interface: &Interface) -> Result<(), String> {
-    match interface.programs.first() {
-        Some(program) => Err(format!("has the XDP program {} of somebody else", program.id)),
-        None => Ok(()),
+/// The command that makes it [`possible`]; where none does, the one that does without it.
+pub(super) fn remedy(interface: &Interface, mode: Mode) -> String {
+    let name = word(&interface.link.name);
+    if let Some(program) = interface.programs.first() {
+        return take_off(interface, program.mode);
+    }
+    match support(interface) {
+        Support::GenericOnly if mode == Mode::Native => {
+            format!("quiclane serve --steering xdp-generic --interface {name}")
+        }
+        _ => format!("ip link set dev {name} mtu 1500"),
     }
 }
 
-pub(super) fn check(interface: &Interface) -> Vec<Finding> {
+/// `asked`: the rung that was asked for by name, if this is where it would put its program.
+pub(super) fn check(interface: &Interface, asked: Option<Rung>) -> Vec<Finding> {
     let checks = [
         Some(mode(interface)),
         Some(program(interface)),
@@ -44,7 +57,16 @@ pub(super) fn check(interface: &Interface) -> Vec<Finding> {
         lro(interface),
         channels(interface),
     ];
-    checks.into_iter().flatten().collect()
+    let in_the_way: &[&str] = match asked {
+        Some(Rung::Xdp) => &["xdp", "xdp_program", "xdp_mtu", "xdp_channels"],
+        Some(Rung::XdpGeneric) => &["xdp_program"],
+        Some(Rung::Reuseport | Rung::Cbpf | Rung::Hash) | None => &[],
+    };
+    let judge = |finding: Finding| match in_the_way.contains(&finding.id) {
+        true => finding.in_the_way(),
+        false => finding,
+    };
+    checks.into_iter().flatten().map(judge).collect()
 }
 
 /// What the kernel says of the driver, since Linux 6.3; before that what is known of it.
@@ -104,18 +126,22 @@ fn program(interface: &Interface) -> Finding {
         })
         .collect();
     let found = format!("an XDP program is attached: {}", described.join("; "));
-    let off = |mode| match mode {
+    let finding = Finding::warning(id, scope(interface), found, why);
+    match programs.first() {
+        Some(program) => finding.mend(take_off(interface, program.mode)),
+        None => finding,
+    }
+}
+
+/// A bpf_link cannot be told from a netlink attachment from outside.
+fn take_off(interface: &Interface, mode: Mode) -> String {
+    let mode = match mode {
         Mode::Native => "xdpdrv",
         Mode::Generic => "xdpgeneric",
         Mode::Hardware => "xdpoffload",
     };
-    let mode = programs.first().map_or("xdp", |program| off(program.mode));
-    // A bpf_link cannot be told from a netlink attachment from outside.
-    let mend = format!(
-        "ip link set dev {} {mode} off || bpftool link show  # a bpf_link goes only with its owner",
-        word(&interface.link.name)
-    );
-    Finding::warning(id, scope(interface), found, why).mend(mend)
+    let name = word(&interface.link.name);
+    format!("ip link set dev {name} {mode} off || bpftool link show  # a link goes with its owner")
 }
 
 fn mtu(interface: &Interface) -> Option<Finding> {
@@ -194,8 +220,6 @@ const NATIVE_DRIVERS: [&str; 23] = [
 
 #[cfg(test)]
 mod tests {
-    use quiclane_ebpf::ForeignProgram;
-
     use super::*;
     use crate::facts::{Channels, Facts, XdpFeatures};
     use crate::finding::Status;
@@ -206,6 +230,29 @@ mod tests {
         let mut eth0 = interfaces.by_name("eth0").unwrap().clone();
         change(&mut eth0);
         eth0
+    }
+
+    /// Whether it takes a program in native and in generic mode.
+    fn both(interface: &Interface) -> (bool, bool) {
+        let takes = |mode| possible(interface, mode).is_ok();
+        (takes(Mode::Native), takes(Mode::Generic))
+    }
+
+    #[test]
+    fn what_keeps_the_rung_asked_for_away_is_a_problem() {
+        let taken = eth0(|one| one.programs = vec![recorded::program("cil_xdp_entry")]);
+        let bridge = eth0(|one| one.xdp = Some(XdpFeatures(0)));
+        let jumbo = eth0(|one| one.link.mtu = 9_000);
+        for (interface, problems) in
+            [(&taken, [true, true]), (&bridge, [true, false]), (&jumbo, [true, false])]
+        {
+            let worst = |asked| check(interface, asked).iter().map(|one| one.status).max();
+            assert_eq!(worst(None), Some(Status::Warning));
+            for (rung, problem) in [Rung::Xdp, Rung::XdpGeneric].into_iter().zip(problems) {
+                let expected = if problem { Status::Problem } else { Status::Warning };
+                assert_eq!(worst(Some(rung)), Some(expected), "{rung:?} {interface:?}");
+            }
+        }
     }
 
     #[test]
@@ -224,28 +271,27 @@ mod tests {
             one.link.kind = "bridge".into();
         });
         assert_eq!(mode(&bridge).status, Status::Warning);
-        assert!(native(&bridge).is_err() && generic(&bridge).is_ok());
+        assert_eq!(both(&bridge), (false, true));
     }
 
     #[test]
     fn loopback_has_what_it_can_have() {
         let facts = recorded::bare_metal();
         let lo = facts.interfaces.by_name("lo").unwrap();
-        assert!(check(lo).iter().all(|finding| finding.status == Status::Ok));
-        assert!(native(lo).is_err());
+        assert!(check(lo, None).iter().all(|finding| finding.status == Status::Ok));
+        assert_eq!(both(lo), (false, true));
     }
 
     #[test]
     fn another_program_is_named_and_in_the_way() {
         let mut taken = eth0(|one| {
-            let name = Some("cil_xdp_entry".into());
-            one.programs = vec![ForeignProgram { mode: Mode::Native, id: 42, name }];
+            one.programs = vec![recorded::program("cil_xdp_entry")];
         });
         let finding = program(&taken);
         assert_eq!(finding.status, Status::Warning);
         assert!(finding.found.ends_with("id 42 (cil_xdp_entry), native"), "{}", finding.found);
         assert!(finding.mend.unwrap().starts_with("ip link set dev eth0 xdpdrv off"));
-        assert!(native(&taken).is_err() && generic(&taken).is_err());
+        assert_eq!(both(&taken), (false, false));
         taken.programs[0].name = None;
         assert!(program(&taken).found.contains("name not known"));
         assert_eq!(program(&eth0(|_| {})).status, Status::Ok);
@@ -257,7 +303,7 @@ mod tests {
         let finding = mtu(&jumbo).unwrap();
         assert_eq!(finding.status, Status::Warning);
         assert_eq!(finding.mend.unwrap(), "ip link set dev eth0 mtu 1500");
-        assert!(native(&jumbo).is_err() && generic(&jumbo).is_ok());
+        assert_eq!(both(&jumbo), (false, true));
         assert_eq!(mtu(&eth0(|one| one.link.mtu = 3_498)).unwrap().status, Status::Ok);
     }
 

@@ -9,7 +9,7 @@ use quiclane_ebpf::{AttachError, Capacity, Program, Steering, SteeringError, att
 use super::files::Unread;
 use super::interface::Interfaces;
 use super::link::Peer;
-use super::trial::LOOPBACK;
+use super::trial::ANYWHERE;
 
 /// What the kernel said to each program, with its reason where it said no.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -55,15 +55,17 @@ fn verify(programs: &mut Steering, program: Program) -> Result<Verified, String>
 /// Puts the selecting program in front of a socket that nobody sends to. It leaves with it.
 fn select(programs: &mut Steering) -> Result<(), String> {
     let options = SocketOptions { reuseport: true, ..SocketOptions::default() };
-    let socket = Socket::bind(LOOPBACK, &options).map_err(|error| error.to_string())?;
+    let socket = Socket::bind(ANYWHERE, &options).map_err(|error| error.to_string())?;
     programs.attach_group(&socket).map_err(|error: SteeringError| error.in_short())
 }
 
 /// Finds the programs on the chosen interfaces and at the other ends of their cables.
 pub(super) fn find_programs(interfaces: &mut Interfaces, unread: &mut Vec<Unread>) {
     let peer = |peer| if let Peer::Here(index) = peer { Some(index) } else { None };
+    let targets = interfaces.targets.names.iter().filter_map(|name| interfaces.by_name(name));
     let wanted: Vec<u32> = interfaces
         .present()
+        .chain(targets)
         .flat_map(|one| [Some(one.link.index), one.link.peer.and_then(peer)])
         .flatten()
         .collect();

@@ -1,7 +1,7 @@
 //! interface puts together what netlink and sysfs know about one network interface.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use quiclane_ebpf::ForeignProgram;
 
@@ -45,6 +45,17 @@ pub(crate) struct Interfaces {
     pub(crate) all: Vec<Interface>,
     /// Names of those to judge; those asked for may not exist.
     pub(crate) chosen: Vec<String>,
+    /// Where a server puts its XDP program.
+    pub(crate) targets: Targets,
+}
+
+/// The interfaces that an XDP program is for.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Targets {
+    /// Their names; those asked for may not exist.
+    pub(crate) names: Vec<String>,
+    /// Why there are not more of them.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Interfaces {
@@ -56,7 +67,7 @@ impl Interfaces {
             Ok(route) => route,
             Err(error) => {
                 note("network interfaces (rtnetlink)", error);
-                return Self { all: Vec::new(), chosen: ask.interfaces.clone() };
+                return Self { chosen: ask.interfaces.clone(), ..Self::default() };
             }
         };
         let links = links(&route).unwrap_or_else(|error| {
@@ -68,6 +79,7 @@ impl Interfaces {
             Vec::new()
         });
         let chosen = choose(ask, &links, &addresses);
+        let targets = Targets::of(ask, &links, &addresses);
         let ethtool = Ethtool::open();
         let interface = |link: Link| {
             let ethtool = ethtool.as_ref().ok();
@@ -84,7 +96,7 @@ impl Interfaces {
         if let Err(error) = ethtool {
             note("offloads, channels and XDP features (generic netlink)", error);
         }
-        Self { all, chosen }
+        Self { all, chosen, targets }
     }
 
     pub(crate) fn by_name(&self, name: &str) -> Option<&Interface> {
@@ -118,6 +130,48 @@ fn choose(ask: &Ask, links: &[Link], addresses: &[(u32, IpAddr)]) -> Vec<String>
         .filter(|link| (wildcard && link.up && !link.loopback) || owns(link))
         .map(|link| link.name.clone())
         .collect()
+}
+
+impl Targets {
+    /// As the server finds them: those asked for; else the owners of the addresses, for a wildcard
+    /// every interface with an address of that family. Loopback has no driver: it is left out.
+    fn of(ask: &Ask, links: &[Link], addresses: &[(u32, IpAddr)]) -> Self {
+        if !ask.interfaces.is_empty() {
+            return Self { names: ask.interfaces.clone(), notes: Vec::new() };
+        }
+        let mut listen: Vec<IpAddr> = ask.listen.iter().map(|at| at.ip().to_canonical()).collect();
+        if listen.is_empty() {
+            listen.push(Ipv6Addr::UNSPECIFIED.into());
+        }
+        let (mut names, mut notes) = (BTreeSet::new(), Vec::new());
+        for ip in listen {
+            let is_at = |link: &Link, at: &IpAddr| match ip {
+                // A wildcard IPv6 socket takes IPv4 too.
+                IpAddr::V6(ip) if ip.is_unspecified() => true,
+                IpAddr::V4(ip) if ip.is_unspecified() => at.is_ipv4(),
+                _ => *at == ip || (ip.is_loopback() && link.loopback),
+            };
+            let owns = |link: &&Link| {
+                addresses.iter().any(|(index, at)| *index == link.index && is_at(link, at))
+            };
+            let mut owners = links.iter().filter(owns).peekable();
+            if owners.peek().is_none() {
+                notes.push(format!("no interface owns {ip}: name it with --interface"));
+            }
+            for owner in owners {
+                if !owner.loopback {
+                    names.insert(owner.name.clone());
+                } else if !ip.is_unspecified() {
+                    notes.push(format!("{ip} is on {}, which has no driver", owner.name));
+                }
+            }
+        }
+        notes.dedup();
+        if names.is_empty() && notes.is_empty() {
+            notes.push("there is no interface with an address but loopback".to_owned());
+        }
+        Self { names: names.into_iter().collect(), notes }
+    }
 }
 
 impl Device {
@@ -185,6 +239,39 @@ mod tests {
         assert_eq!(chosen(&["10.0.0.1:443", "127.0.0.1:1"], &[]), ["lo", "eth1"]);
         assert_eq!(chosen(&["192.0.2.1:443"], &[]), Vec::<String>::new());
         assert_eq!(chosen(&["[::]:443"], &["eth9", "lo", "eth9"]), ["eth9", "lo"]);
+    }
+
+    #[test]
+    fn programs_are_for_the_owners_of_the_addresses() {
+        let links = [(1, "lo"), (2, "eth0"), (3, "eth1"), (4, "wg0"), (5, "bare")];
+        let links = links.map(|(index, name)| link(index, name, index != 3));
+        let addresses = [
+            (1, "127.0.0.1"),
+            (1, "::1"),
+            (2, "192.0.2.1"),
+            (2, "2001:db8::1"),
+            (3, "198.51.100.1"),
+            (4, "2001:db8:1::1"),
+        ];
+        let addresses = addresses.map(|(index, ip)| (index, ip.parse().unwrap()));
+        let targets = |listen: &str| {
+            let listen = listen.split_terminator(' ').map(|text| text.parse().unwrap()).collect();
+            let targets = Targets::of(&Ask { listen, ..Ask::default() }, &links, &addresses);
+            assert_eq!(targets.names.is_empty(), !targets.notes.is_empty(), "{targets:?}");
+            targets.names
+        };
+        assert_eq!(targets("192.0.2.1:1"), ["eth0"]);
+        assert_eq!(targets("192.0.2.1:1 [2001:db8::1]:1 198.51.100.1:2"), ["eth0", "eth1"]);
+        assert_eq!(targets("[::ffff:192.0.2.1]:1"), ["eth0"]);
+        assert_eq!(targets("0.0.0.0:1"), ["eth0", "eth1"]);
+        assert_eq!(targets("[::]:1"), ["eth0", "eth1", "wg0"]);
+        assert_eq!(targets(""), ["eth0", "eth1", "wg0"], "the server's default");
+        for listen in ["127.0.0.1:1", "127.1.2.3:1", "[::1]:1", "203.0.113.1:1"] {
+            assert!(targets(listen).is_empty(), "{listen}");
+        }
+        let interfaces = vec!["lo".to_owned()];
+        let asked = Ask { interfaces: interfaces.clone(), ..Ask::default() };
+        assert_eq!(Targets::of(&asked, &links, &addresses).names, interfaces);
     }
 
     #[test]

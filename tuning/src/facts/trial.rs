@@ -1,6 +1,6 @@
 //! trial finds out by doing: the datapath's own sockets, rings and trains, over loopback only.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use quiclane_datapath::{
@@ -137,14 +137,14 @@ fn buffers(asked: usize) -> Option<Buffers> {
         send_buffer_bytes: asked,
         ..SocketOptions::default()
     };
-    let socket = Socket::bind(LOOPBACK, &options).ok().filter(|_| asked > 0)?;
+    let socket = Socket::bind(ANYWHERE, &options).ok().filter(|_| asked > 0)?;
     let (recv, send) = (socket.recv_buffer_bytes(), socket.send_buffer_bytes());
     Some(Buffers { asked, recv, send })
 }
 
 fn cbpf() -> Result<(), String> {
     let options = SocketOptions { reuseport: true, ..SocketOptions::default() };
-    let socket = Socket::bind(LOOPBACK, &options).map_err(|error| error.to_string())?;
+    let socket = Socket::bind(ANYWHERE, &options).map_err(|error| error.to_string())?;
     // BPF_RET | BPF_K: always the first socket of the group.
     let first = FilterInstruction { code: 0x06, jump_true: 0, jump_false: 0, value: 0 };
     socket.attach_reuseport_cbpf(&[first]).map_err(|error| error.to_string())
@@ -155,9 +155,10 @@ fn listen(address: SocketAddr) -> Result<(), String> {
     Socket::bind(address, &SocketOptions::default()).map(|_| ()).map_err(|error| error.to_string())
 }
 
-/// A free port where nothing comes in from outside.
-pub(super) const LOOPBACK: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// A free port that can be bound even while loopback is down. Nothing is sent there.
+pub(super) const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// The engine's: a page for each of the queues and buffer lists, whoever uses it.
 const RING: UringOptions = UringOptions { send_slots: 64, recv_buffers: 32 };
