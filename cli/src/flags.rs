@@ -1,7 +1,10 @@
 //! flags reads the values of flags: sizes, counts, times, cores, bytes and addresses.
 
+use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
+
+use quiclane::Budgets;
 
 /// Bytes: `4096`, `64k`, `1m`, `2g`, with k = 1,024.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
@@ -36,6 +39,33 @@ pub(crate) fn count_u32(text: &str) -> Result<u32, String> {
 /// [`positive`] for numbers of streams.
 pub(crate) fn positive_u32(text: &str) -> Result<u32, String> {
     u32::try_from(positive(text)?).map_err(|_| format!("must be at most {}", u32::MAX))
+}
+
+/// A limit of things a second: `500`, `20k`, `unlimited`.
+pub(crate) fn rate(text: &str) -> Result<Rate, String> {
+    if text == "unlimited" {
+        return Ok(Rate(None));
+    }
+    let rate = count(text).map_err(|error| format!("{error}, or unlimited"))?;
+    match u32::try_from(rate) {
+        Ok(0) => Err("0 would let nobody in: write at least 1, or unlimited for no limit".into()),
+        Ok(rate) if rate <= Budgets::RATE_MAX => Ok(Rate(Some(rate))),
+        _ => Err("must be at most 10m; write unlimited for no limit".into()),
+    }
+}
+
+/// What [`rate`] reads, for each second; a type of its own, because clap takes an option to be a
+/// flag that may be absent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Rate(pub(crate) Option<u32>);
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(rate) => write!(f, "{rate}"),
+            None => f.write_str("unlimited"),
+        }
+    }
 }
 
 /// [`size`] for windows, which quinn-proto keeps in 32 bits here.
@@ -171,6 +201,26 @@ mod tests {
         assert!(positive("0").is_err());
         assert_eq!(positive("1"), Ok(1));
         assert!(positive_u32("5g").is_err());
+    }
+
+    #[test]
+    fn rates_are_counts_or_unlimited() {
+        assert_eq!(rate("20k"), Ok(Rate(Some(20_000))));
+        assert_eq!(rate("10m"), Ok(Rate(Some(Budgets::RATE_MAX))));
+        assert_eq!(rate("unlimited"), Ok(Rate(None)));
+        for (wrong, words) in [
+            ("0", "write at least 1, or unlimited"),
+            ("10000001", "at most 10m"),
+            ("9g", "at most 10m"),
+            ("-1", "or unlimited"),
+            ("none", "or unlimited"),
+        ] {
+            let error = rate(wrong).unwrap_err();
+            assert!(error.contains(words), "{wrong}: {error}");
+        }
+        for text in ["500", "unlimited"] {
+            assert_eq!(rate(text).unwrap().to_string(), text);
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! serve runs the engine with the protocols that come with it, until a signal stops it.
 
+mod budgets;
 mod limits;
 
 use std::net::SocketAddr;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use quiclane::apps::{Echo, Hq, HqOptions, HqRoot, Perf, PerfOptions, Protocols};
-use quiclane::{App, Config, Engine, Retry, ServerConfig, ServerTls, Xdp};
+use quiclane::{App, Config, Engine, Retry, ServerConfig, ServerTls, Xdp, clock};
 
 use crate::certificate::{Identity, NAMES, seed};
 use crate::exit::{Exit, Failure};
@@ -17,6 +18,7 @@ use crate::flags::{Bytes, address, hex, time};
 use crate::metrics::MetricsServer;
 use crate::options::{SteeringFlag, TransportOptions, WorkerOptions};
 use crate::{output, signals};
+use budgets::{BudgetOptions, Watch};
 use limits::LimitOptions;
 
 /// Serve QUIC until SIGINT or SIGTERM
@@ -99,6 +101,9 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     limits: LimitOptions,
+
+    #[command(flatten)]
+    budgets: BudgetOptions,
 }
 
 /// Runs the command.
@@ -176,6 +181,7 @@ impl ServeArgs {
             xdp: Xdp {
                 interfaces: self.interface.clone(),
                 redirect: matches!(self.xdp_redirect, RedirectFlag::Cpu),
+                budgets: self.budgets.budgets(),
             },
             drop_capabilities: true,
             retry: self.retry.into(),
@@ -241,7 +247,13 @@ fn ready_line(engine: &Engine) -> String {
 /// Waits until the engine has stopped, of itself or because of signals.
 fn wait(engine: &Engine, signals: &Receiver<()>, args: &ServeArgs) -> Exit {
     let mut asked = 0;
+    let mut watch = Watch::new(args.budgets, clock::now());
+    let metrics = engine.metrics();
+    let frames = || metrics.kernel().map(|counts| counts.frames).unwrap_or_default();
     while !engine.is_finished() {
+        if let Some(warning) = watch.look(clock::now(), frames) {
+            output::warnings(&[warning]);
+        }
         match signals.recv_timeout(INTERVAL) {
             Ok(()) => asked += 1,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => continue,

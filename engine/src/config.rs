@@ -125,6 +125,55 @@ pub struct Xdp {
     /// Moves each frame to the core of its worker (CPUMAP). Default off: it pays only where the
     /// device has fewer receive queues than there are workers.
     pub redirect: bool,
+    /// How many first flights get through.
+    pub budgets: Budgets,
+}
+
+/// How many first flights XDP lets through: the datagrams of clients that know no connection ID of
+/// ours (Initials, 0-RTT, other versions), and the Initials of those that do.
+///
+/// What is over a budget is dropped and counted: `quiclane_ebpf_frames_total`, with the reason
+/// `prefix_budget`, `initial_budget` or `proven_budget`. The rungs without XDP keep no budgets;
+/// there [`Limits::half_open_retry`] and [`Limits::half_open`] hold floods off.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Budgets {
+    /// First datagrams a second from one source prefix, as many at once; `None`: no limit, at most
+    /// [`Budgets::RATE_MAX`]. Default 20,000: a load generator or a large NAT behind one prefix; a
+    /// handshake opens with one to three. More lets one network take more of the workers, less
+    /// makes clients behind a common address wait for each other.
+    pub prefix_initials_per_s: Option<u32>,
+    /// The same from all sources together. Default 200,000: more than the workers of one host can
+    /// answer. More reaches the workers' own limits, less refuses honest clients in a flood.
+    pub initials_per_s: Option<u32>,
+    /// Initials a second that carry a connection ID of ours, from all sources: after a Retry or our
+    /// first flight. Default 200,000, apart from the others, so that a flood of first Initials
+    /// cannot starve clients that have proved their address.
+    pub proven_initials_per_s: Option<u32>,
+    /// The leading bits of an IPv4 address that make a source prefix: 0 (all are one) to 32.
+    /// Default 24, the longest prefix that is routed on the Internet. More gives each owner of many
+    /// addresses many budgets, less makes neighbours share one.
+    pub prefix_bits_v4: u8,
+    /// The same of an IPv6 address: 0 to 64. Default 56, what a household gets (RFC 6177); with 64
+    /// it has 256 budgets.
+    pub prefix_bits_v6: u8,
+}
+
+impl Budgets {
+    /// The programs count in nanoseconds from packet to packet: above this rate they round by more
+    /// than a hundredth. No host receives as many.
+    pub const RATE_MAX: u32 = 10_000_000;
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self {
+            prefix_initials_per_s: Some(20_000),
+            initials_per_s: Some(200_000),
+            proven_initials_per_s: Some(200_000),
+            prefix_bits_v4: 24,
+            prefix_bits_v6: 56,
+        }
+    }
 }
 
 /// When the server answers a first Initial with Retry (RFC 9000 section 8.1.2).

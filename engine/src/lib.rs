@@ -29,7 +29,9 @@ pub mod clock;
 pub use clock::Clock;
 
 mod config;
-pub use config::{Config, Congestion, Io, Limits, Retry, ServerConfig, Steering, Transport, Xdp};
+pub use config::{
+    Budgets, Config, Congestion, Io, Limits, Retry, ServerConfig, Steering, Transport, Xdp,
+};
 
 mod congestion;
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use quiclane_datapath::Uring;
 
-use crate::config::{Config, Io};
+use crate::config::{Budgets, Config, Io};
 use crate::error::{ConfigError, StartError};
 use crate::placement;
 
@@ -31,6 +31,7 @@ impl Plan {
     pub(crate) fn resolve(config: &Config) -> Result<Self, StartError> {
         if let Some(server) = &config.server {
             check_listen(&server.listen)?;
+            check_budgets(&server.xdp.budgets)?;
         }
         let allowed = placement::allowed();
         let workers = match config.workers {
@@ -135,6 +136,42 @@ fn check_listen(listen: &[SocketAddr]) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// No budget of nothing, and no prefix longer than what it is the beginning of.
+fn check_budgets(budgets: &Budgets) -> Result<(), ConfigError> {
+    let Budgets {
+        prefix_initials_per_s,
+        initials_per_s,
+        proven_initials_per_s,
+        prefix_bits_v4,
+        prefix_bits_v6,
+    } = *budgets;
+    let out_of_range = |name, value: u32, remedy| {
+        Err(ConfigError::OutOfRange { name, value: value.to_string(), remedy })
+    };
+    for (name, rate) in [
+        ("prefix_initials_per_s", prefix_initials_per_s),
+        ("initials_per_s", initials_per_s),
+        ("proven_initials_per_s", proven_initials_per_s),
+    ] {
+        match rate {
+            Some(rate @ 0) => {
+                return out_of_range(name, rate, "give at least 1, or None: no limit");
+            }
+            Some(rate) if rate > Budgets::RATE_MAX => {
+                return out_of_range(name, rate, "give at most 10000000, or None: no limit");
+            }
+            Some(_) | None => {}
+        }
+    }
+    if prefix_bits_v4 > 32 {
+        return out_of_range("prefix_bits_v4", prefix_bits_v4.into(), "give 0 to 32");
+    }
+    if prefix_bits_v6 > 64 {
+        return out_of_range("prefix_bits_v6", prefix_bits_v6.into(), "give 0 to 64");
+    }
+    Ok(())
+}
+
 /// Whether a packet could be for both. The IPv6 wildcard takes IPv4 too; port 0 is a free one.
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let takes = |a: SocketAddr, b: SocketAddr| {
@@ -166,6 +203,28 @@ mod tests {
         let error = check_listen(&listen(257)).unwrap_err().to_string();
         assert!(error.contains("257") && error.contains("at most 256"), "{error}");
         assert!(matches!(check_listen(&[]), Err(ConfigError::NoListen)));
+    }
+
+    #[test]
+    fn budgets_out_of_range_are_refused_with_the_value() {
+        let check = |change: fn(&mut Budgets)| {
+            let mut budgets = Budgets::default();
+            change(&mut budgets);
+            check_budgets(&budgets).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(|_| {}), Ok(()));
+        assert_eq!(check(|one| one.prefix_initials_per_s = None), Ok(()));
+        assert_eq!(check(|one| (one.prefix_bits_v4, one.prefix_bits_v6) = (0, 64)), Ok(()));
+        for (change, words) in [
+            ((|one| one.prefix_initials_per_s = Some(0)) as fn(&mut Budgets), "s is 0: give at l"),
+            (|one| one.initials_per_s = Some(10_000_001), "is 10000001: give at most 10000000"),
+            (|one| one.proven_initials_per_s = Some(0), "proven_initials_per_s is 0"),
+            (|one| one.prefix_bits_v4 = 33, "prefix_bits_v4 is 33: give 0 to 32"),
+            (|one| one.prefix_bits_v6 = 65, "prefix_bits_v6 is 65: give 0 to 64"),
+        ] {
+            let error = check(change).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
     }
 
     #[test]

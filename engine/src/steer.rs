@@ -19,7 +19,7 @@ use std::sync::Arc;
 use quiclane_datapath::Socket;
 use quiclane_wire::{EpochTable, Key, Layout};
 
-use crate::config::{Steering, Xdp};
+use crate::config::{Budgets, Steering, Xdp};
 use crate::error::SteerError;
 
 /// A rung of the ladder; never "auto".
@@ -93,7 +93,20 @@ pub(crate) fn steer(choice: Steering, xdp: &Xdp, facts: &Facts<'_>) -> Result<St
         Steering::Hash => (Rung::Hash, None),
         Steering::Auto => automatic(xdp, facts, &mut notes),
     };
+    notes.extend(idle_budgets(rung, &xdp.budgets));
     Ok(Steered { rung, notes, kernel: kernel.map(Arc::new) })
+}
+
+/// That budgets somebody has chosen are kept by nobody.
+fn idle_budgets(rung: Rung, budgets: &Budgets) -> Option<String> {
+    let kept = matches!(rung, Rung::Xdp | Rung::XdpGeneric);
+    (!kept && *budgets != Budgets::default()).then(|| {
+        let rung = rung.name();
+        format!(
+            "budgets: XDP keeps them, and steering is {rung}: first flights are limited by the \
+             unfinished handshakes of each worker alone"
+        )
+    })
 }
 
 fn automatic(xdp: &Xdp, facts: &Facts<'_>, notes: &mut Vec<String>) -> (Rung, Option<Kernel>) {
@@ -122,7 +135,7 @@ fn kernel(
     facts: &Facts<'_>,
     notes: &mut Vec<String>,
 ) -> Result<Option<(Rung, Kernel)>, SteerError> {
-    let kernel = Kernel::new(facts, xdp.redirect)?;
+    let kernel = Kernel::new(facts, xdp)?;
     let rung = match choice {
         Steering::Reuseport => Rung::Reuseport,
         _ => kernel.climb(choice, xdp, facts.listen, notes)?,
@@ -142,4 +155,19 @@ fn cbpf(facts: &Facts<'_>) -> Result<(), SteerError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_that_nobody_keeps_are_noted() {
+        let chosen = Budgets { initials_per_s: None, ..Budgets::default() };
+        for rung in [Rung::Xdp, Rung::XdpGeneric, Rung::Reuseport, Rung::Cbpf, Rung::Hash] {
+            assert_eq!(idle_budgets(rung, &Budgets::default()), None);
+            let noted = idle_budgets(rung, &chosen).is_some();
+            assert_eq!(noted, !rung.name().starts_with("xdp"), "{rung:?}");
+        }
+    }
 }

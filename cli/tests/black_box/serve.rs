@@ -49,6 +49,18 @@ fn several_addresses_are_served() {
 }
 
 #[test]
+fn budgets_that_nobody_keeps_are_warned_of() {
+    let server = Serve::start(&["--steering", "hash", "--max-initials", "unlimited"]);
+    let outcome = server.stop("INT");
+    assert!(outcome.stderr.contains("warning: budgets: XDP keeps them"), "{}", outcome.stderr);
+    let outcome = line("serve --max-initials-per-prefix 0");
+    assert_eq!(outcome.code, 2);
+    for words in ["'0'", "--max-initials-per-prefix", "or unlimited for no limit"] {
+        assert!(outcome.stderr.contains(words), "{words}: {}", outcome.stderr);
+    }
+}
+
+#[test]
 fn an_address_in_use_is_named() {
     let server = Serve::start(&["-q"]);
     let outcome = line(&format!("serve -q --listen {}", server.address()));

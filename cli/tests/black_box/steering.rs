@@ -6,6 +6,7 @@
 use std::env;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -53,11 +54,29 @@ impl Link {
 
     /// A run of 500 requests that must succeed.
     fn load(&self, host: &str, port: u16) {
+        self.load_with(host, port, "-c 20 -n 500");
+    }
+
+    /// A run that must succeed; its report.
+    fn load_with(&self, host: &str, port: u16, flags: &str) -> Value {
         let url = format!("quic://{host}:{port}");
         let mut command = inside(&self.client, &[env!("CARGO_BIN_EXE_quiclane")]);
-        let run = "--perf -k -q -c 20 -n 500";
-        let output = command.args(["load", &url]).args(run.split(' ')).output().unwrap();
+        command.args(["load", &url]).args("--perf -k -q --json".split(' '));
+        let output = command.args(flags.split(' ')).output().unwrap();
         assert!(output.status.success(), "{url}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// How many frames XDP counted for `reason`, by the server's metrics at this address.
+    fn frames(&self, metrics: &str, reason: &str) -> u64 {
+        let (host, port) = metrics.split_once(':').unwrap();
+        let request = r"GET /metrics HTTP/1.1\r\n\r\n";
+        let script = format!("exec 3<>/dev/tcp/{host}/{port}; printf '{request}' >&3; cat <&3");
+        let output = inside(&self.server, &["bash", "-c", &script]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let name = format!("quiclane_ebpf_frames_total{{reason=\"{reason}\"}} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&name));
+        value.unwrap_or_else(|| panic!("no {reason}: {text}")).parse().unwrap()
     }
 
     /// What `quiclane doctor --json` says there, behind a command that changes what it may do.
@@ -207,6 +226,34 @@ fn without_capabilities_the_server_runs_on_classic_bpf_and_says_why() {
     link.load("10.99.0.1", 4433);
     let log = server.kill();
     assert!(log.contains("warning: reuseport: ") && log.contains("CAP_BPF"), "{log}");
+}
+
+#[test]
+fn a_budget_drops_what_is_over_it_and_the_log_names_the_flag() {
+    let Some(link) = Link::new("budget") else { return };
+    let Link { server, client } = &link;
+    // Each client comes from the prefix that it shares with its server's address.
+    for (namespace, device, host) in [(server, "veth0", 1), (client, "veth1", 2)] {
+        assert!(ip(&format!("-n {namespace} address add 10.98.0.{host}/24 dev {device}")));
+    }
+    let metrics = "10.99.0.1:9433";
+    let flags = "--listen 0.0.0.0:4433 --max-initials-per-prefix 6";
+    let mut serving = link.serve(&format!("{flags} --metrics {metrics}"));
+    assert_eq!(serving.steering(), "xdp");
+    let within = link.load_with("10.98.0.1", 4433, "-c 1 -n 10");
+    assert_eq!(link.frames(metrics, "prefix_budget"), 0, "{within}");
+    // More at once than a second's worth: the rest gets in when it tries again.
+    let over = link.load_with("10.99.0.1", 4433, "-c 10 -n 100");
+    let dropped = link.frames(metrics, "prefix_budget");
+    assert!(dropped > 0 && link.frames(metrics, "initial_budget") == 0, "{over}");
+    // The other prefix has lost nothing by it.
+    let within = link.load_with("10.98.0.1", 4433, "-c 1 -n 10");
+    assert_eq!(link.frames(metrics, "prefix_budget"), dropped, "{within}");
+    std::thread::sleep(Duration::from_secs(2));
+    let log = serving.kill();
+    let warnings = log.lines().filter(|line| line.starts_with("warning: over budget"));
+    let [warning] = warnings.collect::<Vec<_>>().try_into().unwrap();
+    assert!(warning.contains("(--max-initials-per-prefix 6)"), "{warning}");
 }
 
 #[test]

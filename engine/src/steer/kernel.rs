@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use quiclane_ebpf::{Attachment, Capacity, Mode, Program, Settings, Steering as Programs};
+use quiclane_ebpf::{Attachment, Budget, Capacity, Mode, Program, Settings, Steering as Programs};
 
 use super::{Facts, Rung, interfaces};
-use crate::config::{Steering, Xdp};
+use crate::config::{Budgets, Steering, Xdp};
 use crate::error::SteerError;
 
 /// The programs and their attachments. Dropped, they leave the interfaces.
@@ -30,9 +30,9 @@ pub struct KernelCounts {
 }
 
 impl Kernel {
-    /// Loads the programs and tells them everything. `redirect`: XDP moves frames to the core of
-    /// their worker.
-    pub(super) fn new(facts: &Facts<'_>, redirect: bool) -> Result<Self, SteerError> {
+    /// Loads the programs and tells them everything.
+    pub(super) fn new(facts: &Facts<'_>, xdp: &Xdp) -> Result<Self, SteerError> {
+        let Xdp { interfaces: _, redirect, budgets } = *xdp;
         let listeners = u32::try_from(facts.listen.len()).unwrap_or(u32::MAX);
         let mut programs = Programs::load(&Capacity { listeners, ..Capacity::default() })?;
         programs.apply(&Settings {
@@ -41,7 +41,7 @@ impl Kernel {
             live_epoch: facts.epoch,
             workers: u8::try_from(facts.sockets.len()).unwrap_or(u8::MAX),
             move_to_cores: redirect,
-            budgets: quiclane_ebpf::Budgets::default(),
+            budgets: in_kernel(&budgets),
         })?;
         programs.set_epochs(facts.epochs)?;
         if redirect {
@@ -171,6 +171,39 @@ impl Kernel {
     }
 }
 
+/// The budgets as the programs take them. A second's worth may come at once.
+fn in_kernel(budgets: &Budgets) -> quiclane_ebpf::Budgets {
+    let Budgets {
+        prefix_initials_per_s,
+        initials_per_s,
+        proven_initials_per_s,
+        prefix_bits_v4,
+        prefix_bits_v6,
+    } = *budgets;
+    let budget = |rate: Option<u32>| rate.map_or(Budget::UNLIMITED, |rate| Budget::new(rate, rate));
+    quiclane_ebpf::Budgets {
+        prefix: budget(prefix_initials_per_s),
+        initial: budget(initials_per_s),
+        proven: budget(proven_initials_per_s),
+        prefix_bits_v4,
+        prefix_bits_v6,
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_budgets_are_those_of_the_programs() {
+        assert_eq!(in_kernel(&Budgets::default()), quiclane_ebpf::Budgets::default());
+        let some = Budgets { initials_per_s: Some(50), prefix_bits_v4: 32, ..Budgets::default() };
+        let some = in_kernel(&Budgets { prefix_initials_per_s: None, ..some });
+        assert!(some.prefix.is_unlimited());
+        assert_eq!((some.initial, some.prefix_bits_v4), (Budget::new(50, 50), 32));
+    }
 }
