@@ -1,7 +1,8 @@
 //! test runs floors one after the other, shows everything they print, and sums up by name.
 //!
 //! A floor or a single test that cannot run here is skipped by name and with its reason. A test
-//! says so by printing a line `skipped: WHY` and returning. Under `CI=true` that is a failure.
+//! says so by printing a line `skipped: WHY` and returning; its name is known from cargo's output.
+//! Under `CI=true` that is a failure.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
@@ -42,6 +43,9 @@ pub(crate) struct Run {
     results: Vec<String>,
     /// Tests that could not run here, and why.
     skipped: Vec<String>,
+    /// The test binary that runs, and the test whose output is being shown.
+    binary: String,
+    test: String,
 }
 
 /// Runs `floors` in order; whether all passed, and in CI: whether none was skipped.
@@ -139,15 +143,48 @@ impl Run {
     }
 
     fn keep(&mut self, line: &str) {
-        if line.starts_with("test result: ") {
+        if let Some(program) = line.trim_start().strip_prefix("Running ") {
+            self.binary = binary(program).to_owned();
+        } else if let Some(test) = output_of(line) {
+            self.test = test.to_owned();
+        } else if line.starts_with("test result: ") {
             self.results.push(line.to_owned());
-        } else if let Some(test) = line.strip_prefix("skipped: ") {
-            self.skipped.push(test.to_owned());
+            self.test.clear();
+        } else if let Some(why) = line.strip_prefix("skipped: ") {
+            let why = without_name(why, &self.test);
+            self.skipped.push(format!("{}{why}", self.place(&self.test)));
         } else if let Some(test) = line.strip_prefix("test ")
             && let Some((name, why)) = test.split_once(" ... ignored")
         {
-            self.skipped.push(format!("{name}: ignored{why}"));
+            self.skipped.push(format!("{}ignored{why}", self.place(name)));
         }
+    }
+
+    /// `BINARY::TEST: `, as far as they are known.
+    fn place(&self, test: &str) -> String {
+        let known = [self.binary.as_str(), test].into_iter().filter(|name| !name.is_empty());
+        let place = known.collect::<Vec<_>>().join("::");
+        if test.is_empty() { String::new() } else { format!("{place}: ") }
+    }
+}
+
+/// The name of a test binary: `full` of `tests/full.rs (target/debug/deps/full-0123456789abcdef)`.
+fn binary(running: &str) -> &str {
+    let file = running.rsplit('/').next().unwrap_or(running).trim_end_matches(')');
+    file.rsplit_once('-').map_or(file, |(name, _)| name)
+}
+
+/// The test whose output follows this line.
+fn output_of(line: &str) -> Option<&str> {
+    line.strip_prefix("---- ")?.strip_suffix(" stdout ----")
+}
+
+/// What a test says, if it begins with its own name: without that.
+fn without_name<'l>(said: &'l str, test: &str) -> &'l str {
+    let last = |name: &str| name.rsplit("::").next().unwrap_or_default().to_owned();
+    match said.split_once(": ") {
+        Some((name, why)) if last(name) == last(test) => why,
+        _ => said,
     }
 }
 
@@ -229,9 +266,25 @@ mod tests {
     fn skipped_tests_are_named() {
         let mut run = Run::default();
         run.keep("skipped: uring::echo: io_uring is not allowed here");
-        run.keep("test netns::steer ... ignored, needs CAP_NET_ADMIN");
+        run.keep("     Running tests/netns.rs (target/debug/deps/netns-0123456789abcdef)");
+        run.keep("test steer ... ignored, needs CAP_NET_ADMIN");
+        for (line, said) in [
+            ("---- rooms::full_queue stdout ----", "skipped: no `tc` here"),
+            ("---- rooms::veth stdout ----", "skipped: rooms::veth: not root"),
+            ("---- rooms::run stdout ----", "skipped: inside: unshare is not permitted"),
+        ] {
+            run.keep(line);
+            run.keep(said);
+        }
         let (text, passed) = summary(&[row("unit", Ok(()))], &run, true);
         assert!(!passed);
+        for line in [
+            "netns::rooms::full_queue: no `tc` here",
+            "netns::rooms::veth: not root",
+            "netns::rooms::run: inside: unshare is not permitted",
+        ] {
+            assert!(text.contains(&format!("skipped test {line}\n")), "{line}: {text}");
+        }
         assert!(text.contains("skipped test uring::echo: io_uring is not allowed here\n"));
         assert!(text.contains("skipped test netns::steer: ignored, needs CAP_NET_ADMIN\n"));
     }
