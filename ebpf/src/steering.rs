@@ -20,8 +20,8 @@ use quiclane_wire::{EpochEntry, EpochTable};
 
 use crate::error::is_not_permitted;
 use crate::{
-    Capacity, Count, EpochValue, ListenerKey, NO_CPU, PortWord, SOCKETS_OF_LISTENER, Selection,
-    Settings, SettingsValue, SteeringError, socket_key,
+    ADDRESSES_COMPARED, Capacity, Count, EpochValue, ListenerKey, NO_CPU, PORT_WORDS, PortWord,
+    SOCKETS_OF_LISTENER, Selection, Settings, SettingsValue, SteeringError, socket_key,
 };
 
 /// The programs of one server and their maps.
@@ -82,7 +82,6 @@ impl Steering {
         let mut loader = EbpfLoader::new();
         loader
             .map_max_entries("LISTENERS", listeners)
-            .map_max_entries("ADDRESSES", listeners)
             .map_max_entries("SOCKETS", listeners * SOCKETS_OF_LISTENER)
             .map_max_entries("PREFIXES", prefixes)
             .map_max_entries("CPUS", cpus);
@@ -104,7 +103,7 @@ impl Steering {
     /// # Errors
     /// When the kernel refuses the map entry.
     pub fn apply(&mut self, settings: &Settings) -> Result<(), SteeringError> {
-        self.write("SETTINGS", 0, SettingsValue::from(settings))
+        self.change(SETTINGS, |value| *value = SettingsValue::from(settings))
     }
 
     /// Replaces what is known of an epoch. Do it before the first connection ID of the epoch is
@@ -113,7 +112,9 @@ impl Steering {
     /// # Errors
     /// When the kernel refuses the map entry.
     pub fn set_epoch(&mut self, epoch: u8, entry: EpochEntry) -> Result<(), SteeringError> {
-        self.write("EPOCHS", u32::from(epoch), EpochValue::from(entry))
+        self.change(EPOCHS, |epochs: &mut [EpochValue; 256]| {
+            epochs[usize::from(epoch)] = EpochValue::from(entry);
+        })
     }
 
     /// Replaces what is known of all epochs.
@@ -121,7 +122,11 @@ impl Steering {
     /// # Errors
     /// When the kernel refuses a map entry.
     pub fn set_epochs(&mut self, epochs: &EpochTable) -> Result<(), SteeringError> {
-        (0..=u8::MAX).try_for_each(|epoch| self.set_epoch(epoch, *epochs.get(epoch)))
+        self.change(EPOCHS, |values: &mut [EpochValue; 256]| {
+            for (epoch, value) in (0..=u8::MAX).zip(values) {
+                *value = EpochValue::from(*epochs.get(epoch));
+            }
+        })
     }
 
     /// Adds an address that the server's sockets are bound to. A wildcard IPv6 address takes IPv4
@@ -141,20 +146,23 @@ impl Steering {
         };
         let mut listeners: HashMap<_, _, u32> = self.map("LISTENERS")?;
         listeners.insert(key, listener, 0).map_err(map_error("LISTENERS"))?;
-        self.write("ADDRESSES", listener, key)?;
-        let word = u32::from(port / 64);
-        let mut ports: Array<_, PortWord> = self.map("PORTS")?;
-        let mut value = ports.get(&word, 0).map_err(map_error("PORTS"))?;
-        let bit = 1 << (port % 64);
-        match at.ip() {
-            address if !address.is_unspecified() => value.some |= bit,
-            IpAddr::V4(_) => value.any_v4 |= bit,
-            IpAddr::V6(_) if only_v6 => value.any_v6 |= bit,
-            IpAddr::V6(_) => {
-                (value.any_v4, value.any_v6) = (value.any_v4 | bit, value.any_v6 | bit)
+        self.change(ADDRESSES, |addresses: &mut [ListenerKey; ADDRESSES_COMPARED]| {
+            if let Some(address) = addresses.get_mut(listener as usize) {
+                *address = key;
             }
-        }
-        ports.set(word, value, 0).map_err(map_error("PORTS"))?;
+        })?;
+        let bit = 1 << (port % 64);
+        self.change(PORTS, |words: &mut [PortWord; PORT_WORDS]| {
+            let word = &mut words[usize::from(port / 64)];
+            match at.ip() {
+                address if !address.is_unspecified() => word.some |= bit,
+                IpAddr::V4(_) => word.any_v4 |= bit,
+                IpAddr::V6(_) if only_v6 => word.any_v6 |= bit,
+                IpAddr::V6(_) => {
+                    (word.any_v4, word.any_v6) = (word.any_v4 | bit, word.any_v6 | bit)
+                }
+            }
+        })?;
         self.listeners += 1;
         Ok(Listener(listener))
     }
@@ -288,6 +296,18 @@ impl Steering {
         array.set(index, value, 0).map_err(map_error(name))
     }
 
+    /// Changes a table of the programs.
+    fn change<V: aya::Pod>(
+        &mut self,
+        name: &'static str,
+        change: impl FnOnce(&mut V),
+    ) -> Result<(), SteeringError> {
+        let mut table: Array<_, V> = self.map(name)?;
+        let mut value = table.get(&0, 0).map_err(map_error(name))?;
+        change(&mut value);
+        table.set(0, value, 0).map_err(map_error(name))
+    }
+
     fn map<'m, M>(&'m mut self, name: &'static str) -> Result<M, SteeringError>
     where
         M: TryFrom<&'m mut Map, Error = MapError>,
@@ -349,6 +369,12 @@ fn reason(error: &ProgramError) -> String {
 
 /// The instruction that the verifier stopped at, why, and what it had seen until then.
 const LOG_LINES: usize = 8;
+
+/// The tables of the programs: sections of the object, each a map of one value.
+const SETTINGS: &str = ".data.settings";
+const EPOCHS: &str = ".data.epochs";
+const PORTS: &str = ".data.ports";
+const ADDRESSES: &str = ".data.addresses";
 
 /// Frames that wait for a core before more are lost. As many as an interface's own queue has.
 const MOVED_FRAMES_MAX: u32 = 2_048;
