@@ -18,10 +18,18 @@ mod memory;
 mod reuseport;
 mod steer;
 
+use memory::{Copied, Direct};
+
 /// In front of the network stack.
 #[xdp]
 fn quiclane_xdp(ctx: XdpContext) -> u32 {
-    steer::steer(&ctx)
+    steer::steer::<Direct>(&ctx)
+}
+
+/// The same where the loader has no CAP_PERFMON.
+#[xdp]
+fn quiclane_xdp_copy(ctx: XdpContext) -> u32 {
+    steer::steer::<Copied>(&ctx)
 }
 
 /// In front of the sockets of a reuseport group.

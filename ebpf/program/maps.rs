@@ -15,6 +15,7 @@ use quiclane_ebpf::{
 use quiclane_wire::{EpochEntry, Epochs};
 
 use crate::budget::Shared;
+use crate::memory::Scratch;
 
 /// A map of one value, which the kernel gives the program the address of when it is loaded. All
 /// zeros until user space writes it.
@@ -84,6 +85,10 @@ static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Count::LEN, 0);
 /// What became of each choice of a socket, by [`Selection::index`].
 #[map]
 static SELECTIONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Selection::LEN, 0);
+
+/// What the copying program copies to.
+#[map]
+pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// The table of epochs as [`quiclane_wire::classify`] wants it.
 pub(crate) struct EpochMap;

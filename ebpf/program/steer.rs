@@ -6,6 +6,8 @@
 //!
 //! A stateless reset for an orphan will be written in place here and sent back.
 
+use core::ptr;
+
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::helpers::generated::{bpf_check_mtu, bpf_get_smp_processor_id};
@@ -36,8 +38,8 @@ impl Outcome {
 }
 
 #[inline(always)]
-pub(crate) fn steer(ctx: &XdpContext) -> u32 {
-    let outcome = match judge(ctx) {
+pub(crate) fn steer<F: Frame>(ctx: &XdpContext) -> u32 {
+    let outcome = match judge::<F>(ctx) {
         Ok(outcome) => outcome,
         Err(untouched) => Outcome::new(XDP_PASS, Count::Untouched(untouched)),
     };
@@ -46,15 +48,14 @@ pub(crate) fn steer(ctx: &XdpContext) -> u32 {
 }
 
 #[inline(always)]
-fn judge(ctx: &XdpContext) -> Result<Outcome, Untouched> {
-    let frame = Frame::new(ctx);
-    let located = forget(&frame, locate(&frame)?);
-    for_the_server(ctx, &located)?;
-    if is_merged(ctx, &located) {
+fn judge<F: Frame>(ctx: &XdpContext) -> Result<Outcome, Untouched> {
+    let frame = F::new(ctx).ok_or(Untouched::Malformed)?;
+    let located = forget(frame, locate(&frame)?);
+    for_the_server(frame.again(ctx), &located)?;
+    if is_merged(ctx, frame.again(ctx), &located) {
         return Err(Untouched::Merged);
     }
-    let settings = SETTINGS.get();
-    Ok(match verdict(ctx, &located, settings) {
+    Ok(match verdict(ctx, frame, &located) {
         Ok(outcome) => outcome,
         Err(reason) => {
             let action = if is_dropped(reason) { XDP_DROP } else { XDP_PASS };
@@ -65,27 +66,25 @@ fn judge(ctx: &XdpContext) -> Result<Outcome, Untouched> {
 
 /// The same place, of which the verifier does not know any more what is in front of it.
 #[inline(always)]
-fn forget(frame: &Frame, located: Located) -> Located {
-    let Located { ip, source_at, payload_at, .. } = located;
+fn forget<F: Frame>(frame: F, located: Located) -> Located {
+    let Located { ip, source_at, payload_at, payload_len, .. } = located;
     let is_v6 = frame.forget(usize::from(ip == IpVersion::V6)) != 0;
     Located {
         ip: if is_v6 { IpVersion::V6 } else { IpVersion::V4 },
         source_at: frame.forget(source_at),
         payload_at: frame.forget(payload_at),
+        payload_len: frame.forget(payload_len),
         ..located
     }
 }
 
 #[inline(always)]
-fn verdict(
-    ctx: &XdpContext,
-    located: &Located,
-    settings: &SettingsValue,
-) -> Result<Outcome, Reason> {
+fn verdict<F: Frame>(ctx: &XdpContext, frame: F, located: &Located) -> Result<Outcome, Reason> {
+    let settings = SETTINGS.get();
     if is_blocked_port(located.source_port) {
         return Err(Reason::BlockedPort);
     }
-    let payload = Frame::new(ctx).payload(located.payload_at, located.payload_len);
+    let payload = Payload::new(frame.again(ctx), located.payload_at, located.payload_len);
     match classify(&payload, &settings.layout(), &settings.spread_key.key(), &EpochMap) {
         Verdict::Live { worker } => {
             if is_initial(&payload) {
@@ -95,7 +94,7 @@ fn verdict(
             Ok(Outcome::new(action, Count::live(action == XDP_PASS)))
         }
         verdict @ (Verdict::Initial { .. } | Verdict::OtherLong) => {
-            budget::take_initial(ctx, located, settings)?;
+            budget::take_initial(frame.again(ctx), located, settings)?;
             let Verdict::Initial { spread } = verdict else {
                 return Ok(Outcome::new(XDP_PASS, Count::OtherLong));
             };
@@ -110,24 +109,28 @@ fn verdict(
 
 /// Whether the server listens where the frame goes to.
 #[inline(always)]
-fn for_the_server(ctx: &XdpContext, located: &Located) -> Result<(), Untouched> {
+fn for_the_server<F: Frame>(frame: F, located: &Located) -> Result<(), Untouched> {
     let port = located.target_port;
     let word = &PORTS.get()[usize::from(port / 64)];
+    // SAFETY: references are valid. Volatile, so that the compiler chooses between two numbers and
+    // not between two addresses, which the verifier would not follow.
+    let [any_v4, any_v6, some] =
+        [&word.any_v4, &word.any_v6, &word.some].map(|ports| unsafe { ptr::read_volatile(ports) });
     let bit = 1 << (port % 64);
     let any = match located.ip {
-        IpVersion::V4 => word.any_v4,
-        IpVersion::V6 => word.any_v6,
+        IpVersion::V4 => any_v4,
+        IpVersion::V6 => any_v6,
     };
     if any & bit != 0 {
         return Ok(());
     }
-    if word.used() & bit == 0 {
+    if (any_v4 | any_v6 | some) & bit == 0 {
         return Err(Untouched::OtherPort);
     }
-    if word.some & bit == 0 {
+    if some & bit == 0 {
         return Err(Untouched::OtherAddress);
     }
-    let (frame, at) = (Frame::new(ctx), located.target_at());
+    let at = located.target_at();
     let key = match located.ip {
         IpVersion::V4 => frame.read(at).map(|address| ListenerKey::v4(address, port)),
         IpVersion::V6 => frame.read(at).map(|address| ListenerKey::v6(address, port)),
@@ -155,8 +158,8 @@ fn is_listener(key: &ListenerKey) -> bool {
 ///
 /// A merged frame that fits the device looks like one datagram and is judged by its first.
 #[inline(always)]
-fn is_merged(ctx: &XdpContext, located: &Located) -> bool {
-    if !Frame::new(ctx).holds(CERTAINLY_RECEIVED + 1) {
+fn is_merged<F: Frame>(ctx: &XdpContext, frame: F, located: &Located) -> bool {
+    if !frame.holds(CERTAINLY_RECEIVED + 1) {
         return false;
     }
     // In: nothing. Out: the MTU, which nobody here needs.
@@ -170,7 +173,7 @@ fn is_merged(ctx: &XdpContext, located: &Located) -> bool {
 
 /// Whether this is an Initial of version 1. Known to be long enough: it has a connection ID.
 #[inline(always)]
-fn is_initial(payload: &Payload) -> bool {
+fn is_initial<F: Frame>(payload: &Payload<F>) -> bool {
     let Some([first, version @ ..]) = payload.read::<5>(0) else { return false };
     first & 0x80 != 0
         && long_type(first) == LongType::Initial

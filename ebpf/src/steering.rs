@@ -30,6 +30,8 @@ pub struct Steering {
     ebpf: Ebpf,
     capacity: Capacity,
     listeners: u32,
+    /// Which program stands for [`Program::Steer`], once one is loaded.
+    steer: Option<Program>,
 }
 
 /// One listen address of the server, by the number under which its sockets are kept.
@@ -39,8 +41,11 @@ pub struct Listener(u32);
 /// A program of the object.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Program {
-    /// In front of the network stack.
+    /// In front of the network stack. Where the kernel refuses it for want of CAP_PERFMON,
+    /// [`Program::SteerCopied`] takes its place.
     Steer,
+    /// The same from a copy of each frame's front, which needs no CAP_PERFMON and more time.
+    SteerCopied,
     /// In front of the sockets of a reuseport group.
     Select,
     /// Passes everything. The peer of a veth needs it so that frames sent from XDP arrive.
@@ -52,6 +57,7 @@ impl Program {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Steer => "quiclane_xdp",
+            Self::SteerCopied => "quiclane_xdp_copy",
             Self::Select => "quiclane_select",
             Self::Pass => "quiclane_pass",
         }
@@ -91,7 +97,7 @@ impl Steering {
             }
             SteeringError::Maps(Box::new(source))
         })?;
-        let mut steering = Self { ebpf, capacity: *capacity, listeners: 0 };
+        let mut steering = Self { ebpf, capacity: *capacity, listeners: 0, steer: None };
         for worker in 0..=u8::MAX {
             steering.write("WORKER_CPUS", u32::from(worker), NO_CPU)?;
         }
@@ -246,7 +252,7 @@ impl Steering {
     ) -> Result<Option<u32>, SteeringError> {
         let info = match program {
             Program::Select => self.select()?.info(),
-            Program::Steer | Program::Pass => self.xdp(program)?.info(),
+            _ => self.xdp(program)?.info(),
         };
         Ok(info.map_err(program_error(program))?.verified_instruction_count())
     }
@@ -268,8 +274,32 @@ impl Steering {
         Ok((result.return_value, result.duration))
     }
 
+    /// Whether each frame's front is copied, for want of CAP_PERFMON. Known once
+    /// [`Program::Steer`] is loaded.
+    pub fn copies(&self) -> bool {
+        self.steer == Some(Program::SteerCopied)
+    }
+
     /// An XDP program, loaded.
     pub(crate) fn xdp(&mut self, program: Program) -> Result<&mut Xdp, SteeringError> {
+        if program != Program::Steer {
+            return self.load_xdp(program);
+        }
+        if self.steer.is_none() {
+            let refused = self.load_xdp(program).err();
+            self.steer = Some(match refused {
+                None => Program::Steer,
+                Some(refused) => {
+                    // What the first one lacked is what the reader wants to know.
+                    self.load_xdp(Program::SteerCopied).map_err(|_| refused)?;
+                    Program::SteerCopied
+                }
+            });
+        }
+        self.load_xdp(self.steer.unwrap_or(program))
+    }
+
+    fn load_xdp(&mut self, program: Program) -> Result<&mut Xdp, SteeringError> {
         let name = program.name();
         let found = self.ebpf.program_mut(name).ok_or(SteeringError::Missing(name))?;
         let xdp: &mut Xdp = found.try_into().map_err(program_error(program))?;
