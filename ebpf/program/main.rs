@@ -20,14 +20,14 @@ mod steer;
 
 use memory::{Copied, Direct};
 
-/// In front of the network stack.
-#[xdp]
+/// In front of the network stack. Frames of several pieces (large MTUs, GRO) are welcome.
+#[xdp(frags)]
 fn quiclane_xdp(ctx: XdpContext) -> u32 {
     steer::steer::<Direct>(&ctx)
 }
 
 /// The same where the loader has no CAP_PERFMON.
-#[xdp]
+#[xdp(frags)]
 fn quiclane_xdp_copy(ctx: XdpContext) -> u32 {
     steer::steer::<Copied>(&ctx)
 }

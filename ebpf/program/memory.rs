@@ -32,6 +32,9 @@ pub(crate) trait Frame: Bytes + Copy {
     /// What lies behind the first `at` bytes.
     fn behind(self, at: usize) -> Self;
 
+    /// Whether a part of the frame is out of reach, in another piece of memory.
+    fn is_in_pieces(self, ctx: &XdpContext) -> bool;
+
     /// Any number that the verifier does not know.
     fn unknown(self) -> usize;
 
@@ -84,6 +87,14 @@ impl Frame for Direct {
     #[inline(always)]
     fn behind(self, at: usize) -> Self {
         Self { start: self.start + at, ..self }
+    }
+
+    #[inline(always)]
+    fn is_in_pieces(self, ctx: &XdpContext) -> bool {
+        // SAFETY: the context is the kernel's own.
+        let all = unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as usize;
+        let again = self.again(ctx);
+        all > OFFSET_MAX || again.start + all > again.end
     }
 
     #[inline(always)]
@@ -164,6 +175,12 @@ impl Frame for Copied {
     #[inline(always)]
     fn behind(self, at: usize) -> Self {
         Self { start: self.start + at, ..self }
+    }
+
+    /// The kernel copied from all of them.
+    #[inline(always)]
+    fn is_in_pieces(self, _ctx: &XdpContext) -> bool {
+        false
     }
 
     #[inline(always)]

@@ -50,9 +50,13 @@ pub(crate) fn steer<F: Frame>(ctx: &XdpContext) -> u32 {
 #[inline(always)]
 fn judge<F: Frame>(ctx: &XdpContext) -> Result<Outcome, Untouched> {
     let frame = F::new(ctx).ok_or(Untouched::Malformed)?;
-    let located = forget(frame, locate(&frame)?);
+    let located = match locate(&frame) {
+        Ok(located) => forget(frame, located),
+        Err(Untouched::Malformed) if frame.is_in_pieces(ctx) => return Err(Untouched::Merged),
+        Err(untouched) => return Err(untouched),
+    };
     for_the_server(frame.again(ctx), &located)?;
-    if is_merged(ctx, frame.again(ctx), &located) {
+    if is_merged(ctx, &located) {
         return Err(Untouched::Merged);
     }
     Ok(match verdict(ctx, frame, &located) {
@@ -153,21 +157,20 @@ fn is_listener(key: &ListenerKey) -> bool {
     LISTENERS.get_ptr(key).is_some()
 }
 
-/// Whether several datagrams were merged into this frame: generic XDP runs behind GRO. Their
-/// connection IDs may differ, so the first one speaks for none of them.
+/// Whether several datagrams were merged into this frame: generic XDP runs behind GRO, which writes
+/// the sum into the headers. Their connection IDs may differ, so the first one speaks for none.
 ///
 /// A merged frame that fits the device looks like one datagram and is judged by its first.
 #[inline(always)]
-fn is_merged<F: Frame>(ctx: &XdpContext, frame: F, located: &Located) -> bool {
-    if !frame.holds(CERTAINLY_RECEIVED + 1) {
+fn is_merged(ctx: &XdpContext, located: &Located) -> bool {
+    let len = located.payload_at + located.payload_len;
+    if len <= CERTAINLY_RECEIVED {
         return false;
     }
-    // In: nothing. Out: the MTU, which nobody here needs.
-    let mut mtu = 0;
-    // Every device makes room for tags beyond its MTU, but the kernel's check does not.
-    let tags = -(located.tag_bytes() as i32);
+    // In: how long the IP packet is. Out: the MTU, which nobody here needs.
+    let mut mtu = (len - located.ip_at()) as u32;
     // SAFETY: the context is the kernel's own, and `mtu` outlives the call.
-    let result = unsafe { bpf_check_mtu(ctx.as_ptr(), 0, &raw mut mtu, tags, 0) };
+    let result = unsafe { bpf_check_mtu(ctx.as_ptr(), 0, &raw mut mtu, 0, 0) };
     result > 0
 }
 

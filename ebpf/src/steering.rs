@@ -71,7 +71,7 @@ impl Steering {
     /// Without CAP_BPF, or when the kernel has no room.
     ///
     /// # Minimum kernel version
-    /// 5.15.
+    /// 5.18 (XDP over frames of several pieces).
     pub fn load(capacity: &Capacity) -> Result<Self, SteeringError> {
         Self::load_object(crate::OBJECT, capacity)
     }

@@ -38,10 +38,10 @@ impl Located {
         self.source_at + self.ip.address_len()
     }
 
-    /// The bytes of VLAN tags in front of the IP header: 0, 4 or 8.
+    /// Where the IP header starts: behind Ethernet's and up to two VLAN tags.
     #[inline]
-    pub const fn tag_bytes(&self) -> usize {
-        self.source_at - self.ip.addresses_at() - IP_AT
+    pub const fn ip_at(&self) -> usize {
+        self.source_at - self.ip.addresses_at()
     }
 }
 
@@ -95,7 +95,8 @@ pub enum Untouched {
     OtherPort,
     /// UDP to a port of the server at an address that is not its own.
     OtherAddress,
-    /// Longer than the device can receive: datagrams that were merged before they got here.
+    /// Longer than the device can receive, so datagrams that were merged before they got here; or
+    /// in several pieces of memory.
     Merged,
 }
 
@@ -294,7 +295,7 @@ mod tests {
             payload_len: 3,
         };
         assert_eq!(locate(&frame[..]), Ok(located));
-        assert_eq!((located.target_at(), located.tag_bytes()), (30, 0));
+        assert_eq!((located.target_at(), located.ip_at()), (30, 14));
         for len in 0..frame.len() {
             assert_eq!(locate(&frame[..len]), Err(Untouched::Malformed), "{len}");
         }

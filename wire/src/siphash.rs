@@ -62,8 +62,8 @@ pub(crate) fn siphash64_words(key: &Key, words: [u64; 3], len: usize) -> u64 {
     state.finish64()
 }
 
-/// [`siphash64`] of the seven low bytes of `word`: all that fits into one block, so the fastest hash
-/// there is.
+/// [`siphash64`] of the seven low bytes of `word`: all that fits into one block, so the fastest
+/// hash there is.
 #[inline]
 pub(crate) fn siphash64_seven(key: &Key, word: u64) -> u64 {
     let mut state = State::new(key);
