@@ -5,9 +5,8 @@ use core::cell::UnsafeCell;
 use core::ptr;
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use aya_ebpf::programs::XdpContext;
 use quiclane_ebpf::{Bucket, INITIAL_BUCKET, PROVEN_BUCKET, SettingsValue};
-use quiclane_wire::{Bytes, IpVersion, Located, Reason};
+use quiclane_wire::{IpVersion, Located, Reason};
 
 use crate::maps::{BUCKETS, PREFIXES};
 use crate::memory::Frame;
@@ -18,8 +17,8 @@ use crate::memory::Frame;
 /// no entry of the table of prefixes. It is paid last, so that one prefix cannot empty it with
 /// packets that are dropped anyway.
 #[inline(always)]
-pub(crate) fn take_initial(
-    ctx: &XdpContext,
+pub(crate) fn take_initial<F: Frame>(
+    frame: F,
     located: &Located,
     settings: &SettingsValue,
 ) -> Result<(), Reason> {
@@ -33,7 +32,7 @@ pub(crate) fn take_initial(
         return Err(Reason::InitialBudget);
     }
     if !prefixes.is_unlimited() {
-        let key = prefix(ctx, located, settings).ok_or(Reason::PrefixBudget)?;
+        let key = prefix(frame, located, settings).ok_or(Reason::PrefixBudget)?;
         // SAFETY: an entry that is evicted under our hands is another prefix's bucket, and taking
         // from that is harmless.
         let taken = match unsafe { PREFIXES.get(&key) } {
@@ -66,8 +65,7 @@ pub(crate) fn take_proven(settings: &SettingsValue) -> Result<(), Reason> {
 /// The source prefix as a number. IPv4 has the low half to itself: no IPv6 source starts with 32
 /// zero bits.
 #[inline(always)]
-fn prefix(ctx: &XdpContext, located: &Located, settings: &SettingsValue) -> Option<u64> {
-    let frame = Frame::new(ctx);
+fn prefix<F: Frame>(frame: F, located: &Located, settings: &SettingsValue) -> Option<u64> {
     match located.ip {
         IpVersion::V4 => {
             let address = u32::from_be_bytes(frame.read(located.source_at)?);

@@ -18,10 +18,18 @@ mod memory;
 mod reuseport;
 mod steer;
 
-/// In front of the network stack.
-#[xdp]
+use memory::{Copied, Direct};
+
+/// In front of the network stack. Frames of several pieces (large MTUs, GRO) are welcome.
+#[xdp(frags)]
 fn quiclane_xdp(ctx: XdpContext) -> u32 {
-    steer::steer(&ctx)
+    steer::steer::<Direct>(&ctx)
+}
+
+/// The same where the loader has no CAP_PERFMON.
+#[xdp(frags)]
+fn quiclane_xdp_copy(ctx: XdpContext) -> u32 {
+    steer::steer::<Copied>(&ctx)
 }
 
 /// In front of the sockets of a reuseport group.

@@ -1,33 +1,62 @@
 //! maps is all that the programs remember and all that user space tells them.
 //!
-//! Sizes that depend on the host are those of the loader: see `Capacity`.
+//! What has one size on every host is a [`Table`], which costs no lookup. Sizes that depend on the
+//! host are those of the loader: see `Capacity`.
+
+use core::arch::asm;
+use core::cell::UnsafeCell;
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, CpuMap, HashMap, LruHashMap, PerCpuArray, ReusePortSockArray};
 use quiclane_ebpf::{
-    Count, EpochValue, ListenerKey, PORT_WORDS, PortWord, SHARED_BUCKETS, Selection, SettingsValue,
+    ADDRESSES_COMPARED, Count, EpochValue, ListenerKey, PORT_WORDS, PortWord, SHARED_BUCKETS,
+    Selection, SettingsValue,
 };
 use quiclane_wire::{EpochEntry, Epochs};
 
 use crate::budget::Shared;
+use crate::memory::Scratch;
 
-#[map]
-pub(crate) static SETTINGS: Array<SettingsValue> = Array::with_max_entries(1, 0);
+/// A map of one value, which the kernel gives the program the address of when it is loaded. All
+/// zeros until user space writes it.
+#[repr(transparent)]
+pub(crate) struct Table<T>(UnsafeCell<T>);
 
-#[map]
-static EPOCHS: Array<EpochValue> = Array::with_max_entries(256, 0);
+// SAFETY: the programs only read it. User space replaces it word by word, and every word of these
+// integers is valid beside every other.
+unsafe impl<T> Sync for Table<T> {}
+
+impl<T> Table<T> {
+    #[inline(always)]
+    pub(crate) fn get(&self) -> &T {
+        let mut value = self.0.get();
+        // Else the compiler knows that nobody here ever writes it, and takes the zeros for good.
+        // SAFETY: no instruction at all.
+        unsafe { asm!("/* {0} */", inout(reg) value, options(pure, nomem, nostack)) };
+        // SAFETY: the address of a static, which lives as long as the program.
+        unsafe { &*value }
+    }
+}
+
+#[unsafe(link_section = ".data.settings")]
+pub(crate) static SETTINGS: Table<SettingsValue> = Table(UnsafeCell::new(SettingsValue::ZERO));
+
+#[unsafe(link_section = ".data.epochs")]
+static EPOCHS: Table<[EpochValue; 256]> = Table(UnsafeCell::new([EpochValue::UNKNOWN; 256]));
 
 /// The ports of the server, a bit each.
-#[map]
-pub(crate) static PORTS: Array<PortWord> = Array::with_max_entries(PORT_WORDS, 0);
+#[unsafe(link_section = ".data.ports")]
+pub(crate) static PORTS: Table<[PortWord; PORT_WORDS]> =
+    Table(UnsafeCell::new([PortWord::UNUSED; PORT_WORDS]));
+
+/// The first addresses of [`LISTENERS`]: they are found faster than by hashing.
+#[unsafe(link_section = ".data.addresses")]
+pub(crate) static ADDRESSES: Table<[ListenerKey; ADDRESSES_COMPARED]> =
+    Table(UnsafeCell::new([ListenerKey::NONE; ADDRESSES_COMPARED]));
 
 /// Every address and port that the server listens on, and its number.
 #[map]
 pub(crate) static LISTENERS: HashMap<ListenerKey, u32> = HashMap::with_max_entries(1, 0);
-
-/// The same in the order of their numbers: the first ones are found faster than by hashing.
-#[map]
-pub(crate) static ADDRESSES: Array<ListenerKey> = Array::with_max_entries(1, 0);
 
 /// The sockets, by [`quiclane_ebpf::socket_key`].
 #[map]
@@ -57,19 +86,24 @@ static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Count::LEN, 0);
 #[map]
 static SELECTIONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Selection::LEN, 0);
 
+/// What the copying program copies to.
+#[map]
+pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
 /// The table of epochs as [`quiclane_wire::classify`] wants it.
 pub(crate) struct EpochMap;
 
 impl Epochs for EpochMap {
     #[inline(always)]
     fn entry(&self, epoch: u8) -> Option<EpochEntry> {
-        EPOCHS.get(u32::from(epoch)).map(EpochValue::entry)
+        Some(EPOCHS.get()[usize::from(epoch)].entry())
     }
 }
 
+/// By [`Count::index`].
 #[inline(always)]
-pub(crate) fn count_frame(count: Count) {
-    increment(&COUNTS, count.index());
+pub(crate) fn count_frame(index: u32) {
+    increment(&COUNTS, index);
 }
 
 #[inline(always)]

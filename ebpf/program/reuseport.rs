@@ -23,7 +23,7 @@ pub(crate) fn select(ctx: &SkReuseportContext) -> u32 {
 
 #[inline(always)]
 fn choose(ctx: &SkReuseportContext) -> Selection {
-    let Some(settings) = SETTINGS.get(0) else { return Selection::Nobodys };
+    let settings = SETTINGS.get();
     let verdict = classify(&Buffer(ctx), &settings.layout(), &settings.spread_key.key(), &EpochMap);
     let (epoch, worker) = match verdict {
         Verdict::Live { worker } => (settings.live_epoch, worker),

@@ -6,6 +6,8 @@
 //!
 //! A stateless reset for an orphan will be written in place here and sent back.
 
+use core::ptr;
+
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::helpers::generated::{bpf_check_mtu, bpf_get_smp_processor_id};
@@ -20,99 +22,119 @@ use crate::budget;
 use crate::maps::{self, ADDRESSES, CPUS, EpochMap, LISTENERS, PORTS, SETTINGS, WORKER_CPUS};
 use crate::memory::{Frame, Payload};
 
-#[inline(always)]
-pub(crate) fn steer(ctx: &XdpContext) -> u32 {
-    let (count, action) = match judge(ctx) {
-        Ok(outcome) => outcome,
-        Err(untouched) => (Count::Untouched(untouched), XDP_PASS),
-    };
-    maps::count_frame(count);
-    action
+/// What becomes of a frame: an action of XDP, and the place of its count.
+///
+/// Numbers and no enums, because the compiler would pack those and unpack them again.
+struct Outcome {
+    action: u32,
+    count: u32,
+}
+
+impl Outcome {
+    #[inline(always)]
+    fn new(action: u32, count: Count) -> Self {
+        Self { action, count: count.index() }
+    }
 }
 
 #[inline(always)]
-fn judge(ctx: &XdpContext) -> Result<(Count, u32), Untouched> {
-    let frame = Frame::new(ctx);
-    let located = forget(&frame, locate(&frame)?);
-    for_the_server(ctx, &located)?;
+pub(crate) fn steer<F: Frame>(ctx: &XdpContext) -> u32 {
+    let outcome = match judge::<F>(ctx) {
+        Ok(outcome) => outcome,
+        Err(untouched) => Outcome::new(XDP_PASS, Count::Untouched(untouched)),
+    };
+    maps::count_frame(outcome.count);
+    outcome.action
+}
+
+#[inline(always)]
+fn judge<F: Frame>(ctx: &XdpContext) -> Result<Outcome, Untouched> {
+    let frame = F::new(ctx).ok_or(Untouched::Malformed)?;
+    let located = match locate(&frame) {
+        Ok(located) => forget(frame, located),
+        Err(Untouched::Malformed) if frame.is_in_pieces(ctx) => return Err(Untouched::Merged),
+        Err(untouched) => return Err(untouched),
+    };
+    for_the_server(frame.again(ctx), &located)?;
     if is_merged(ctx, &located) {
         return Err(Untouched::Merged);
     }
-    let settings = SETTINGS.get(0).ok_or(Untouched::OtherPort)?;
-    Ok(match verdict(ctx, &located, settings) {
+    Ok(match verdict(ctx, frame, &located) {
         Ok(outcome) => outcome,
-        Err(reason) => (Count::Junk(reason), if is_dropped(reason) { XDP_DROP } else { XDP_PASS }),
+        Err(reason) => {
+            let action = if is_dropped(reason) { XDP_DROP } else { XDP_PASS };
+            Outcome::new(action, Count::Junk(reason))
+        }
     })
 }
 
 /// The same place, of which the verifier does not know any more what is in front of it.
 #[inline(always)]
-fn forget(frame: &Frame, located: Located) -> Located {
-    let Located { ip, tag_bytes, source_at, target_at, payload_at, payload_len, .. } = located;
+fn forget<F: Frame>(frame: F, located: Located) -> Located {
+    let Located { ip, source_at, payload_at, payload_len, .. } = located;
     let is_v6 = frame.forget(usize::from(ip == IpVersion::V6)) != 0;
     Located {
         ip: if is_v6 { IpVersion::V6 } else { IpVersion::V4 },
-        tag_bytes: frame.forget(tag_bytes),
         source_at: frame.forget(source_at),
-        target_at: frame.forget(target_at),
         payload_at: frame.forget(payload_at),
-        payload_len,
+        payload_len: frame.forget(payload_len),
         ..located
     }
 }
 
 #[inline(always)]
-fn verdict(
-    ctx: &XdpContext,
-    located: &Located,
-    settings: &SettingsValue,
-) -> Result<(Count, u32), Reason> {
+fn verdict<F: Frame>(ctx: &XdpContext, frame: F, located: &Located) -> Result<Outcome, Reason> {
+    let settings = SETTINGS.get();
     if is_blocked_port(located.source_port) {
         return Err(Reason::BlockedPort);
     }
-    let payload = Frame::new(ctx).payload(located.payload_at, located.payload_len);
+    let payload = Payload::new(frame.again(ctx), located.payload_at, located.payload_len);
     match classify(&payload, &settings.layout(), &settings.spread_key.key(), &EpochMap) {
         Verdict::Live { worker } => {
             if is_initial(&payload) {
                 budget::take_proven(settings)?;
             }
             let action = to_worker(settings, worker);
-            Ok((Count::live(action == XDP_PASS), action))
+            Ok(Outcome::new(action, Count::live(action == XDP_PASS)))
         }
         verdict @ (Verdict::Initial { .. } | Verdict::OtherLong) => {
-            budget::take_initial(ctx, located, settings)?;
+            budget::take_initial(frame.again(ctx), located, settings)?;
             let Verdict::Initial { spread } = verdict else {
-                return Ok((Count::OtherLong, XDP_PASS));
+                return Ok(Outcome::new(XDP_PASS, Count::OtherLong));
             };
             let action = to_worker(settings, worker_of_spread(spread, settings.workers));
-            Ok((Count::initial(action == XDP_PASS), action))
+            Ok(Outcome::new(action, Count::initial(action == XDP_PASS)))
         }
-        Verdict::Draining { .. } => Ok((Count::Draining, XDP_PASS)),
-        Verdict::Orphan { .. } => Ok((Count::Orphan, XDP_PASS)),
+        Verdict::Draining { .. } => Ok(Outcome::new(XDP_PASS, Count::Draining)),
+        Verdict::Orphan { .. } => Ok(Outcome::new(XDP_PASS, Count::Orphan)),
         Verdict::Junk(reason) => Err(reason),
     }
 }
 
 /// Whether the server listens where the frame goes to.
 #[inline(always)]
-fn for_the_server(ctx: &XdpContext, located: &Located) -> Result<(), Untouched> {
+fn for_the_server<F: Frame>(frame: F, located: &Located) -> Result<(), Untouched> {
     let port = located.target_port;
-    let word = PORTS.get(u32::from(port / 64)).ok_or(Untouched::OtherPort)?;
+    let word = &PORTS.get()[usize::from(port / 64)];
+    // SAFETY: references are valid. Volatile, so that the compiler chooses between two numbers and
+    // not between two addresses, which the verifier would not follow.
+    let [any_v4, any_v6, some] =
+        [&word.any_v4, &word.any_v6, &word.some].map(|ports| unsafe { ptr::read_volatile(ports) });
     let bit = 1 << (port % 64);
     let any = match located.ip {
-        IpVersion::V4 => word.any_v4,
-        IpVersion::V6 => word.any_v6,
+        IpVersion::V4 => any_v4,
+        IpVersion::V6 => any_v6,
     };
     if any & bit != 0 {
         return Ok(());
     }
-    if word.used() & bit == 0 {
+    if (any_v4 | any_v6 | some) & bit == 0 {
         return Err(Untouched::OtherPort);
     }
-    if word.some & bit == 0 {
+    if some & bit == 0 {
         return Err(Untouched::OtherAddress);
     }
-    let (frame, at) = (Frame::new(ctx), located.target_at);
+    let at = located.target_at();
     let key = match located.ip {
         IpVersion::V4 => frame.read(at).map(|address| ListenerKey::v4(address, port)),
         IpVersion::V6 => frame.read(at).map(|address| ListenerKey::v6(address, port)),
@@ -124,37 +146,37 @@ fn for_the_server(ctx: &XdpContext, located: &Located) -> Result<(), Untouched> 
 /// Whether the server listens at exactly this address.
 #[inline(always)]
 fn is_listener(key: &ListenerKey) -> bool {
-    for listener in 0..LISTENERS_COMPARED {
-        match ADDRESSES.get(listener) {
-            Some(known) if known == key => return true,
-            Some(_) => {}
-            None => return false,
+    for known in ADDRESSES.get() {
+        if known == key {
+            return true;
+        }
+        if known.is_none() {
+            return false;
         }
     }
     LISTENERS.get_ptr(key).is_some()
 }
 
-/// Whether several datagrams were merged into this frame: generic XDP runs behind GRO. Their
-/// connection IDs may differ, so the first one speaks for none of them.
+/// Whether several datagrams were merged into this frame: generic XDP runs behind GRO, which writes
+/// the sum into the headers. Their connection IDs may differ, so the first one speaks for none.
 ///
 /// A merged frame that fits the device looks like one datagram and is judged by its first.
 #[inline(always)]
 fn is_merged(ctx: &XdpContext, located: &Located) -> bool {
-    if !Frame::new(ctx).holds(CERTAINLY_RECEIVED + 1) {
+    let len = located.payload_at + located.payload_len;
+    if len <= CERTAINLY_RECEIVED {
         return false;
     }
-    // In: nothing. Out: the MTU, which nobody here needs.
-    let mut mtu = 0;
-    // Every device makes room for tags beyond its MTU, but the kernel's check does not.
-    let tags = -(located.tag_bytes as i32);
+    // In: how long the IP packet is. Out: the MTU, which nobody here needs.
+    let mut mtu = (len - located.ip_at()) as u32;
     // SAFETY: the context is the kernel's own, and `mtu` outlives the call.
-    let result = unsafe { bpf_check_mtu(ctx.as_ptr(), 0, &raw mut mtu, tags, 0) };
+    let result = unsafe { bpf_check_mtu(ctx.as_ptr(), 0, &raw mut mtu, 0, 0) };
     result > 0
 }
 
 /// Whether this is an Initial of version 1. Known to be long enough: it has a connection ID.
 #[inline(always)]
-fn is_initial(payload: &Payload) -> bool {
+fn is_initial<F: Frame>(payload: &Payload<F>) -> bool {
     let Some([first, version @ ..]) = payload.read::<5>(0) else { return false };
     first & 0x80 != 0
         && long_type(first) == LongType::Initial
@@ -181,8 +203,6 @@ fn to_worker(settings: &SettingsValue, worker: u8) -> u32 {
     }
 }
 
-/// Comparing that many costs about as much as hashing one.
-const LISTENERS_COMPARED: u32 = 8;
 /// Ethernet and the smallest MTU that IPv6 allows (RFC 8200 section 5): what is no longer than
 /// that needs no look at the device.
 const CERTAINLY_RECEIVED: usize = 14 + 1280;

@@ -25,9 +25,7 @@ pub enum SteeringError {
     #[error("creating the BPF maps: {0}: see dmesg, and the memory limit of the control group")]
     Maps(#[source] Box<EbpfError>),
     /// The kernel did not take a program.
-    #[error(
-        "loading {program}: {reason}: Linux 5.15 is the oldest kernel that is known to take it"
-    )]
+    #[error("loading {program}: {reason}: Linux 5.18 is the oldest kernel that can take it")]
     Program {
         /// The name of the program.
         program: &'static str,
@@ -124,7 +122,8 @@ pub enum AttachError {
     /// The driver cannot do it in this mode, or not with its present settings.
     #[error(
         "{interface} takes no XDP program in {mode} mode: {source}: generic mode works on every \
-         interface; native mode wants a driver that has it and an MTU of one page"
+         interface; native mode wants a driver that has it, with an MTU above a page for frames in \
+         several pieces"
     )]
     Unsupported {
         /// The interface.

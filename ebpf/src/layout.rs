@@ -59,6 +59,21 @@ pub struct SettingsValue {
 }
 
 impl SettingsValue {
+    /// Before user space has said anything: no workers.
+    pub const ZERO: Self = Self {
+        spread_key: KeyValue { k0: 0, k1: 0 },
+        prefix_budget: Budget::UNLIMITED,
+        initial_budget: Budget::UNLIMITED,
+        proven_budget: Budget::UNLIMITED,
+        prefix_mask_v6: 0,
+        prefix_mask_v4: 0,
+        live_epoch: 0,
+        workers: 0,
+        redirect: 0,
+        first_byte: 0,
+        server_id: [0; ServerId::LEN_MAX],
+    };
+
     /// The layout of the server's connection IDs.
     #[inline]
     pub fn layout(&self) -> Layout {
@@ -79,6 +94,15 @@ pub struct EpochValue {
 }
 
 impl EpochValue {
+    /// Nobody's.
+    pub const UNKNOWN: Self = Self {
+        state: EpochState::Unknown as u8,
+        workers: 0,
+        zero: [0; 6],
+        check_key: KeyValue { k0: 0, k1: 0 },
+        reset_root: KeyValue { k0: 0, k1: 0 },
+    };
+
     /// The entry as [`quiclane_wire::classify`] takes it.
     #[inline]
     pub const fn entry(&self) -> EpochEntry {
@@ -114,6 +138,9 @@ pub struct PortWord {
 }
 
 impl PortWord {
+    /// No port of the server.
+    pub const UNUSED: Self = Self { any_v4: 0, any_v6: 0, some: 0 };
+
     /// At any address at all.
     #[inline]
     pub const fn used(&self) -> u64 {
@@ -122,32 +149,51 @@ impl PortWord {
 }
 
 /// How many [`PortWord`]s hold all ports.
-pub const PORT_WORDS: u32 = 65_536 / 64;
+pub const PORT_WORDS: usize = 65_536 / 64;
 
 /// An address and port that the server listens on. IPv4 addresses are mapped (RFC 4291 section
 /// 2.5.5.2), so that the two wildcard addresses differ.
+///
+/// Words and not bytes, so that it is made and compared in registers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(C)]
 pub struct ListenerKey {
-    address: [u8; 16],
-    port: u16,
-    zero: u16,
+    /// The first eight bytes of the address, little endian.
+    high: u64,
+    /// The last eight.
+    low: u64,
+    port: u64,
 }
 
 impl ListenerKey {
+    /// Where nobody listens: port 0.
+    pub const NONE: Self = Self { high: 0, low: 0, port: 0 };
+
+    /// Whether it is [`ListenerKey::NONE`].
+    #[inline]
+    pub const fn is_none(&self) -> bool {
+        self.port == 0
+    }
+
     /// The listener of an IPv4 address.
     #[inline]
     pub const fn v4(address: [u8; 4], port: u16) -> Self {
-        let [a, b, c, d] = address;
-        Self::v6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d], port)
+        let low = (u32::from_le_bytes(address) as u64) << 32 | 0xffff_0000;
+        Self { high: 0, low, port: port as u64 }
     }
 
     /// The listener of an IPv6 address.
     #[inline]
     pub const fn v6(address: [u8; 16], port: u16) -> Self {
-        Self { address, port, zero: 0 }
+        let [a, b, c, d, e, f, g, h, address @ ..] = address;
+        let high = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        Self { high, low: u64::from_le_bytes(address), port: port as u64 }
     }
 }
+
+/// How many listeners XDP compares before it looks into the map of all. Comparing that many costs
+/// about as much as hashing one.
+pub const ADDRESSES_COMPARED: usize = 8;
 
 /// Where the socket of a worker is in the array of sockets.
 #[inline]
@@ -171,7 +217,7 @@ pub const NO_CPU: u32 = u32::MAX;
 const _: () = assert!(size_of::<SettingsValue>() == 16 + 3 * 16 + 8 + 4 + 4 + 8);
 const _: () = assert!(size_of::<EpochValue>() == 8 + 2 * 16);
 const _: () = assert!(size_of::<PortWord>() == 3 * 8);
-const _: () = assert!(size_of::<ListenerKey>() == 16 + 2 + 2);
+const _: () = assert!(size_of::<ListenerKey>() == 3 * 8);
 
 /// The types that user space copies byte by byte.
 #[cfg(not(target_arch = "bpf"))]
@@ -207,6 +253,8 @@ mod tests {
     #[test]
     fn the_wildcards_differ() {
         assert_ne!(ListenerKey::v4([0; 4], 443), ListenerKey::v6([0; 16], 443));
+        let mapped = std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
+        assert_eq!(ListenerKey::v4([192, 0, 2, 1], 7), ListenerKey::v6(mapped.octets(), 7));
     }
 
     #[test]

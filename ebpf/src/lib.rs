@@ -41,8 +41,8 @@ pub use count::{Count, Selection, is_dropped};
 
 mod layout;
 pub use layout::{
-    EpochValue, INITIAL_BUCKET, KeyValue, ListenerKey, NO_CPU, PORT_WORDS, PROVEN_BUCKET, PortWord,
-    SHARED_BUCKETS, SOCKETS_OF_LISTENER, SettingsValue, socket_key,
+    ADDRESSES_COMPARED, EpochValue, INITIAL_BUCKET, KeyValue, ListenerKey, NO_CPU, PORT_WORDS,
+    PROVEN_BUCKET, PortWord, SHARED_BUCKETS, SOCKETS_OF_LISTENER, SettingsValue, socket_key,
 };
 
 #[cfg(not(target_arch = "bpf"))]

@@ -20,8 +20,8 @@ use quiclane_wire::{EpochEntry, EpochTable};
 
 use crate::error::is_not_permitted;
 use crate::{
-    Capacity, Count, EpochValue, ListenerKey, NO_CPU, PortWord, SOCKETS_OF_LISTENER, Selection,
-    Settings, SettingsValue, SteeringError, socket_key,
+    ADDRESSES_COMPARED, Capacity, Count, EpochValue, ListenerKey, NO_CPU, PORT_WORDS, PortWord,
+    SOCKETS_OF_LISTENER, Selection, Settings, SettingsValue, SteeringError, socket_key,
 };
 
 /// The programs of one server and their maps.
@@ -30,6 +30,8 @@ pub struct Steering {
     ebpf: Ebpf,
     capacity: Capacity,
     listeners: u32,
+    /// Which program stands for [`Program::Steer`], once one is loaded.
+    steer: Option<Program>,
 }
 
 /// One listen address of the server, by the number under which its sockets are kept.
@@ -39,8 +41,11 @@ pub struct Listener(u32);
 /// A program of the object.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Program {
-    /// In front of the network stack.
+    /// In front of the network stack. Where the kernel refuses it for want of CAP_PERFMON,
+    /// [`Program::SteerCopied`] takes its place.
     Steer,
+    /// The same from a copy of each frame's front, which needs no CAP_PERFMON and more time.
+    SteerCopied,
     /// In front of the sockets of a reuseport group.
     Select,
     /// Passes everything. The peer of a veth needs it so that frames sent from XDP arrive.
@@ -52,6 +57,7 @@ impl Program {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Steer => "quiclane_xdp",
+            Self::SteerCopied => "quiclane_xdp_copy",
             Self::Select => "quiclane_select",
             Self::Pass => "quiclane_pass",
         }
@@ -65,7 +71,7 @@ impl Steering {
     /// Without CAP_BPF, or when the kernel has no room.
     ///
     /// # Minimum kernel version
-    /// 5.15.
+    /// 5.18 (XDP over frames of several pieces).
     pub fn load(capacity: &Capacity) -> Result<Self, SteeringError> {
         Self::load_object(crate::OBJECT, capacity)
     }
@@ -82,7 +88,6 @@ impl Steering {
         let mut loader = EbpfLoader::new();
         loader
             .map_max_entries("LISTENERS", listeners)
-            .map_max_entries("ADDRESSES", listeners)
             .map_max_entries("SOCKETS", listeners * SOCKETS_OF_LISTENER)
             .map_max_entries("PREFIXES", prefixes)
             .map_max_entries("CPUS", cpus);
@@ -92,7 +97,7 @@ impl Steering {
             }
             SteeringError::Maps(Box::new(source))
         })?;
-        let mut steering = Self { ebpf, capacity: *capacity, listeners: 0 };
+        let mut steering = Self { ebpf, capacity: *capacity, listeners: 0, steer: None };
         for worker in 0..=u8::MAX {
             steering.write("WORKER_CPUS", u32::from(worker), NO_CPU)?;
         }
@@ -104,7 +109,7 @@ impl Steering {
     /// # Errors
     /// When the kernel refuses the map entry.
     pub fn apply(&mut self, settings: &Settings) -> Result<(), SteeringError> {
-        self.write("SETTINGS", 0, SettingsValue::from(settings))
+        self.change(SETTINGS, |value| *value = SettingsValue::from(settings))
     }
 
     /// Replaces what is known of an epoch. Do it before the first connection ID of the epoch is
@@ -113,7 +118,9 @@ impl Steering {
     /// # Errors
     /// When the kernel refuses the map entry.
     pub fn set_epoch(&mut self, epoch: u8, entry: EpochEntry) -> Result<(), SteeringError> {
-        self.write("EPOCHS", u32::from(epoch), EpochValue::from(entry))
+        self.change(EPOCHS, |epochs: &mut [EpochValue; 256]| {
+            epochs[usize::from(epoch)] = EpochValue::from(entry);
+        })
     }
 
     /// Replaces what is known of all epochs.
@@ -121,7 +128,11 @@ impl Steering {
     /// # Errors
     /// When the kernel refuses a map entry.
     pub fn set_epochs(&mut self, epochs: &EpochTable) -> Result<(), SteeringError> {
-        (0..=u8::MAX).try_for_each(|epoch| self.set_epoch(epoch, *epochs.get(epoch)))
+        self.change(EPOCHS, |values: &mut [EpochValue; 256]| {
+            for (epoch, value) in (0..=u8::MAX).zip(values) {
+                *value = EpochValue::from(*epochs.get(epoch));
+            }
+        })
     }
 
     /// Adds an address that the server's sockets are bound to. A wildcard IPv6 address takes IPv4
@@ -141,20 +152,23 @@ impl Steering {
         };
         let mut listeners: HashMap<_, _, u32> = self.map("LISTENERS")?;
         listeners.insert(key, listener, 0).map_err(map_error("LISTENERS"))?;
-        self.write("ADDRESSES", listener, key)?;
-        let word = u32::from(port / 64);
-        let mut ports: Array<_, PortWord> = self.map("PORTS")?;
-        let mut value = ports.get(&word, 0).map_err(map_error("PORTS"))?;
-        let bit = 1 << (port % 64);
-        match at.ip() {
-            address if !address.is_unspecified() => value.some |= bit,
-            IpAddr::V4(_) => value.any_v4 |= bit,
-            IpAddr::V6(_) if only_v6 => value.any_v6 |= bit,
-            IpAddr::V6(_) => {
-                (value.any_v4, value.any_v6) = (value.any_v4 | bit, value.any_v6 | bit)
+        self.change(ADDRESSES, |addresses: &mut [ListenerKey; ADDRESSES_COMPARED]| {
+            if let Some(address) = addresses.get_mut(listener as usize) {
+                *address = key;
             }
-        }
-        ports.set(word, value, 0).map_err(map_error("PORTS"))?;
+        })?;
+        let bit = 1 << (port % 64);
+        self.change(PORTS, |words: &mut [PortWord; PORT_WORDS]| {
+            let word = &mut words[usize::from(port / 64)];
+            match at.ip() {
+                address if !address.is_unspecified() => word.some |= bit,
+                IpAddr::V4(_) => word.any_v4 |= bit,
+                IpAddr::V6(_) if only_v6 => word.any_v6 |= bit,
+                IpAddr::V6(_) => {
+                    (word.any_v4, word.any_v6) = (word.any_v4 | bit, word.any_v6 | bit)
+                }
+            }
+        })?;
         self.listeners += 1;
         Ok(Listener(listener))
     }
@@ -238,7 +252,7 @@ impl Steering {
     ) -> Result<Option<u32>, SteeringError> {
         let info = match program {
             Program::Select => self.select()?.info(),
-            Program::Steer | Program::Pass => self.xdp(program)?.info(),
+            _ => self.xdp(program)?.info(),
         };
         Ok(info.map_err(program_error(program))?.verified_instruction_count())
     }
@@ -260,8 +274,32 @@ impl Steering {
         Ok((result.return_value, result.duration))
     }
 
+    /// Whether each frame's front is copied, for want of CAP_PERFMON. Known once
+    /// [`Program::Steer`] is loaded.
+    pub fn copies(&self) -> bool {
+        self.steer == Some(Program::SteerCopied)
+    }
+
     /// An XDP program, loaded.
     pub(crate) fn xdp(&mut self, program: Program) -> Result<&mut Xdp, SteeringError> {
+        if program != Program::Steer {
+            return self.load_xdp(program);
+        }
+        if self.steer.is_none() {
+            let refused = self.load_xdp(program).err();
+            self.steer = Some(match refused {
+                None => Program::Steer,
+                Some(refused) => {
+                    // What the first one lacked is what the reader wants to know.
+                    self.load_xdp(Program::SteerCopied).map_err(|_| refused)?;
+                    Program::SteerCopied
+                }
+            });
+        }
+        self.load_xdp(self.steer.unwrap_or(program))
+    }
+
+    fn load_xdp(&mut self, program: Program) -> Result<&mut Xdp, SteeringError> {
         let name = program.name();
         let found = self.ebpf.program_mut(name).ok_or(SteeringError::Missing(name))?;
         let xdp: &mut Xdp = found.try_into().map_err(program_error(program))?;
@@ -286,6 +324,18 @@ impl Steering {
     ) -> Result<(), SteeringError> {
         let mut array: Array<_, V> = self.map(name)?;
         array.set(index, value, 0).map_err(map_error(name))
+    }
+
+    /// Changes a table of the programs.
+    fn change<V: aya::Pod>(
+        &mut self,
+        name: &'static str,
+        change: impl FnOnce(&mut V),
+    ) -> Result<(), SteeringError> {
+        let mut table: Array<_, V> = self.map(name)?;
+        let mut value = table.get(&0, 0).map_err(map_error(name))?;
+        change(&mut value);
+        table.set(0, value, 0).map_err(map_error(name))
     }
 
     fn map<'m, M>(&'m mut self, name: &'static str) -> Result<M, SteeringError>
@@ -349,6 +399,12 @@ fn reason(error: &ProgramError) -> String {
 
 /// The instruction that the verifier stopped at, why, and what it had seen until then.
 const LOG_LINES: usize = 8;
+
+/// The tables of the programs: sections of the object, each a map of one value.
+const SETTINGS: &str = ".data.settings";
+const EPOCHS: &str = ".data.epochs";
+const PORTS: &str = ".data.ports";
+const ADDRESSES: &str = ".data.addresses";
 
 /// Frames that wait for a core before more are lost. As many as an interface's own queue has.
 const MOVED_FRAMES_MAX: u32 = 2_048;

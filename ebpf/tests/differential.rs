@@ -54,13 +54,13 @@ fn place_workers(steering: &mut Steering, moved: MovedBit) {
 }
 
 /// Runs frames and compares actions one by one and counts all together.
-fn agree(steering: &mut Steering, batch: &[Vec<u8>], moved: MovedBit) {
+fn agree(steering: &mut Steering, program: Program, batch: &[Vec<u8>], moved: MovedBit) {
     let before = steering.counts().unwrap();
     let mut counts = vec![0; before.len()];
     for frame in batch {
         let (count, action) = expected(frame, moved);
         counts[count.index() as usize] += 1;
-        let (found, _) = steering.run(Program::Steer, frame, 1).unwrap();
+        let (found, _) = steering.run(program, frame, 1).unwrap();
         assert_eq!(found, action, "{count:?}: {}", hex(frame));
     }
     let wanted: Vec<_> =
@@ -70,7 +70,7 @@ fn agree(steering: &mut Steering, batch: &[Vec<u8>], moved: MovedBit) {
     }
     for frame in batch {
         let before = steering.counts().unwrap();
-        steering.run(Program::Steer, frame, 1).unwrap();
+        steering.run(program, frame, 1).unwrap();
         let (count, _) = expected(frame, moved);
         assert_eq!(since(steering, &before), [(count, 1)], "{}", hex(frame));
     }
@@ -92,7 +92,9 @@ fn every_packet_gets_the_verdict_of_wire_in_every_carrier() {
     assert!(batch.len() > 800, "{}", batch.len());
     for moved in MOVED {
         place_workers(&mut steering, moved);
-        agree(&mut steering, &batch, moved);
+        for program in PROGRAMS {
+            agree(&mut steering, program, &batch, moved);
+        }
     }
 }
 
@@ -109,7 +111,9 @@ fn every_frame_gets_the_verdict_of_wire_wherever_it_is_cut() {
         batch.extend(shrunk(frame));
     }
     assert!(batch.len() > 10_000, "{}", batch.len());
-    agree(&mut steering, &batch, None);
+    for program in PROGRAMS {
+        agree(&mut steering, program, &batch, None);
+    }
 }
 
 /// The frame cut at every byte with lengths that say so: the packet is cut, not the headers.
@@ -143,7 +147,10 @@ fn random_and_mutated_frames_get_the_verdict_of_wire() {
         place_workers(&mut steering, moved);
         for _ in 0..10 {
             let batch: Vec<_> = (0..1_000).map(|_| source.frame()).collect();
-            agree(&mut steering, &batch, moved);
+            agree(&mut steering, Program::Steer, &batch, moved);
+            if source.below(4) == 0 {
+                agree(&mut steering, Program::SteerCopied, &batch, moved);
+            }
             done += 1_000;
         }
     }
@@ -315,6 +322,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
+const PROGRAMS: [Program; 2] = [Program::Steer, Program::SteerCopied];
 const MOVED: [MovedBit; 3] = [None, Some(1), Some(2)];
 const OTHER_CPU: u32 = 1;
 /// The kernel runs no shorter frames.

@@ -6,9 +6,10 @@ mod common;
 
 use std::net::UdpSocket;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
-use common::{bare_steering, is_inside, run_behind, settings};
+use common::{bare_steering, is_inside, run_behind, settings, since};
 use quiclane_ebpf::{AttachError, Count, Mode, Program, Steering, attached_programs};
 use quiclane_wire::fixtures::{fixtures, world};
 
@@ -37,6 +38,43 @@ fn inside_a_namespace() {
     let error = steering.attach_interface(Program::Steer, "lo", Mode::Hardware).unwrap_err();
     assert!(matches!(error, AttachError::Unsupported { mode: Mode::Hardware, .. }), "{error}");
     forged_packets_die_in_front_of_the_socket();
+    for (program, of_pieces) in [(Program::Steer, "merged"), (Program::SteerCopied, "live")] {
+        jumbo_frames_are_no_obstacle(program, of_pieces);
+    }
+}
+
+/// Native mode on a device whose frames may be longer than a page.
+fn jumbo_frames_are_no_obstacle(program: Program, of_pieces: &str) {
+    for device in ["left", "right"] {
+        ip(&format!("link set {device} mtu 9000 up"));
+    }
+    // A neighbour that is nobody: what is sent to it comes in at the other end.
+    ip("link set left address 02:00:00:00:00:01");
+    ip("address replace 10.98.0.2/24 dev right");
+    ip("neighbour replace 10.98.0.9 dev right lladdr 02:00:00:00:00:01");
+    let mut steering = bare_steering("jumbo frames").unwrap();
+    steering.apply(&settings()).unwrap();
+    steering.set_epochs(&world().2).unwrap();
+    steering.listen("10.98.0.9:4433".parse().unwrap(), false).unwrap();
+    let _link = steering.attach_interface(program, "left", Mode::Native).unwrap();
+    let client = UdpSocket::bind("10.98.0.2:0").unwrap();
+    let live = fixtures().find(|fixture| fixture.name == "short: worker 1").unwrap().bytes;
+    for (len, expected) in [(1_200, "live"), (8_000, of_pieces)] {
+        let mut packet = live.as_slice().to_vec();
+        packet.resize(len, 0);
+        let before = steering.counts().unwrap();
+        client.send_to(&packet, "10.98.0.9:4433").unwrap();
+        let found = (0..200).find_map(|_| {
+            thread::sleep(Duration::from_millis(10));
+            since(&steering, &before).into_iter().map(|(count, n)| (count.name(), n)).find(
+                |(name, _)| {
+                    // The kernel talks to its neighbours by itself.
+                    !["not_ip", "not_udp", "extension_header", "other_port"].contains(name)
+                },
+            )
+        });
+        assert_eq!(found, Some((expected, 1)), "{program:?}, {len} bytes");
+    }
 }
 
 fn another_program_stays(mode: Mode) {

@@ -30,7 +30,7 @@ fn of(counts: &[(Count, u64)], wanted: Count) -> u64 {
 #[test]
 fn the_verifier_looks_at_few_instructions() {
     let Some(mut steering) = steering("the verifier's count") else { return };
-    for program in [Program::Steer, Program::Select, Program::Pass] {
+    for program in [Program::Steer, Program::SteerCopied, Program::Select, Program::Pass] {
         let instructions = steering.verified_instructions(program).unwrap().unwrap();
         println!("{}: {instructions} verified instructions", program.name());
         assert!(instructions < 20_000, "{}: {instructions}", program.name());
@@ -100,7 +100,7 @@ fn inside_a_namespace_with_a_small_mtu() {
     let status = Command::new("ip").args(["link", "set", "lo", "mtu", "1400"]).status();
     assert!(status.unwrap().success());
     let fixture = fixtures().find(|fixture| fixture.name == "short: 1,500 bytes").unwrap();
-    // The last carrier but one has two tags, which the MTU does not count.
+    // Carrier 6 has two tags, which the MTU does not count.
     for (carrier, headers) in [(0, 14 + 28), (1, 14 + 48), (6, 14 + 36)] {
         for (frame_len, count) in [(1414, Count::Live), (1415, Count::Untouched(Untouched::Merged))]
         {
@@ -113,19 +113,24 @@ fn inside_a_namespace_with_a_small_mtu() {
 }
 
 #[test]
-fn three_capabilities_are_enough() {
-    let caps = "--bounding-set=-all,+bpf,+net_admin,+perfmon";
-    run_behind(&["setpriv", caps, "--"], "inside_three_capabilities");
+fn two_capabilities_are_enough() {
+    let caps = "--bounding-set=-all,+bpf,+net_admin";
+    run_behind(&["setpriv", caps, "--"], "inside_two_capabilities");
 }
 
 #[test]
-fn inside_three_capabilities() {
-    if !is_inside("inside_three_capabilities") {
+fn inside_two_capabilities() {
+    if !is_inside("inside_two_capabilities") {
         return;
     }
-    let mut steering = steering("three capabilities").unwrap();
+    let mut steering = steering("two capabilities").unwrap();
     for program in [Program::Steer, Program::Select] {
         let instructions = steering.verified_instructions(program).unwrap().unwrap();
-        assert!(instructions < 20_000, "{}: {instructions}", program.name());
+        println!("{}: {instructions} verified instructions", program.name());
+        // Without CAP_PERFMON the verifier follows mispredicted branches too.
+        assert!(instructions < 100_000, "{}: {instructions}", program.name());
     }
+    assert!(steering.copies());
+    let short = frame("short: worker 1", 0);
+    assert_eq!(of(&run(&mut steering, &short, 10), Count::Live), 10);
 }

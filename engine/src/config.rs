@@ -103,7 +103,7 @@ pub enum Steering {
     #[default]
     Auto,
     /// XDP in the driver, in front of [`Steering::Reuseport`]: junk never reaches the network
-    /// stack. Needs CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and a driver that has it.
+    /// stack. Needs CAP_BPF, CAP_NET_ADMIN and a driver that has it; faster with CAP_PERFMON.
     Xdp,
     /// XDP in the network stack, for every driver.
     XdpGeneric,

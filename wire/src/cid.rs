@@ -12,7 +12,7 @@
 
 use crate::Reason;
 use crate::header::ConnectionId;
-use crate::siphash::{Key, siphash64, siphash64_words};
+use crate::siphash::{Key, siphash64, siphash64_seven, siphash64_words};
 use crate::words::{Words, low_bytes};
 
 /// Where the destination connection ID starts in a packet with a short header.
@@ -147,7 +147,7 @@ impl Layout {
         self.epoch_at() + 1
     }
 
-    /// The offset of the four check bytes in a connection ID: they cover all bytes before them.
+    /// The offset of the four check bytes in a connection ID.
     #[inline]
     pub const fn check_at(&self) -> usize {
         self.unique_at() + UNIQUE_LEN
@@ -165,7 +165,8 @@ impl Layout {
         for byte in unique {
             cid = cid.pushed(byte);
         }
-        for byte in self.check(check_key, &cid.words()).to_le_bytes() {
+        let (own, _) = self.behind_server(&cid.words());
+        for byte in check(check_key, own).to_le_bytes() {
             cid = cid.pushed(byte);
         }
         cid
@@ -196,37 +197,41 @@ impl Layout {
         if !self.server.leads(behind_first) {
             return Err(Reason::ForeignServerId);
         }
-        let ([_, _, epoch, ..], _) = self.behind_server(cid);
+        let (own, _) = self.behind_server(cid);
+        let [_, _, epoch, ..] = own.to_le_bytes();
         Ok(epoch)
     }
 
     /// What a connection ID of our shape says, if its check verifies.
     #[inline]
     pub(crate) fn parts(&self, check_key: &Key, cid: &Words) -> Option<Parts> {
-        let ([_, worker, epoch, a, b, c, d, e], found) = self.behind_server(cid);
+        let (own, found) = self.behind_server(cid);
         // One comparison of the whole word: how long it takes says nothing about where they differ.
-        if self.check(check_key, cid) != found {
+        if check(check_key, own) != found {
             return None;
         }
+        let [_, worker, epoch, a, b, c, d, e] = own.to_le_bytes();
         Some(Parts { worker, epoch, unique: u64::from_be_bytes([0, 0, 0, a, b, c, d, e]) })
     }
 
     /// The last byte of the server ID, or the first of the ID if there is none, with the seven
-    /// bytes behind it, and then the check.
+    /// bytes behind it, little endian; and then the check.
     #[inline]
-    fn behind_server(&self, cid: &Words) -> ([u8; 8], u32) {
+    fn behind_server(&self, cid: &Words) -> (u64, u32) {
         let [own, check] = cid.behind(self.server.len());
         let [a, b, c, d, ..] = check.to_le_bytes();
-        (own.to_le_bytes(), u32::from_le_bytes([a, b, c, d]))
+        (own, u32::from_le_bytes([a, b, c, d]))
     }
+}
 
-    /// The check bytes of a connection ID: the first four of SipHash-2-4 over all before them.
-    #[inline]
-    fn check(&self, check_key: &Key, cid: &Words) -> u32 {
-        let hash = siphash64_words(check_key, cid.words(), self.check_at());
-        let [a, b, c, d, ..] = hash.to_le_bytes();
-        u32::from_le_bytes([a, b, c, d])
-    }
+/// The check bytes of a connection ID: the first four of SipHash-2-4 over worker, epoch and unique,
+/// which are the bytes of `own` but its lowest.
+///
+/// The key is made for one server ID, which names the first byte too, and both are compared.
+#[inline]
+fn check(check_key: &Key, own: u64) -> u32 {
+    let [a, b, c, d, ..] = siphash64_seven(check_key, own >> 8).to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
 }
 
 /// The `unique` numbers of one worker in one epoch: all 2^40 of them, each once, in an order that

@@ -19,12 +19,8 @@ use crate::Bytes;
 pub struct Located {
     /// Which IP carries it, and so how long its addresses are.
     pub ip: IpVersion,
-    /// The bytes of VLAN tags in front of the IP header: 0, 4 or 8.
-    pub tag_bytes: usize,
-    /// Where the source address starts.
+    /// Where the source address starts; the destination address is right behind it.
     pub source_at: usize,
-    /// Where the destination address starts.
-    pub target_at: usize,
     /// The UDP source port.
     pub source_port: u16,
     /// The UDP destination port.
@@ -35,6 +31,20 @@ pub struct Located {
     pub payload_len: usize,
 }
 
+impl Located {
+    /// Where the destination address starts.
+    #[inline]
+    pub const fn target_at(&self) -> usize {
+        self.source_at + self.ip.address_len()
+    }
+
+    /// Where the IP header starts: behind Ethernet's and up to two VLAN tags.
+    #[inline]
+    pub const fn ip_at(&self) -> usize {
+        self.source_at - self.ip.addresses_at()
+    }
+}
+
 /// The two versions of IP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum IpVersion {
@@ -42,6 +52,26 @@ pub enum IpVersion {
     V4,
     /// IPv6, RFC 8200.
     V6,
+}
+
+impl IpVersion {
+    /// How many bytes an address has.
+    #[inline]
+    pub const fn address_len(self) -> usize {
+        match self {
+            Self::V4 => 4,
+            Self::V6 => 16,
+        }
+    }
+
+    /// Where in the header the addresses are.
+    #[inline]
+    const fn addresses_at(self) -> usize {
+        match self {
+            Self::V4 => IPV4_ADDRESSES_AT,
+            Self::V6 => IPV6_ADDRESSES_AT,
+        }
+    }
 }
 
 /// Why a frame is left to the kernel as it is: one list for kernel and workers, each a metric
@@ -65,7 +95,8 @@ pub enum Untouched {
     OtherPort,
     /// UDP to a port of the server at an address that is not its own.
     OtherAddress,
-    /// Longer than the device can receive: datagrams that were merged before they got here.
+    /// Longer than the device can receive, so datagrams that were merged before they got here; or
+    /// in several pieces of memory.
     Merged,
 }
 
@@ -144,7 +175,7 @@ fn ipv4<B: Bytes + ?Sized>(frame: &B, tag_bytes: usize) -> Result<Located, Untou
     }
     carries_udp(protocol)?;
     let ip_len = usize::from(u16::from_be_bytes([len_high, len_low]));
-    let ip = Ip { version: IpVersion::V4, tag_bytes, at: ip_at, header_len, len: ip_len };
+    let ip = Ip { version: IpVersion::V4, at: ip_at, header_len, len: ip_len };
     udp(frame, &ip)
 }
 
@@ -165,14 +196,13 @@ fn ipv6<B: Bytes + ?Sized>(frame: &B, tag_bytes: usize) -> Result<Located, Untou
     // A length of zero would be a jumbogram: it is too short for a UDP header, so malformed.
     let ip_len = IPV6_LEN + usize::from(u16::from_be_bytes([len_high, len_low]));
     let header_len = IPV6_LEN;
-    let ip = Ip { version: IpVersion::V6, tag_bytes, at: ip_at, header_len, len: ip_len };
+    let ip = Ip { version: IpVersion::V6, at: ip_at, header_len, len: ip_len };
     udp(frame, &ip)
 }
 
 /// What [`udp`] needs to know of the header in front of it.
 struct Ip {
     version: IpVersion,
-    tag_bytes: usize,
     at: usize,
     header_len: usize,
     /// Header and everything behind it.
@@ -193,19 +223,9 @@ fn udp<B: Bytes + ?Sized>(frame: &B, ip: &Ip) -> Result<Located, Untouched> {
         Some(payload_len) if fits => payload_len,
         _ => return Err(Untouched::Malformed),
     };
-    let addresses_at = match ip.version {
-        IpVersion::V4 => ip.at + IPV4_ADDRESSES_AT,
-        IpVersion::V6 => ip.at + IPV6_ADDRESSES_AT,
-    };
-    let address_len = match ip.version {
-        IpVersion::V4 => 4,
-        IpVersion::V6 => 16,
-    };
     Ok(Located {
         ip: ip.version,
-        tag_bytes: ip.tag_bytes,
-        source_at: addresses_at,
-        target_at: addresses_at + address_len,
+        source_at: ip.at + ip.version.addresses_at(),
         source_port: u16::from_be_bytes([source_high, source_low]),
         target_port: u16::from_be_bytes([target_high, target_low]),
         payload_at,
@@ -268,15 +288,14 @@ mod tests {
         frame[34..40].copy_from_slice(&[0x12, 0x34, 0x11, 0x51, 0, 8 + 3]);
         let located = Located {
             ip: IpVersion::V4,
-            tag_bytes: 0,
             source_at: 26,
-            target_at: 30,
             source_port: 0x1234,
             target_port: 4433,
             payload_at: 42,
             payload_len: 3,
         };
         assert_eq!(locate(&frame[..]), Ok(located));
+        assert_eq!((located.target_at(), located.ip_at()), (30, 14));
         for len in 0..frame.len() {
             assert_eq!(locate(&frame[..len]), Err(Untouched::Malformed), "{len}");
         }

@@ -16,7 +16,8 @@
 //!   first byte   config codepoint (3 bits: 0, or 7 without a server ID), length of the rest (5)
 //!   worker       who owns the connection         epoch   low byte of the start that made the ID
 //!   unique       never twice in one worker and epoch                    (most significant first)
-//!   check        first 4 bytes of SipHash-2-4 of all before, under the check key of the epoch
+//!   check        first 4 bytes of SipHash-2-4 of worker, epoch and unique, under the check key of
+//!                the epoch, which is derived from the server ID too
 //! ```
 //!
 //! And this is what [`classify`] makes of a datagram:

@@ -40,12 +40,14 @@ pub const SHORT_DATAGRAM_LEN_MIN: usize = 21;
 ///
 /// A packet from one of them is most likely a request forgery (RFC 9000 section 21.5): our answer
 /// would be somebody else's request. Chargen, DNS, NTP, NetBIOS and their like; 0 is no port.
-pub const BLOCKED_PORTS: [u16; 11] = [0, 17, 19, 53, 111, 123, 137, 138, 161, 389, 500];
+pub const BLOCKED_PORTS: [u16; 11] =
+    [0, 17, 19, 53, 111, 123, 137, 138, 161, 389, BLOCKED_PORT_MAX];
 
 /// Whether nothing that comes from this source port is ever answered.
 #[inline]
 pub fn is_blocked_port(port: u16) -> bool {
-    BLOCKED_PORTS.contains(&port)
+    // Clients send from high ports: one comparison for them.
+    port <= BLOCKED_PORT_MAX && BLOCKED_PORTS.contains(&port)
 }
 
 /// Whose packet a datagram carries.
@@ -296,6 +298,8 @@ impl<E: Epochs + ?Sized> Judge<'_, E> {
 
 /// The version field of a Version Negotiation packet.
 const VERSION_NEGOTIATION: u32 = 0;
+
+const BLOCKED_PORT_MAX: u16 = 500;
 
 #[cfg(test)]
 mod tests {

@@ -31,7 +31,7 @@ fn a_located_payload_lies_in_the_frame_wherever_it_is_cut() {
             let frame = &bytes.as_slice()[..len];
             if let Ok(located) = locate(frame) {
                 assert!(located.payload_at + located.payload_len <= len, "{name} cut at {len}");
-                assert!(located.target_at + 4 <= located.payload_at, "{name} cut at {len}");
+                assert!(located.target_at() + 4 <= located.payload_at, "{name} cut at {len}");
             }
         }
     }

@@ -55,7 +55,10 @@ fn shell(script: &str, user: Option<u32>) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = folder.path().join("quiclane");
-    fs::copy(env!("CARGO_BIN_EXE_quiclane"), &program).unwrap();
+    // By another process: a file that any thread of ours has open for writing when one starts a
+    // command cannot be run until that command has begun (ETXTBSY).
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_quiclane")).arg(&program).status();
+    assert!(copied.unwrap().success());
     let mut command = Command::new("sh");
     command.args(["-c", script]).env("quiclane", &program).stdin(Stdio::null());
     if let Some(user) = user {

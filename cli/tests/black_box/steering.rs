@@ -272,6 +272,18 @@ fn doctor_says_which_rung_a_server_takes() {
 }
 
 #[test]
+fn two_capabilities_are_enough_for_native_xdp() {
+    let Some(link) = Link::new("two") else { return };
+    let two = ["setpriv", "--bounding-set=-all,+bpf,+net_admin", "--inh-caps=-all"];
+    let mut server = Serving::start(&link.server, &two, "--listen [::]:4433");
+    assert_eq!(server.steering(), "xdp");
+    link.load("10.99.0.1", 4433);
+    link.load("[fd99::1]", 4433);
+    let log = server.kill();
+    assert!(log.contains("copies the front of each frame") && log.contains("CAP_PERFMON"), "{log}");
+}
+
+#[test]
 fn a_rung_that_was_asked_for_is_had_or_refused() {
     let Some(link) = Link::new("asked") else { return };
     for (flags, words) in [

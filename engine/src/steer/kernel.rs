@@ -110,6 +110,9 @@ impl Kernel {
             }
         }
         let attachments = lock(&self.attachments);
+        if !attachments.is_empty() && lock(&self.programs).copies() {
+            notes.push(WITHOUT_PERFMON.to_owned());
+        }
         let place = |one: &Attachment| (one.interface().to_owned(), one.mode());
         *lock(&self.places) = attachments.iter().map(place).collect();
         let rung = if attachments.iter().any(|one| one.mode() == Mode::Native) {
@@ -193,6 +196,9 @@ fn in_kernel(budgets: &Budgets) -> quiclane_ebpf::Budgets {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+const WITHOUT_PERFMON: &str = "xdp: the program copies the front of each frame, which costs time: \
+    with CAP_PERFMON beside CAP_BPF and CAP_NET_ADMIN it need not";
 
 #[cfg(test)]
 mod tests {
