@@ -293,15 +293,19 @@ fn the_traps_of_veth_are_named() {
     assert_eq!(status(&namespace.doctor("--interface veth0 --steering xdp"), "steering").0, "ok");
 
     assert!(ip(&format!("-n {} link set veth0 mtu 9000", namespace.0)));
-    let found = namespace.doctor("--interface veth0");
-    assert_eq!(status(&found, "xdp_mtu").0, "warning");
     let found = namespace.doctor("--interface veth0 --steering xdp");
-    for id in ["xdp_mtu", "steering"] {
-        assert_eq!(status(&found, id).0, "problem", "{found:?}");
-        assert_eq!(mend(&found, id), "ip link set dev veth0 mtu 1500");
-    }
-    let found = namespace.doctor("--interface veth0 --steering xdp-generic");
-    assert_eq!((status(&found, "xdp_mtu").0, status(&found, "steering").0), ("warning", "ok"));
+    assert_eq!((status(&found, "xdp_mtu").0, status(&found, "steering").0), ("ok", "ok"));
+
+    assert!(ip(&format!("-n {} link add bridge type bridge", namespace.0)));
+    let found = namespace.doctor("--interface bridge");
+    assert_eq!((status(&found, "xdp").0, status(&found, "steering").0), ("warning", "warning"));
+    let found = namespace.doctor("--interface bridge --steering xdp");
+    assert_eq!((status(&found, "xdp").0, status(&found, "steering").0), ("problem", "problem"));
+    let generic = "quiclane serve --steering xdp-generic --interface bridge";
+    assert_eq!(mend(&found, "steering"), generic);
+    let found = namespace.doctor("--interface bridge --steering xdp-generic");
+    assert_eq!((status(&found, "xdp").0, status(&found, "steering").0), ("warning", "ok"));
+
     assert!(ip(&format!("-n {} link set veth0 down", namespace.0)));
     let found = namespace.doctor("--interface veth0");
     assert_eq!(status(&found, "link").0, "warning");

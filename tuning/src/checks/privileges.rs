@@ -1,24 +1,27 @@
 //! privileges judges what this process may ask of the kernel.
 
+use quiclane_ebpf::Program;
+
 use crate::ask::{Ask, Rung};
 use crate::facts::{Capability, Facts, Process, Verified};
 use crate::finding::{Finding, Scope};
 use crate::shell::word;
 
 pub(super) fn check(facts: &Facts, ask: &Ask) -> Vec<Finding> {
-    let checks = vec![capabilities(facts, ask), programs(facts, ask)];
-    match ask.steering {
-        Some(_) => checks.into_iter().map(Finding::in_the_way).collect(),
-        None => checks,
-    }
+    vec![capabilities(facts, ask), programs(facts, ask)]
+}
+
+/// What lacks for the rung that was asked for by name is a problem.
+fn lacking(finding: Finding, ask: &Ask) -> Finding {
+    if ask.steering.is_some() { finding.in_the_way() } else { finding }
 }
 
 fn capabilities(facts: &Facts, ask: &Ask) -> Finding {
     let process = &facts.process;
     let (id, scope) = ("capabilities", Scope::Process);
-    let why = "xdp and xdp-generic take cap_bpf and cap_net_admin, reuseport takes cap_bpf, and \
-               where the kernel guards against Spectre its verifier wants cap_perfmon too; cbpf \
-               and hash take none; cap_net_admin also lifts the limit of socket buffers, \
+    let why = "xdp and xdp-generic take cap_bpf and cap_net_admin, and where the kernel guards \
+               against Spectre cap_perfmon makes them faster; reuseport takes cap_bpf, cbpf and \
+               hash take none; cap_net_admin also lifts the limit of socket buffers, \
                cap_net_bind_service opens ports below 1024";
     let missing = |one: &Capability| !process.bounding.has(*one);
     let barred: Vec<_> =
@@ -32,7 +35,7 @@ fn capabilities(facts: &Facts, ask: &Ask) -> Finding {
     }
     match enough(facts, ask) {
         true => Finding::ok(id, scope, found, why),
-        false => Finding::warning(id, scope, found, why).mend(grant(process)),
+        false => lacking(Finding::warning(id, scope, found, why), ask).mend(grant(process)),
     }
 }
 
@@ -57,6 +60,11 @@ fn programs(facts: &Facts, ask: &Ask) -> Finding {
     let (taken, mut refused) = sort(needed);
     if refused.is_empty() {
         let found = format!("the kernel takes {}, with {}", taken.join(" and "), list(&held));
+        let copies = |one: &Verified| one.program == Program::SteerCopied;
+        if needed.iter().any(|outcome| outcome.as_ref().is_ok_and(copies)) {
+            let found = format!("{found}: XDP copies the front of each frame, which costs time");
+            return Finding::warning(id, scope, found, why).mend(grant(process));
+        }
         return Finding::ok(id, scope, found, why);
     }
     refused.dedup();
@@ -73,7 +81,7 @@ fn programs(facts: &Facts, ask: &Ask) -> Finding {
             )
         }
     });
-    let finding = Finding::warning(id, scope, found, why);
+    let finding = lacking(Finding::warning(id, scope, found, why), ask);
     match held.len() == PRIVILEGES.len() && !process.user_namespace {
         // Privileged and refused all the same: the kernel is built without, or a policy forbids.
         true => finding,
@@ -183,6 +191,21 @@ mod tests {
         let (capabilities, programs) = judge(&facts);
         assert_eq!((capabilities.status, programs.status), (Status::Warning, Status::Warning));
         assert!(programs.mend.unwrap().contains("cap_perfmon"));
+    }
+
+    #[test]
+    fn without_cap_perfmon_xdp_works_and_costs_more() {
+        let mut facts = recorded::bare_metal();
+        facts.process.effective.0 = 1 << Capability::Bpf as u8 | 1 << Capability::NetAdmin as u8;
+        let copied = Verified { program: Program::SteerCopied, instructions: None };
+        facts.ebpf.xdp = Ok(copied);
+        for steering in [None, Some(Rung::Xdp), Some(Rung::XdpGeneric)] {
+            let (capabilities, programs) = judge_for(&facts, steering);
+            assert_eq!((capabilities.status, programs.status), (Status::Ok, Status::Warning));
+            assert!(programs.found.contains("quiclane_xdp_copy, with cap_bpf"), "{programs:?}");
+            assert!(programs.mend.unwrap().contains("cap_perfmon"));
+        }
+        assert_eq!(judge_for(&facts, Some(Rung::Reuseport)).1.status, Status::Ok);
     }
 
     #[test]

@@ -287,6 +287,7 @@ mod tests {
         };
         let mut facts = recorded::bare_metal();
         facts.interfaces.all[1].link.mtu = 9_000;
+        facts.interfaces.all[1].xdp = Some(crate::facts::XdpFeatures(1));
         assert_eq!(mend(&facts, Rung::Xdp).unwrap(), "ip link set dev eth0 mtu 1500");
         facts.interfaces.all[1].programs = vec![recorded::program("cil_xdp_entry")];
         for rung in [Rung::Xdp, Rung::XdpGeneric] {

@@ -28,10 +28,16 @@ pub(super) fn possible(interface: &Interface, mode: Mode) -> Result<(), String> 
     if support(interface) == Support::GenericOnly {
         return Err("has no native XDP".into());
     }
-    if interface.link.mtu > FRAME_BYTES_MAX {
+    if is_too_large(interface) {
         return Err(format!("has an MTU of {}", interface.link.mtu));
     }
     Ok(())
+}
+
+/// Whether a frame does not fit a page, in a driver that gives programs no frames of several.
+fn is_too_large(interface: &Interface) -> bool {
+    let fragments = interface.xdp.is_some_and(|features| features.fragments());
+    interface.link.mtu > FRAME_BYTES_MAX && !fragments
 }
 
 /// The command that makes it [`possible`]; where none does, the one that does without it.
@@ -149,17 +155,13 @@ fn mtu(interface: &Interface) -> Option<Finding> {
         return None;
     }
     let (id, mtu) = ("xdp_mtu", interface.link.mtu);
-    let why = "native XDP wants a frame in one page; drivers take between about 3,000 and 3,506 \
-               bytes";
-    let found = format!("MTU {mtu}");
-    if mtu <= FRAME_BYTES_MAX {
-        return Some(Finding::ok(id, scope(interface), found, why));
+    let why = "a frame that does not fit a page, between about 3,000 and 3,506 bytes, reaches XDP \
+               in pieces, which not every driver can hand over";
+    if !is_too_large(interface) {
+        let pieces = if mtu > FRAME_BYTES_MAX { ", which the driver takes in pieces" } else { "" };
+        return Some(Finding::ok(id, scope(interface), format!("MTU {mtu}{pieces}"), why));
     }
-    let fragments = interface.xdp.is_some_and(|features| features.fragments());
-    let found = match fragments {
-        true => format!("{found}: only programs for several fragments are taken"),
-        false => format!("{found} is too large for native XDP"),
-    };
+    let found = format!("MTU {mtu} is too large for native XDP with this driver");
     let mend = format!("ip link set dev {} mtu 1500", word(&interface.link.name));
     Some(Finding::warning(id, scope(interface), found, why).mend(mend))
 }
@@ -242,7 +244,7 @@ mod tests {
     fn what_keeps_the_rung_asked_for_away_is_a_problem() {
         let taken = eth0(|one| one.programs = vec![recorded::program("cil_xdp_entry")]);
         let bridge = eth0(|one| one.xdp = Some(XdpFeatures(0)));
-        let jumbo = eth0(|one| one.link.mtu = 9_000);
+        let jumbo = eth0(|one| (one.link.mtu, one.xdp) = (9_000, Some(XdpFeatures(1))));
         for (interface, problems) in
             [(&taken, [true, true]), (&bridge, [true, false]), (&jumbo, [true, false])]
         {
@@ -299,12 +301,15 @@ mod tests {
 
     #[test]
     fn jumbo_frames_keep_native_xdp_away() {
-        let jumbo = eth0(|one| one.link.mtu = 9_000);
+        let jumbo = eth0(|one| (one.link.mtu, one.xdp) = (9_000, Some(XdpFeatures(1))));
         let finding = mtu(&jumbo).unwrap();
         assert_eq!(finding.status, Status::Warning);
         assert_eq!(finding.mend.unwrap(), "ip link set dev eth0 mtu 1500");
         assert_eq!(both(&jumbo), (false, true));
         assert_eq!(mtu(&eth0(|one| one.link.mtu = 3_498)).unwrap().status, Status::Ok);
+        let in_pieces = eth0(|one| one.link.mtu = 9_000);
+        assert_eq!(mtu(&in_pieces).unwrap().status, Status::Ok);
+        assert_eq!(both(&in_pieces), (true, true));
     }
 
     #[test]

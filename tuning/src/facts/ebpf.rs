@@ -49,7 +49,8 @@ impl Ebpf {
 fn verify(programs: &mut Steering, program: Program) -> Result<Verified, String> {
     let instructions = programs.verified_instructions(program);
     let instructions = instructions.map_err(|error| error.in_short())?;
-    Ok(Verified { program, instructions })
+    let copies = program == Program::Steer && programs.copies();
+    Ok(Verified { program: if copies { Program::SteerCopied } else { program }, instructions })
 }
 
 /// Puts the selecting program in front of a socket that nobody sends to. It leaves with it.
