@@ -1,7 +1,7 @@
 //! What several integration tests share: a server with a certificate, and its counters.
 #![expect(dead_code, reason = "each test binary uses its own part of this")]
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use quiclane::apps::{Perf, PerfOptions};
 use quiclane::metrics::WorkerSnapshot;
 use quiclane::{App, Config, Engine, Io, Provider, ServerConfig, ServerTls, WorkerInfo};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, TransportConfig};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, TransportConfig};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
@@ -137,7 +137,18 @@ pub(crate) fn quinn_client(
     server: SocketAddr,
     early_data: bool,
 ) -> Endpoint {
-    let mut endpoint = Endpoint::client(local(server)).unwrap();
+    let socket = UdpSocket::bind(local(server)).unwrap();
+    quinn_client_on(socket, certificate, early_data)
+}
+
+/// The same on a socket of the caller's choice.
+pub(crate) fn quinn_client_on(
+    socket: UdpSocket,
+    certificate: &Certificate,
+    early_data: bool,
+) -> Endpoint {
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let mut endpoint = Endpoint::new(EndpointConfig::default(), None, socket, runtime).unwrap();
     endpoint.set_default_client_config(client_config(certificate, &["perf"], early_data));
     endpoint
 }
