@@ -137,19 +137,24 @@ pub(crate) fn quinn_client(
     server: SocketAddr,
     early_data: bool,
 ) -> Endpoint {
-    let socket = UdpSocket::bind(local(server)).unwrap();
-    quinn_client_on(socket, certificate, early_data)
+    let mut endpoint = Endpoint::client(local(server)).unwrap();
+    endpoint.set_default_client_config(client_config(certificate, &["perf"], early_data));
+    endpoint
 }
 
-/// The same on a socket of the caller's choice.
+/// A quinn client on a socket of the caller's choice, which sends something at least that often.
 pub(crate) fn quinn_client_on(
     socket: UdpSocket,
     certificate: &Certificate,
-    early_data: bool,
+    keep_alive: Duration,
 ) -> Endpoint {
     let runtime = Arc::new(quinn::TokioRuntime);
     let mut endpoint = Endpoint::new(EndpointConfig::default(), None, socket, runtime).unwrap();
-    endpoint.set_default_client_config(client_config(certificate, &["perf"], early_data));
+    let mut config = client_config(certificate, &["perf"], false);
+    let mut transport = transport();
+    transport.keep_alive_interval(Some(keep_alive));
+    config.transport_config(Arc::new(transport));
+    endpoint.set_default_client_config(config);
     endpoint
 }
 
@@ -178,10 +183,14 @@ fn client_config(certificate: &Certificate, alpn: &[&str], early_data: bool) -> 
     tls.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     tls.enable_early_data = early_data;
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    config.transport_config(Arc::new(transport()));
+    config
+}
+
+fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport.max_idle_timeout(Some(Duration::from_secs(20).try_into().unwrap()));
-    config.transport_config(Arc::new(transport));
-    config
+    transport
 }
 
 /// One perf request: `up` bytes of upload, `down` bytes of download.
