@@ -11,7 +11,7 @@ use std::env;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::mem::MaybeUninit;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -103,11 +103,12 @@ impl Link {
             "link add veth0 address 02:00:00:00:00:01 {queues} type veth \
              peer name veth1 address 02:00:00:00:00:02 {queues} netns {process}"
         ));
-        ip(&format!("address add {SERVER_V4}/24 dev veth0"));
-        ip(&format!("address add {SERVER_V6}/64 dev veth0 nodad"));
+        // Routes that belong to an address come back with the interface.
+        set("ipv6/conf/veth0/keep_addr_on_down", "1");
+        ip(&format!("address add {SERVER_V4} peer 198.51.100.0/24 dev veth0"));
+        ip(&format!("address add {SERVER_V6}/32 dev veth0 nodad"));
         ip("link set veth0 up");
         link.in_client(|| ip("link set veth1 up"));
-        link.routes();
         link
     }
 
@@ -117,23 +118,13 @@ impl Link {
         link.in_client(|| {
             set("ipv6/conf/veth1/disable_ipv6", "0");
             for number in 0..CLIENT_ADDRESSES {
-                for (server, bits, flags) in
-                    [(SERVER_V4.into(), 24, ""), (SERVER_V6.into(), 64, " nodad")]
-                {
-                    let address = client_address(server, number);
-                    ip(&format!("address add {address}/{bits} dev veth1{flags}"));
-                }
+                let [v4, v6] = [SERVER_V4.into(), SERVER_V6.into()]
+                    .map(|server| client_address(server, number));
+                ip(&format!("address add {v4} peer 192.0.2.0/24 dev veth1"));
+                ip(&format!("address add {v6}/32 dev veth1 nodad"));
             }
-            ip("route add 192.0.2.0/24 dev veth1");
-            ip("route add 2001:db8::/64 dev veth1");
         });
         link
-    }
-
-    /// The server's routes to clients; they go away when the interface goes down.
-    fn routes(&self) {
-        ip("route add 198.51.100.0/24 dev veth0");
-        ip("route add 2001:db8:7::/64 dev veth0");
     }
 
     /// Runs `work` in the client's namespace; sockets made there stay there.
@@ -226,11 +217,6 @@ pub(crate) fn of_workers(
     field: impl Fn(&WorkerSnapshot) -> u64,
 ) -> Vec<u64> {
     snapshots.iter().map(field).collect()
-}
-
-/// The server's address of a family.
-pub(crate) fn server_address(ip: IpAddr) -> SocketAddr {
-    SocketAddr::new(ip, PORT)
 }
 
 pub(crate) fn ip(arguments: &str) {

@@ -12,4 +12,6 @@ mod common;
 mod harness;
 
 mod fixtures;
+mod interrupted;
 mod nat;
+mod spread;
