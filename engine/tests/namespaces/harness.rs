@@ -11,7 +11,7 @@ use std::env;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::mem::MaybeUninit;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -136,6 +136,18 @@ impl Link {
         };
         // A thread of its own: it does not come back.
         thread::scope(|scope| scope.spawn(enter).join()).unwrap()
+    }
+
+    /// An address that the client's packets leave for as they do for the server, and that none of
+    /// them reaches: the other end of their cable is down.
+    pub(crate) fn nowhere(&self) -> SocketAddr {
+        self.in_client(|| {
+            ip("link add nowhere type veth peer name down");
+            ip("address add 203.0.113.1/24 dev nowhere");
+            ip("link set nowhere up");
+            ip("neigh add 203.0.113.2 lladdr 02:00:00:00:00:03 dev nowhere nud permanent");
+        });
+        SocketAddr::from(([203, 0, 113, 2], PORT))
     }
 
     /// A UDP socket of the client's on `address`.

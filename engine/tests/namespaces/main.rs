@@ -12,6 +12,7 @@ mod common;
 mod harness;
 
 mod fixtures;
+mod flood;
 mod interrupted;
 mod nat;
 mod spread;
