@@ -11,7 +11,7 @@ use crate::{EpochEntry, EpochState, EpochTable, Key, Layout, Parts, ServerId, Ve
 mod cases;
 
 mod frames;
-pub use frames::{CARRIERS, Carrier, FrameFixture, LISTENERS, frames, judge_frame};
+pub use frames::{CARRIERS, Carrier, FrameFixture, LISTENERS, frames, frames_in, judge_frame};
 
 mod rfc9001;
 
@@ -115,11 +115,17 @@ pub fn world() -> (Layout, Key, EpochTable) {
 /// Every fixture. Together they reach every [`Verdict`] and every [`crate::Reason`] that is a
 /// property of a payload: not the blocked ports and the budgets.
 pub fn fixtures() -> impl Iterator<Item = Fixture> {
-    let (layout, spread_key, _) = world();
+    fixtures_in(world())
+}
+
+/// The same table for a server with other keys, for example one that runs. Its epochs must be in
+/// the states of this world, and its server ID as long; verdicts hold as far as its epochs have as
+/// many workers.
+pub fn fixtures_in(world: (Layout, Key, EpochTable)) -> impl Iterator<Item = Fixture> {
     [cases::SHORT, cases::LONG, cases::OTHER]
         .into_iter()
         .flatten()
-        .map(move |case| case.fixture(&layout, &spread_key))
+        .map(move |case| case.fixture(&world))
 }
 
 /// A fixture as the table writes it down.
@@ -130,10 +136,10 @@ struct Case {
 }
 
 impl Case {
-    fn fixture(&self, layout: &Layout, spread_key: &Key) -> Fixture {
+    fn fixture(&self, (layout, spread_key, epochs): &(Layout, Key, EpochTable)) -> Fixture {
         let mut bytes = PacketBuffer::EMPTY;
         for piece in self.pieces {
-            piece.append(layout, &mut bytes);
+            piece.append(layout, epochs, &mut bytes);
         }
         let verdict = match self.expect {
             Expect::Verdict(verdict) => verdict,
@@ -170,7 +176,7 @@ enum Piece {
 }
 
 impl Piece {
-    fn append(&self, layout: &Layout, packet: &mut PacketBuffer) {
+    fn append(&self, layout: &Layout, epochs: &EpochTable, packet: &mut PacketBuffer) {
         match *self {
             Self::Raw(bytes) => packet.extend(bytes),
             Self::Long(first, version) => {
@@ -181,10 +187,10 @@ impl Piece {
                 packet.extend(&[cid.len().to_le_bytes()[0]]);
                 packet.extend(cid);
             }
-            Self::OwnShort(ref own) => own.append(layout, packet),
+            Self::OwnShort(ref own) => own.append(layout, epochs, packet),
             Self::OwnCid(ref own) => {
                 packet.extend(&[layout.cid_len().to_le_bytes()[0]]);
-                own.append(layout, packet);
+                own.append(layout, epochs, packet);
             }
             Self::Fill(len) => packet.fill(len),
             Self::Cut(len) => packet.cut(len),
@@ -209,10 +215,10 @@ impl Own {
         Self { damage, ..self }
     }
 
-    fn append(&self, layout: &Layout, packet: &mut PacketBuffer) {
+    fn append(&self, layout: &Layout, epochs: &EpochTable, packet: &mut PacketBuffer) {
         let parts = Parts { worker: self.worker, epoch: self.epoch, unique: 0x1_2345_6789 };
         let at = packet.len;
-        let cid = layout.encode(&check_key(self.epoch), parts);
+        let cid = layout.encode(&key_of(epochs, self.epoch), parts);
         packet.extend(cid.as_slice());
         let Some(Damage { field, mask }) = self.damage else {
             return;
@@ -255,6 +261,13 @@ fn dcid(packet: &[u8]) -> &[u8] {
         .zip(packet.get(5))
         .and_then(|(rest, len)| rest.get(..usize::from(*len)))
         .unwrap_or_default()
+}
+
+/// The key that a connection ID of this epoch is made with. An unknown epoch has none, so that of
+/// our own world.
+fn key_of(epochs: &EpochTable, epoch: u8) -> Key {
+    let entry = epochs.get(epoch);
+    if entry.state == EpochState::Unknown { check_key(epoch) } else { entry.check_key }
 }
 
 /// Each epoch has a check key of its own, the unknown ones too.

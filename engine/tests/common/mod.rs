@@ -1,7 +1,7 @@
 //! What several integration tests share: a server with a certificate, and its counters.
 #![expect(dead_code, reason = "each test binary uses its own part of this")]
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use quiclane::apps::{Perf, PerfOptions};
 use quiclane::metrics::WorkerSnapshot;
 use quiclane::{App, Config, Engine, Io, Provider, ServerConfig, ServerTls, WorkerInfo};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, TransportConfig};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, TransportConfig};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
@@ -142,6 +142,22 @@ pub(crate) fn quinn_client(
     endpoint
 }
 
+/// A quinn client on a socket of the caller's choice, which sends something at least that often.
+pub(crate) fn quinn_client_on(
+    socket: UdpSocket,
+    certificate: &Certificate,
+    keep_alive: Duration,
+) -> Endpoint {
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let mut endpoint = Endpoint::new(EndpointConfig::default(), None, socket, runtime).unwrap();
+    let mut config = client_config(certificate, &["perf"], false);
+    let mut transport = transport();
+    transport.keep_alive_interval(Some(keep_alive));
+    config.transport_config(Arc::new(transport));
+    endpoint.set_default_client_config(config);
+    endpoint
+}
+
 /// A connection of a quinn client of its own that speaks one of `alpn`, or why there is none.
 pub(crate) async fn connect_with(
     server: &Served,
@@ -167,10 +183,14 @@ fn client_config(certificate: &Certificate, alpn: &[&str], early_data: bool) -> 
     tls.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     tls.enable_early_data = early_data;
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    config.transport_config(Arc::new(transport()));
+    config
+}
+
+fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport.max_idle_timeout(Some(Duration::from_secs(20).try_into().unwrap()));
-    config.transport_config(Arc::new(transport));
-    config
+    transport
 }
 
 /// One perf request: `up` bytes of upload, `down` bytes of download.
