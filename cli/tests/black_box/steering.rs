@@ -250,7 +250,7 @@ fn a_budget_drops_what_is_over_it_and_the_log_names_the_flag() {
         (link.frames(metrics, "other_long"), link.frames(metrics, "prefix_budget"));
     assert!(passed >= 6 && dropped > 100, "{passed} passed, {dropped} dropped");
     assert_eq!((passed + dropped, link.frames(metrics, "initial_budget")), (300, 0));
-    // Within its budget the first prefix has lost nothing by it, and the other one is welcome again.
+    // Within its budget the first prefix has lost nothing by it, and the other is welcome again.
     link.load_with("10.98.0.1", 4433, "-c 1 -n 10");
     std::thread::sleep(Duration::from_secs(2));
     link.load_with("10.99.0.1", 4433, "-c 1 -n 10");

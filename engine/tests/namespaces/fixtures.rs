@@ -56,7 +56,7 @@ fn server(directory: &Path, redirect: bool) -> Served {
         let server = config.server.as_mut().unwrap();
         server.listen = LISTENERS.to_vec();
         server.steering = Steering::Xdp;
-        server.xdp = Xdp { interfaces: vec!["veth0".to_owned()], redirect };
+        server.xdp = Xdp { interfaces: vec!["veth0".to_owned()], redirect, ..Xdp::default() };
         server.state_dir = Some(directory.to_owned());
         server.server_id = world().0.server_id().as_slice().to_vec();
         if redirect {
@@ -309,20 +309,20 @@ impl KeyType for Sixteen {
 fn finished(frame: &PacketBuffer) -> Vec<u8> {
     let mut frame = frame.as_slice().to_vec();
     let Ok(located) = locate(&frame[..]) else { return frame };
-    let Located { ip, tag_bytes, source_at, target_at, payload_at, payload_len, .. } = located;
-    for tag_at in (12..12 + tag_bytes).step_by(4) {
+    let Located { ip, source_at, payload_at, payload_len, .. } = located;
+    let ip_at = located.ip_at();
+    for tag_at in (12..ip_at - 2).step_by(4) {
         frame[tag_at + 2..tag_at + 4].copy_from_slice(&[0, 0]);
     }
     let udp_at = payload_at - UDP_LEN;
     match ip {
         IpVersion::V4 => {
-            let ip_at = source_at - 12;
             let sum = checksum([&frame[ip_at..udp_at]]);
             frame[ip_at + 10..ip_at + 12].copy_from_slice(&sum.to_be_bytes());
         }
         IpVersion::V6 => {
             let udp_len = u16::try_from(UDP_LEN + payload_len).unwrap().to_be_bytes();
-            let addresses = &frame[source_at..target_at + 16];
+            let addresses = &frame[source_at..located.target_at() + 16];
             let udp = &frame[udp_at..payload_at + payload_len];
             let sum = checksum([addresses, &udp_len, &[0, 17], udp]);
             frame[payload_at - 2..payload_at].copy_from_slice(&sum.to_be_bytes());

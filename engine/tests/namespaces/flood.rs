@@ -1,4 +1,4 @@
-//! A million forged short headers at one worker, and a client of that worker's that notices nothing.
+//! A million forged short headers at one worker, whose client notices nothing.
 //!
 //! Each has the shape, the epoch and the worker of a connection ID of the server, and a check that
 //! some other key made: one in 2^32 would verify. They come over the veth one by one, so each is a

@@ -119,8 +119,8 @@ fn chosen_connection_ids_load_no_worker_more_than_others() {
     });
 }
 
-/// Connection IDs that begin and end alike, and that each of these gives to one worker: SipHash with
-/// a key of zeroes, FNV-1a, CRC-32, the sum of the bytes. FNV-1a's is another one than the sum's:
+/// Connection IDs that begin and end alike, and that each of these gives to one worker: SipHash
+/// with a key of zeroes, FNV-1a, CRC-32, the sum of the bytes. FNV-1a's is another one than the sum's:
 /// their lowest bits always differ.
 fn chosen() -> impl Iterator<Item = [u8; DCID_LEN]> {
     let workers = WORKERS as u64;
