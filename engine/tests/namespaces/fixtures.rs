@@ -12,7 +12,6 @@
 use std::fs;
 use std::fs::File;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use core_affinity::get_core_ids;
 use quiclane::metrics::WorkerSnapshot;
@@ -251,7 +250,8 @@ fn the_fixtures_addresses() {
     ip("address add 2002:db8::1/128 dev veth0 nodad");
 }
 
-/// A state directory after six starts; the sixth, whose lock is returned, has not ended.
+/// A state directory after six starts: nobody holds the fifth's lock, and we the sixth's, which is
+/// returned.
 fn starts_before(directory: &Path) -> File {
     use std::os::unix::fs::PermissionsExt as _;
     let write = |name: &str, content: &[u8]| {
@@ -260,11 +260,10 @@ fn starts_before(directory: &Path) -> File {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         File::open(path).unwrap()
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     write("VERSION", b"1\n");
     write("epoch", format!("{}\n", LIVE_EPOCH - 1).as_bytes());
     write("master", &MASTER);
-    write(&format!("lock.{RETIRED_EPOCH}"), format!("retired {now}\n").as_bytes());
+    write(&format!("lock.{RETIRED_EPOCH}"), b"");
     let lock = write(&format!("lock.{DRAINING_EPOCH}"), b"");
     lock.lock().unwrap();
     lock

@@ -1,4 +1,4 @@
-//! A million forged short headers at one worker, whose client notices nothing.
+//! A million forged short headers at one worker, beside a client of its that notices nothing.
 //!
 //! Each has the shape, the epoch and the worker of a connection ID of the server, and a check that
 //! some other key made: one in 2^32 would verify. They come over the veth one by one, so each is a
@@ -155,7 +155,7 @@ impl Forger {
         packet[0] = 0x40;
         let first = self.sent.load(Ordering::Relaxed);
         for burst in 0..packets / BURST {
-            for unique in (first + burst * BURST..).take(BURST as usize) {
+            for unique in first + burst * BURST..first + (burst + 1) * BURST {
                 let parts = Parts { worker: self.worker, epoch: self.epoch, unique };
                 let cid = layout.encode(&forged_key, parts);
                 packet[1..=layout.cid_len()].copy_from_slice(cid.as_slice());

@@ -211,7 +211,7 @@ pub(crate) fn since(now: &Counted, before: &Counted) -> Counted {
     now.iter().map(|(name, n)| (*name, n - before(name))).filter(|(_, n)| *n > 0).collect()
 }
 
-/// Looks until there is something; `None`: not within the time a slow machine needs.
+/// Looks again and again until there is something; `None`: not within what a slow machine needs.
 pub(crate) fn poll<T>(look: impl Fn() -> Option<T>) -> Option<T> {
     let start = now();
     loop {

@@ -13,7 +13,7 @@ use crate::harness::{
 };
 
 fn server() -> Served {
-    perf_server(&SocketAddr::new(SERVER_V4.into(), PORT).to_string(), WORKERS, |config| {
+    perf_server(&SocketAddr::new(SERVER_V4.into(), PORT).to_string(), WORKERS.into(), |config| {
         let server = config.server.as_mut().unwrap();
         server.steering = Steering::Xdp;
         server.xdp.interfaces = vec!["veth0".to_owned()];
@@ -111,7 +111,7 @@ fn chosen_connection_ids_load_no_worker_more_than_others() {
         assert_eq!(counted(&server)["initial"], sent);
         assert_eq!(selected(&server)["owners"], sent);
         assert_eq!(total(&snapshots, |s| s.sibling), 0, "the programs spread, not the workers");
-        let mean = sent as f64 / WORKERS as f64;
+        let mean = sent as f64 / f64::from(WORKERS);
         for count in counts {
             assert!(count as f64 <= 1.3 * mean, "{count} of {sent} at one worker");
         }
@@ -119,11 +119,11 @@ fn chosen_connection_ids_load_no_worker_more_than_others() {
     });
 }
 
-/// Connection IDs that begin and end alike, and that each of these gives to one worker: SipHash
-/// with a key of zeroes, FNV-1a, CRC-32, the sum of the bytes. FNV-1a's is another one than the sum's:
-/// their lowest bits always differ.
+/// Connection IDs that begin and end alike, and all of which each of these gives to one worker:
+/// SipHash with a key of zeroes, FNV-1a, CRC-32, the sum of the bytes. FNV-1a's is another one than
+/// the sum's: their lowest bits always differ.
 fn chosen() -> impl Iterator<Item = [u8; DCID_LEN]> {
-    let workers = WORKERS as u64;
+    let workers = u64::from(WORKERS);
     let unkeyed = Key { k0: 0, k1: 0 };
     (0_u64..)
         .map(|number| {
@@ -133,10 +133,10 @@ fn chosen() -> impl Iterator<Item = [u8; DCID_LEN]> {
         })
         .filter(move |dcid| {
             let sum: u64 = dcid.iter().map(|byte| u64::from(*byte)).sum();
-            sum % workers == 0
-                && u64::from(crc32(dcid)) % workers == 0
+            sum.is_multiple_of(workers)
+                && u64::from(crc32(dcid)).is_multiple_of(workers)
                 && fnv1a(dcid) % workers == 1
-                && worker_of_spread(spread(&unkeyed, dcid), WORKERS as u8) == 0
+                && worker_of_spread(spread(&unkeyed, dcid), WORKERS) == 0
         })
 }
 
@@ -154,7 +154,8 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 /// A well-formed Initial that nothing can be decrypted from: no token, one packet to the end.
 fn initial(dcid: &[u8; DCID_LEN]) -> Vec<u8> {
-    let mut packet = vec![0xc3, 0, 0, 0, 1, DCID_LEN as u8];
+    let mut packet = vec![0xc3, 0, 0, 0, 1];
+    packet.push(u8::try_from(dcid.len()).unwrap());
     packet.extend(dcid);
     packet.extend([8, 1, 2, 3, 4, 5, 6, 7, 8]);
     packet.push(0);
@@ -164,7 +165,7 @@ fn initial(dcid: &[u8; DCID_LEN]) -> Vec<u8> {
     packet
 }
 
-const WORKERS: usize = 4;
+const WORKERS: u8 = 4;
 const CONNECTIONS: u64 = 1_000;
 /// So few that no worker asks for a Retry.
 const AT_ONCE: u64 = 50;
