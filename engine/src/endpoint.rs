@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use quiclane_datapath::{Datapath, Ecn, Meta, SocketId, SocketOptions, Transmit};
+use quiclane_wire::TOKEN_LEN;
 use quinn_proto::{
     ClientConfig, ConnectionHandle, DatagramEvent, EcnCodepoint, EndpointConfig, Incoming,
     ServerConfig, TransportConfig, VarInt,
@@ -38,6 +39,7 @@ use crate::app::{Conn, ConnId};
 use crate::config::{Limits, Retry};
 use crate::error::ConnectError;
 use crate::metrics::WorkerCounters;
+use crate::reset::Resets;
 use crate::timers::Timers;
 use crate::tls::Target;
 
@@ -67,6 +69,8 @@ pub(crate) struct Settings {
     pub(crate) transport: Arc<TransportConfig>,
     pub(crate) limits: Limits,
     pub(crate) retry: Retry,
+    /// None for a client, whose resets would mean nothing to its servers.
+    pub(crate) resets: Option<Resets>,
     /// Connection IDs the generator has issued.
     pub(crate) issued: Arc<AtomicU64>,
     /// First destination connection IDs of outgoing connections, if they must be reproducible.
@@ -123,16 +127,34 @@ impl Endpoint {
             Some(DatagramEvent::NewConnection(incoming)) => {
                 self.incoming(now, incoming, length, ours, socket, datapath);
             }
+            Some(DatagramEvent::Response(response)) if short_header => {
+                // Ours in its place, with the same token: quinn-proto's ends with it too.
+                if let Some(token) = self.scratch[..response.size].last_chunk().copied() {
+                    self.reset(now, meta, &token, length, datapath);
+                }
+            }
             Some(DatagramEvent::Response(response)) => {
-                let counter = if short_header {
-                    &self.counters.resets_sent
-                } else {
-                    &self.counters.responses
-                };
-                counter.add(1);
+                self.counters.responses.add(1);
                 self.respond(&response, socket, datapath);
             }
             None => {}
+        }
+    }
+
+    /// Takes a short header of a process that is gone.
+    pub(crate) fn orphan(
+        &mut self,
+        now: Instant,
+        meta: &Meta,
+        datagram: &[u8],
+        epoch: u8,
+        worker: u8,
+        datapath: &mut impl Datapath,
+    ) {
+        let resets = self.settings.resets.as_ref();
+        let token = resets.and_then(|resets| resets.orphan_token(datagram, epoch, worker));
+        if let Some(token) = token {
+            self.reset(now, meta, &token, datagram.len(), datapath);
         }
     }
 
@@ -298,6 +320,35 @@ impl Endpoint {
                     self.counters.responses.add(1);
                     self.respond(&response, socket, datapath);
                 }
+            }
+        }
+    }
+
+    /// Ends the connection with this token at its peer, if it may be answered now.
+    fn reset(
+        &mut self,
+        now: Instant,
+        meta: &Meta,
+        token: &[u8; TOKEN_LEN],
+        trigger_len: usize,
+        datapath: &mut impl Datapath,
+    ) {
+        let Some(resets) = self.settings.resets.as_mut() else { return };
+        let Some(mut slot) = datapath.slot() else {
+            self.counters.responses_dropped.add(1);
+            return;
+        };
+        match resets.answer(now, meta.source, token, trigger_len, &mut slot.payload) {
+            Ok(()) => {
+                self.counters.resets_sent.add(1);
+                let Meta { socket, source, target, .. } = *meta;
+                let transmit =
+                    Transmit { socket, target: source, source: target, ecn: None, segment: None };
+                datapath.send(slot, &transmit);
+            }
+            Err(reason) => {
+                self.counters.unanswered.add(reason);
+                datapath.release(slot);
             }
         }
     }

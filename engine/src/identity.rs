@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quiclane_datapath::Socket;
-use quiclane_wire::{EpochTable, Layout, ServerId};
+use quiclane_wire::{EpochTable, Key, Layout, ServerId, siphash128};
 use quinn_proto::{EndpointConfig, TransportConfig};
 
 use crate::cid::{Accepts, CidGenerator};
@@ -14,7 +14,7 @@ use crate::config::{Config, Limits, Retry, ServerConfig};
 use crate::endpoint::Settings;
 use crate::error::{ConfigError, StartError};
 use crate::keys::{EpochKeys, Master, fill_random};
-use crate::reset::ResetKey;
+use crate::reset::{Rates, ResetKey, Resets};
 use crate::route::Router;
 use crate::state::{RETIRED_FOR, State, low_byte};
 use crate::steer::Facts;
@@ -26,6 +26,8 @@ pub(crate) struct Identity {
     pub(crate) keys: EpochKeys,
     pub(crate) epoch: u64,
     epochs: Arc<EpochTable>,
+    /// A server's.
+    rates: Option<Arc<Rates>>,
     server: Option<(ServerConfig, Arc<quinn_proto::ServerConfig>)>,
     seed: Option<u64>,
     /// Keeps the epoch's flock.
@@ -53,11 +55,14 @@ impl Identity {
             .max_incoming(config.limits.half_open)
             .incoming_buffer_size(INCOMING_BYTES)
             .incoming_buffer_size_total(INCOMING_BYTES_TOTAL);
+        let keys = state.master.epoch_keys(&server.server_id, state.epoch);
+        let prefix_key = Key::from_bytes(siphash128(&keys.spread, b"reset prefixes"));
         Ok(Self {
             layout: Layout::new(server_id),
-            keys: state.master.epoch_keys(&server.server_id, state.epoch),
+            keys,
             epoch: state.epoch,
             epochs: Arc::new(state.table(&server.server_id, workers)),
+            rates: Some(Arc::new(Rates::new(&config.limits, prefix_key))),
             server: Some((server.clone(), Arc::new(proto))),
             seed: config.seed,
             _state: Some(state),
@@ -71,6 +76,7 @@ impl Identity {
             keys: Master::generate(seed).epoch_keys(&[], 0),
             epoch: 0,
             epochs: Arc::new(EpochTable::unknown()),
+            rates: None,
             server: None,
             seed,
             _state: None,
@@ -132,19 +138,25 @@ impl Identity {
             })
             .supported_versions(vec![quiclane_wire::VERSION_1])
             .rng_seed(Some(seed));
-        if self.server.is_none() {
-            // A client's resets would mean nothing to its servers.
-            endpoint.min_reset_interval(Duration::from_secs(86_400 * 365));
-        }
+        // How many are sent is for `reset` to say. A client sends none.
+        let each = if self.server.is_some() { Duration::ZERO } else { Duration::MAX };
+        endpoint.min_reset_interval(each);
         Settings {
             endpoint: Arc::new(endpoint),
             server: self.server.as_ref().map(|(_, proto)| Arc::clone(proto)),
             transport: Arc::clone(transport),
             limits: limits.clone(),
             retry: self.server.as_ref().map_or(Retry::Off, |(server, _)| server.retry),
+            resets: self.resets(&seed),
             issued,
             initial_cids: self.initial_cids(worker),
         }
+    }
+
+    fn resets(&self, seed: &[u8; 32]) -> Option<Resets> {
+        let rates = Arc::clone(self.rates.as_ref()?);
+        let seed = std::array::from_fn(|at| seed[16 + at]);
+        Some(Resets::new(rates, Arc::clone(&self.epochs), self.layout.cid_len(), seed))
     }
 
     fn worker_seed(&self, worker: u8) -> [u8; 32] {
@@ -171,7 +183,7 @@ impl Identity {
             input[..8].copy_from_slice(&seed.to_le_bytes());
             input[8..16].copy_from_slice(&n.to_le_bytes());
             input[16] = worker;
-            quinn_proto::ConnectionId::new(&quiclane_wire::siphash128(&key, &input))
+            quinn_proto::ConnectionId::new(&siphash128(&key, &input))
         }))
     }
 }

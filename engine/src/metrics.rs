@@ -8,10 +8,11 @@
 //! ```
 
 use std::fmt::Write as _;
+use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 
 use quiclane_datapath::{Counter, Counters as DatapathCounters};
-use quiclane_wire::Reason;
+use quiclane_wire::{Reason, Unanswered};
 
 use crate::steer::{Kernel, KernelCounts};
 
@@ -21,8 +22,10 @@ macro_rules! worker_counters {
         #[derive(Debug, Default)]
         pub struct WorkerCounters {
             $(#[doc = $help] pub $field: Counter,)*
-            /// Junk datagrams by [`Reason`].
-            pub junk: JunkCounters,
+            /// Junk datagrams by reason.
+            pub junk: ByReason<Reason>,
+            /// Packets of unknown connections that got no stateless reset, by reason.
+            pub unanswered: ByReason<Unanswered>,
         }
 
         /// The counters of one worker at one moment.
@@ -94,21 +97,61 @@ enum Kind {
     Gauge,
 }
 
-/// One counter for each [`Reason`].
+/// One counter for each reason of a list.
 #[derive(Debug)]
-pub struct JunkCounters(Box<[Counter]>);
+pub struct ByReason<R> {
+    counters: Box<[Counter]>,
+    reasons: PhantomData<R>,
+}
 
-impl Default for JunkCounters {
-    fn default() -> Self {
-        Self(Reason::ALL.iter().map(|_| Counter::default()).collect())
+/// A list of reasons.
+pub trait Listed: Copy + 'static {
+    /// Every reason, in the order of their numbers.
+    const ALL: &'static [Self];
+
+    /// Its number.
+    fn index(self) -> usize;
+
+    /// Its name as a metric label.
+    fn name(self) -> &'static str;
+}
+
+impl Listed for Reason {
+    const ALL: &'static [Self] = &Self::ALL;
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn name(self) -> &'static str {
+        self.name()
     }
 }
 
-impl JunkCounters {
+impl Listed for Unanswered {
+    const ALL: &'static [Self] = &Self::ALL;
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn name(self) -> &'static str {
+        self.name()
+    }
+}
+
+impl<R: Listed> Default for ByReason<R> {
+    fn default() -> Self {
+        let counters = R::ALL.iter().map(|_| Counter::default()).collect();
+        Self { counters, reasons: PhantomData }
+    }
+}
+
+impl<R: Listed> ByReason<R> {
     /// Counts one datagram.
     #[inline]
-    pub fn add(&self, reason: Reason) {
-        if let Some(counter) = self.0.get(reason as usize) {
+    pub fn add(&self, reason: R) {
+        if let Some(counter) = self.counters.get(reason.index()) {
             counter.add(1);
         }
     }
@@ -116,12 +159,12 @@ impl JunkCounters {
     /// All reasons together.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.0.iter().map(Counter::value).sum()
+        self.counters.iter().map(Counter::value).sum()
     }
 
     /// Reason and count.
-    pub fn each(&self) -> impl Iterator<Item = (Reason, u64)> {
-        Reason::ALL.iter().zip(&self.0).map(|(reason, counter)| (*reason, counter.value()))
+    pub fn each(&self) -> impl Iterator<Item = (R, u64)> {
+        R::ALL.iter().zip(&self.counters).map(|(reason, counter)| (*reason, counter.value()))
     }
 }
 
@@ -199,7 +242,18 @@ impl Metrics {
             labels.join(",")
         );
         self.write_counters(&mut text);
-        self.write_junk(&mut text);
+        self.write_reasons(
+            &mut text,
+            "route_junk",
+            "Datagrams that deserve nothing.",
+            |counters| &counters.junk,
+        );
+        self.write_reasons(
+            &mut text,
+            "reset_unanswered",
+            "Packets of unknown connections that got no stateless reset.",
+            |counters| &counters.unanswered,
+        );
         self.write_datapath(&mut text);
         self.write_kernel(&mut text);
         text
@@ -227,14 +281,20 @@ impl Metrics {
         }
     }
 
-    fn write_junk(&self, text: &mut String) {
-        let _ = writeln!(text, "# HELP quiclane_route_junk_total Datagrams that deserve nothing.");
-        let _ = writeln!(text, "# TYPE quiclane_route_junk_total counter");
+    fn write_reasons<R: Listed>(
+        &self,
+        text: &mut String,
+        name: &str,
+        help: &str,
+        of: impl Fn(&WorkerCounters) -> &ByReason<R>,
+    ) {
+        let _ = writeln!(text, "# HELP quiclane_{name}_total {help}");
+        let _ = writeln!(text, "# TYPE quiclane_{name}_total counter");
         for (worker, metrics) in self.workers.iter().enumerate() {
-            for (reason, value) in metrics.counters.junk.each() {
+            for (reason, value) in of(&metrics.counters).each() {
                 let _ = writeln!(
                     text,
-                    "quiclane_route_junk_total{{worker=\"{worker}\",reason=\"{}\"}} {value}",
+                    "quiclane_{name}_total{{worker=\"{worker}\",reason=\"{}\"}} {value}",
                     reason.name()
                 );
             }

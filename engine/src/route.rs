@@ -24,8 +24,8 @@ pub(crate) enum Route {
     Sibling(u8),
     /// Belongs to an older process that still runs.
     Draining,
-    /// Belongs to a process that is gone.
-    Orphan,
+    /// Belongs to a process that is gone, and in it to this worker.
+    Orphan { epoch: u8, worker: u8 },
     /// Deserves only a counter.
     Junk(Reason),
 }
@@ -67,7 +67,7 @@ impl Router {
                     }
                     Verdict::OtherLong => Route::OtherLong,
                     Verdict::Draining { .. } => Route::Draining,
-                    Verdict::Orphan { .. } => Route::Orphan,
+                    Verdict::Orphan { epoch, worker } => Route::Orphan { epoch, worker },
                     Verdict::Junk(reason) => Route::Junk(reason),
                 }
             }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! datapath ─► copy, route ─┬─ Live, Initial, OtherLong ─► endpoint ─► app ─► endpoint ─► datapath
-//!      siblings' tosses ───┘  Sibling ─► toss    Draining, Orphan, Junk ─► counter
+//!      siblings' tosses ───┘  Orphan ─► reset    Sibling ─► toss    Draining, Junk ─► counter
 //! ```
 
 use std::sync::Arc;
@@ -52,8 +52,7 @@ pub(crate) struct Intake {
 struct Arrival {
     bytes: BytesMut,
     meta: Meta,
-    /// Carries a connection ID that we chose.
-    ours: bool,
+    route: Route,
 }
 
 /// What reaches a worker from outside.
@@ -122,8 +121,13 @@ impl<D: Datapath, A: App> Worker<D, A> {
         self.busy = self.intake.receive(&mut self.datapath);
         self.busy |= self.intake.take_tossed();
         for arrival in self.intake.inbox.drain(..) {
-            let Arrival { bytes, meta, ours } = arrival;
-            self.endpoint.datagram(now, &meta, ours, bytes, &mut self.datapath);
+            let Arrival { bytes, meta, route } = arrival;
+            if let Route::Orphan { epoch, worker } = route {
+                self.endpoint.orphan(now, &meta, &bytes, epoch, worker, &mut self.datapath);
+            } else {
+                let ours = route == Route::Live;
+                self.endpoint.datagram(now, &meta, ours, bytes, &mut self.datapath);
+            }
         }
         self.intake.wake_siblings();
         while let Some(socket) = self.datapath.refused() {
@@ -262,8 +266,7 @@ impl Intake {
                 route => {
                     if self.count(route) {
                         let bytes = self.pool.copy(datagram);
-                        let ours = route == Route::Live;
-                        self.inbox.push(Arrival { bytes, meta: train.meta, ours });
+                        self.inbox.push(Arrival { bytes, meta: train.meta, route });
                     }
                 }
             }
@@ -302,7 +305,7 @@ impl Intake {
                 }
                 route => {
                     if self.count(route) {
-                        self.inbox.push(Arrival { bytes, meta, ours: route == Route::Live });
+                        self.inbox.push(Arrival { bytes, meta, route });
                     }
                 }
             }
@@ -317,7 +320,7 @@ impl Intake {
             Route::Initial => (&self.counters.initial, true),
             Route::OtherLong => (&self.counters.other_long, true),
             Route::Draining => (&self.counters.draining, false),
-            Route::Orphan => (&self.counters.orphan, false),
+            Route::Orphan { .. } => (&self.counters.orphan, true),
             Route::Sibling(_) => (&self.counters.sibling, false),
             Route::Junk(reason) => {
                 self.counters.junk.add(reason);

@@ -30,6 +30,37 @@ pub const RESET_LEN_MAX: usize = RESET_LEN_VARIED + VARIATION_MASK;
 /// The shortest datagram that is answered with a stateless reset.
 pub const TRIGGER_LEN_MIN: usize = RESET_LEN_MIN + 1;
 
+/// Why a packet of a connection that nobody knows gets no answer: one list for kernel and workers,
+/// each a metric label.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[repr(u8)]
+pub enum Unanswered {
+    /// Too short for an answer that is shorter still.
+    TooShort,
+    /// The same connection had an answer just before.
+    Repeated,
+    /// The source prefix has had its share.
+    PrefixBudget,
+    /// All sources together have.
+    ResetBudget,
+}
+
+impl Unanswered {
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [Self; 4] =
+        [Self::TooShort, Self::Repeated, Self::PrefixBudget, Self::ResetBudget];
+
+    /// The name of this reason as a metric label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TooShort => "too_short",
+            Self::Repeated => "repeated",
+            Self::PrefixBudget => "prefix_budget",
+            Self::ResetBudget => "reset_budget",
+        }
+    }
+}
+
 /// The key that signs the reset tokens of one worker of the epoch with this reset root.
 #[inline]
 pub fn worker_key(reset_root: &Key, worker: u8) -> Key {

@@ -15,7 +15,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("config", &["tls"]),
     ("congestion", &["config"]),
-    ("endpoint", &["app", "config", "congestion", "error", "limits", "metrics", "timers", "tls"]),
+    (
+        "endpoint",
+        &["app", "config", "congestion", "error", "limits", "metrics", "reset", "timers", "tls"],
+    ),
     (
         "engine",
         &[
@@ -61,7 +64,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("plan", &["config", "error", "placement"]),
     ("pool", &["reuse"]),
     ("privileges", &["error"]),
-    ("reset", &[]),
+    ("reset", &["config"]),
     ("reuse", &[]),
     ("route", &[]),
     // The simulation is a second engine: it puts the same rooms together.
