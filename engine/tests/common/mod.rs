@@ -1,7 +1,9 @@
 //! What several integration tests share: a server with a certificate, and its counters.
 #![expect(dead_code, reason = "each test binary uses its own part of this")]
 
+use std::fs;
 use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +29,18 @@ impl Certificate {
     fn of(names: Vec<String>) -> Self {
         let made = rcgen::generate_simple_self_signed(names).unwrap();
         Self { der: made.cert.der().clone(), key: made.signing_key.serialize_der() }
+    }
+
+    /// Leaves it to another process.
+    pub(crate) fn save(&self, folder: &Path) {
+        fs::write(folder.join("certificate"), &self.der).unwrap();
+        fs::write(folder.join("key"), &self.key).unwrap();
+    }
+
+    /// What another process saved.
+    pub(crate) fn load(folder: &Path) -> Self {
+        let [der, key] = ["certificate", "key"].map(|name| fs::read(folder.join(name)).unwrap());
+        Self { der: der.into(), key }
     }
 
     pub(crate) fn roots(&self) -> Arc<RootCertStore> {
@@ -173,7 +187,11 @@ fn local(server: SocketAddr) -> SocketAddr {
     if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }.parse().unwrap()
 }
 
-fn client_config(certificate: &Certificate, alpn: &[&str], early_data: bool) -> ClientConfig {
+pub(crate) fn client_config(
+    certificate: &Certificate,
+    alpn: &[&str],
+    early_data: bool,
+) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
