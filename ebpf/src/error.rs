@@ -146,7 +146,7 @@ pub enum AttachError {
         interface: String,
     },
     /// The program itself could not be set up.
-    #[error(transparent)]
+    #[error("{}", .0.in_short())]
     Steering(#[from] SteeringError),
     /// Anything else.
     #[error("attaching to {interface}: {source}")]

@@ -58,7 +58,7 @@ pub enum ConfigError {
 #[non_exhaustive]
 pub enum SteerError {
     /// The eBPF programs could not be set up.
-    #[error("reuseport: {0}")]
+    #[error("reuseport: {}", .0.in_short())]
     Programs(#[from] quiclane_ebpf::SteeringError),
     /// XDP could not be attached.
     #[error(transparent)]

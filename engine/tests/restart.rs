@@ -1,7 +1,6 @@
 //! restart kills a server with SIGKILL and starts it again: clients learn of it at once.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
-#![expect(clippy::print_stdout, reason = "a server says that it is ready")]
 
 mod common;
 
