@@ -173,7 +173,7 @@ impl Forger {
     fn check(&self, server: &Served) {
         let sent = self.sent.load(Ordering::Relaxed);
         let kernel = counted(server);
-        let dropped = kernel["short_header_check"];
+        let dropped = kernel.get("short_header_check").copied().unwrap_or(0);
         let snapshots = server.snapshots();
         println!("{sent} forged packets sent, {dropped} dropped in XDP: {kernel:?}");
         assert!(sent >= FORGED);
