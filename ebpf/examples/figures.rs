@@ -9,7 +9,9 @@
 
 use std::process::ExitCode;
 
-use quiclane_ebpf::{Budget, Budgets, Capacity, Program, Settings, Steering, SteeringError};
+use quiclane_ebpf::{
+    Answers, Budget, Budgets, Capacity, Program, Settings, Steering, SteeringError,
+};
 use quiclane_wire::fixtures::{
     CARRIERS, LISTENERS, LIVE_EPOCH, LIVE_WORKERS, PacketBuffer, fixtures, world,
 };
@@ -77,7 +79,9 @@ fn server() -> Result<Steering, SteeringError> {
     let budgets = Budgets { prefix: plenty, initial: plenty, proven: plenty, ..Budgets::default() };
     let (live_epoch, workers) = (LIVE_EPOCH, LIVE_WORKERS);
     let move_to_cores = false;
-    let settings = Settings { layout, spread_key, live_epoch, workers, move_to_cores, budgets };
+    let answers = Some(Answers { prefix: plenty, all: plenty });
+    let settings =
+        Settings { layout, spread_key, live_epoch, workers, move_to_cores, budgets, answers };
     steering.apply(&settings)?;
     steering.set_epochs(&epochs)?;
     for listener in LISTENERS {

@@ -65,7 +65,11 @@ pub(crate) fn take_proven(settings: &SettingsValue) -> Result<(), Reason> {
 /// The source prefix as a number. IPv4 has the low half to itself: no IPv6 source starts with 32
 /// zero bits.
 #[inline(always)]
-fn prefix<F: Frame>(frame: F, located: &Located, settings: &SettingsValue) -> Option<u64> {
+pub(crate) fn prefix<F: Frame>(
+    frame: F,
+    located: &Located,
+    settings: &SettingsValue,
+) -> Option<u64> {
     match located.ip {
         IpVersion::V4 => {
             let address = u32::from_be_bytes(frame.read(located.source_at)?);
@@ -86,6 +90,9 @@ pub(crate) struct Shared(UnsafeCell<u64>);
 unsafe impl Sync for Shared {}
 
 impl Shared {
+    /// Full since ever.
+    pub(crate) const FULL: Self = Self::new(0);
+
     #[inline(always)]
     const fn new(full_at: u64) -> Self {
         Self(UnsafeCell::new(full_at))
@@ -119,7 +126,7 @@ impl Bucket for Shared {
 
 /// Nanoseconds since boot, in steps of one timer tick.
 #[inline(always)]
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     // SAFETY: the helper takes nothing and reads a clock.
     unsafe { bpf_ktime_get_coarse_ns() }
 }

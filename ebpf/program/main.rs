@@ -12,6 +12,7 @@ use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::{sk_reuseport, xdp};
 use aya_ebpf::programs::{SkReuseportContext, XdpContext};
 
+mod answer;
 mod budget;
 mod maps;
 mod memory;

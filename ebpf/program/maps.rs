@@ -14,6 +14,7 @@ use quiclane_ebpf::{
 };
 use quiclane_wire::{EpochEntry, Epochs};
 
+use crate::answer::{ANSWER_PREFIX_PLACES, ANSWERED_PLACES, LastAnswer};
 use crate::budget::Shared;
 use crate::memory::Scratch;
 
@@ -22,8 +23,8 @@ use crate::memory::Scratch;
 #[repr(transparent)]
 pub(crate) struct Table<T>(UnsafeCell<T>);
 
-// SAFETY: the programs only read it. User space replaces it word by word, and every word of these
-// integers is valid beside every other.
+// SAFETY: the programs only read it, or change it by means that are safe to share. User space
+// replaces it word by word, and every word of these integers is valid beside every other.
 unsafe impl<T> Sync for Table<T> {}
 
 impl<T> Table<T> {
@@ -42,7 +43,8 @@ impl<T> Table<T> {
 pub(crate) static SETTINGS: Table<SettingsValue> = Table(UnsafeCell::new(SettingsValue::ZERO));
 
 #[unsafe(link_section = ".data.epochs")]
-static EPOCHS: Table<[EpochValue; 256]> = Table(UnsafeCell::new([EpochValue::UNKNOWN; 256]));
+pub(crate) static EPOCHS: Table<[EpochValue; 256]> =
+    Table(UnsafeCell::new([EpochValue::UNKNOWN; 256]));
 
 /// The ports of the server, a bit each.
 #[unsafe(link_section = ".data.ports")]
@@ -53,6 +55,16 @@ pub(crate) static PORTS: Table<[PortWord; PORT_WORDS]> =
 #[unsafe(link_section = ".data.addresses")]
 pub(crate) static ADDRESSES: Table<[ListenerKey; ADDRESSES_COMPARED]> =
     Table(UnsafeCell::new([ListenerKey::NONE; ADDRESSES_COMPARED]));
+
+/// Who was answered lately, by hash.
+#[unsafe(link_section = ".bss.answered")]
+pub(crate) static ANSWERED: Table<[LastAnswer; ANSWERED_PLACES]> =
+    Table(UnsafeCell::new([LastAnswer::NEVER; ANSWERED_PLACES]));
+
+/// The budgets of the source prefixes that are answered, by hash.
+#[unsafe(link_section = ".bss.prefixes")]
+pub(crate) static ANSWER_PREFIXES: Table<[Shared; ANSWER_PREFIX_PLACES]> =
+    Table(UnsafeCell::new([Shared::FULL; ANSWER_PREFIX_PLACES]));
 
 /// Every address and port that the server listens on, and its number.
 #[map]

@@ -22,6 +22,9 @@ use crate::maps::SCRATCH;
 
 /// A frame, or its end behind some byte.
 pub(crate) trait Frame: Bytes + Copy {
+    /// Whether answers can be written into it.
+    const WRITABLE: bool;
+
     /// The frame of a run; `None` if it cannot be read.
     fn new(ctx: &XdpContext) -> Option<Self>;
 
@@ -69,6 +72,8 @@ pub(crate) struct Direct {
 }
 
 impl Frame for Direct {
+    const WRITABLE: bool = true;
+
     #[inline(always)]
     fn new(ctx: &XdpContext) -> Option<Self> {
         // SAFETY: the kernel's own context, whose fields are always there.
@@ -145,6 +150,9 @@ pub(crate) struct Copied {
 }
 
 impl Frame for Copied {
+    /// The workers answer.
+    const WRITABLE: bool = false;
+
     #[inline(always)]
     fn new(ctx: &XdpContext) -> Option<Self> {
         let front = SCRATCH.get_ptr_mut(0)?.cast::<[u8; SCRATCH_LEN]>();

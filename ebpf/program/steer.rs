@@ -1,10 +1,8 @@
 //! steer decides what becomes of a frame, before the network stack has seen it.
 //!
-//! In comes a frame, out comes one of: pass, drop, to the core of the worker. Each frame is counted
+//! In comes a frame, out comes one of: pass, drop, to the core of the worker, back with an answer. Each frame is counted
 //! exactly once. What is not understood passes; what passes is decided again by the programs and
 //! the workers behind this one, so that nothing depends on it.
-//!
-//! A stateless reset for an orphan will be written in place here and sent back.
 
 use core::ptr;
 
@@ -18,21 +16,21 @@ use quiclane_wire::{
     is_blocked_port, locate, long_type, worker_of_spread,
 };
 
-use crate::budget;
 use crate::maps::{self, ADDRESSES, CPUS, EpochMap, LISTENERS, PORTS, SETTINGS, WORKER_CPUS};
 use crate::memory::{Frame, Payload};
+use crate::{answer, budget};
 
 /// What becomes of a frame: an action of XDP, and the place of its count.
 ///
 /// Numbers and no enums, because the compiler would pack those and unpack them again.
-struct Outcome {
+pub(crate) struct Outcome {
     action: u32,
     count: u32,
 }
 
 impl Outcome {
     #[inline(always)]
-    fn new(action: u32, count: Count) -> Self {
+    pub(crate) fn new(action: u32, count: Count) -> Self {
         Self { action, count: count.index() }
     }
 }
@@ -106,7 +104,9 @@ fn verdict<F: Frame>(ctx: &XdpContext, frame: F, located: &Located) -> Result<Ou
             Ok(Outcome::new(action, Count::initial(action == XDP_PASS)))
         }
         Verdict::Draining { .. } => Ok(Outcome::new(XDP_PASS, Count::Draining)),
-        Verdict::Orphan { .. } => Ok(Outcome::new(XDP_PASS, Count::Orphan)),
+        Verdict::Orphan { epoch, worker } => {
+            Ok(answer::answer(ctx, frame, located, &payload, settings, epoch, worker))
+        }
         Verdict::Junk(reason) => Err(reason),
     }
 }

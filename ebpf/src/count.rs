@@ -2,7 +2,7 @@
 //!
 //! The reasons are those of `wire`, so a metric has one list of labels for kernel and workers.
 
-use quiclane_wire::{Reason, Untouched};
+use quiclane_wire::{Reason, Unanswered, Untouched};
 
 /// What became of a frame in XDP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -21,15 +21,19 @@ pub enum Count {
     OtherLong,
     /// Of a connection of a draining process, and passed.
     Draining,
-    /// Of a connection that no process owns any more, and passed.
+    /// Of a connection that no process owns any more, and passed: the workers answer it.
     Orphan,
+    /// Of such a connection, and answered with a stateless reset.
+    Answered,
+    /// Of such a connection, not answered, and dropped.
+    Unanswered(Unanswered),
     /// Junk; [`is_dropped`] tells whether it was dropped or passed.
     Junk(Reason),
 }
 
 impl Count {
     /// How many counts there are.
-    pub const LEN: u32 = JUNK_AT + Reason::ProvenBudget as u32 + 1;
+    pub const LEN: u32 = UNANSWERED_AT + Unanswered::ResetBudget as u32 + 1;
 
     /// A packet of the live epoch that passed, or was moved.
     #[inline]
@@ -55,7 +59,9 @@ impl Count {
             Self::OtherLong => VERDICTS_AT + 4,
             Self::Draining => VERDICTS_AT + 5,
             Self::Orphan => VERDICTS_AT + 6,
+            Self::Answered => VERDICTS_AT + 7,
             Self::Junk(reason) => JUNK_AT + reason as u32,
+            Self::Unanswered(reason) => UNANSWERED_AT + reason as u32,
         }
     }
 
@@ -69,9 +75,12 @@ impl Count {
             Self::OtherLong,
             Self::Draining,
             Self::Orphan,
+            Self::Answered,
         ];
         let untouched = Untouched::ALL.into_iter().map(Self::Untouched);
-        untouched.chain(verdicts).chain(Reason::ALL.into_iter().map(Self::Junk))
+        let unanswered = Unanswered::ALL.into_iter().map(Self::Unanswered);
+        let junk = Reason::ALL.into_iter().map(Self::Junk);
+        untouched.chain(verdicts).chain(junk).chain(unanswered)
     }
 
     /// The name of this count as a metric label.
@@ -85,7 +94,12 @@ impl Count {
             Self::OtherLong => "other_long",
             Self::Draining => "draining",
             Self::Orphan => "orphan",
+            Self::Answered => "answered",
             Self::Junk(reason) => reason.name(),
+            Self::Unanswered(Unanswered::TooShort) => "unanswered_too_short",
+            Self::Unanswered(Unanswered::Repeated) => "unanswered_repeated",
+            Self::Unanswered(Unanswered::PrefixBudget) => "unanswered_prefix_budget",
+            Self::Unanswered(Unanswered::ResetBudget) => "unanswered_reset_budget",
         }
     }
 }
@@ -138,7 +152,8 @@ impl Selection {
 }
 
 const VERDICTS_AT: u32 = Untouched::Merged as u32 + 1;
-const JUNK_AT: u32 = VERDICTS_AT + 7;
+const JUNK_AT: u32 = VERDICTS_AT + 8;
+const UNANSWERED_AT: u32 = JUNK_AT + Reason::ProvenBudget as u32 + 1;
 
 #[cfg(test)]
 mod tests {

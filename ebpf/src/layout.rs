@@ -42,6 +42,10 @@ pub struct SettingsValue {
     pub initial_budget: Budget,
     /// Initials with a connection ID of ours, of all sources.
     pub proven_budget: Budget,
+    /// Answers to one source prefix.
+    pub answer_prefix_budget: Budget,
+    /// Answers to all sources.
+    pub answer_budget: Budget,
     /// The bits of the upper half of an IPv6 source address that make a prefix.
     pub prefix_mask_v6: u64,
     /// The bits of an IPv4 source address that make a prefix.
@@ -56,6 +60,8 @@ pub struct SettingsValue {
     pub first_byte: u8,
     /// The server ID, zero behind its end.
     pub server_id: [u8; ServerId::LEN_MAX],
+    /// 1: orphans are answered. 0: they pass.
+    pub answers: u64,
 }
 
 impl SettingsValue {
@@ -65,6 +71,8 @@ impl SettingsValue {
         prefix_budget: Budget::UNLIMITED,
         initial_budget: Budget::UNLIMITED,
         proven_budget: Budget::UNLIMITED,
+        answer_prefix_budget: Budget::UNLIMITED,
+        answer_budget: Budget::UNLIMITED,
         prefix_mask_v6: 0,
         prefix_mask_v4: 0,
         live_epoch: 0,
@@ -72,6 +80,7 @@ impl SettingsValue {
         redirect: 0,
         first_byte: 0,
         server_id: [0; ServerId::LEN_MAX],
+        answers: 0,
     };
 
     /// The layout of the server's connection IDs.
@@ -208,13 +217,15 @@ pub const SOCKETS_OF_LISTENER: u32 = 256 * 256;
 pub const INITIAL_BUCKET: u32 = 0;
 /// The bucket of all Initials with a connection ID of ours.
 pub const PROVEN_BUCKET: u32 = 1;
+/// The bucket of all answers.
+pub const ANSWER_BUCKET: u32 = 2;
 /// How many buckets all sources share.
-pub const SHARED_BUCKETS: u32 = 2;
+pub const SHARED_BUCKETS: u32 = 3;
 
 /// The core of a worker whose frames are not moved.
 pub const NO_CPU: u32 = u32::MAX;
 
-const _: () = assert!(size_of::<SettingsValue>() == 16 + 3 * 16 + 8 + 4 + 4 + 8);
+const _: () = assert!(size_of::<SettingsValue>() == 16 + 5 * 16 + 8 + 4 + 4 + 8 + 8);
 const _: () = assert!(size_of::<EpochValue>() == 8 + 2 * 16);
 const _: () = assert!(size_of::<PortWord>() == 3 * 8);
 const _: () = assert!(size_of::<ListenerKey>() == 3 * 8);

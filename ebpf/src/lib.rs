@@ -41,8 +41,9 @@ pub use count::{Count, Selection, is_dropped};
 
 mod layout;
 pub use layout::{
-    ADDRESSES_COMPARED, EpochValue, INITIAL_BUCKET, KeyValue, ListenerKey, NO_CPU, PORT_WORDS,
-    PROVEN_BUCKET, PortWord, SHARED_BUCKETS, SOCKETS_OF_LISTENER, SettingsValue, socket_key,
+    ADDRESSES_COMPARED, ANSWER_BUCKET, EpochValue, INITIAL_BUCKET, KeyValue, ListenerKey, NO_CPU,
+    PORT_WORDS, PROVEN_BUCKET, PortWord, SHARED_BUCKETS, SOCKETS_OF_LISTENER, SettingsValue,
+    socket_key,
 };
 
 #[cfg(not(target_arch = "bpf"))]
@@ -61,7 +62,7 @@ mod netlink;
 #[cfg(not(target_arch = "bpf"))]
 mod settings;
 #[cfg(not(target_arch = "bpf"))]
-pub use settings::{Budgets, Capacity, Settings};
+pub use settings::{Answers, Budgets, Capacity, Settings};
 
 #[cfg(not(target_arch = "bpf"))]
 mod steering;

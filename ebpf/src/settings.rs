@@ -94,12 +94,26 @@ pub struct Settings {
     pub move_to_cores: bool,
     /// How many first flights get through.
     pub budgets: Budgets,
+    /// Whether packets of connections that no process owns any more are answered with a stateless
+    /// reset, and how many. `None`: they pass, and the workers answer.
+    pub answers: Option<Answers>,
+}
+
+/// How many stateless resets are sent. What is over budget is dropped and counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Answers {
+    /// To one source prefix, see [`Budgets::prefix_bits_v4`].
+    pub prefix: Budget,
+    /// To all sources together.
+    pub all: Budget,
 }
 
 impl From<&Settings> for SettingsValue {
     fn from(settings: &Settings) -> Self {
-        let Settings { layout, spread_key, live_epoch, workers, move_to_cores, budgets } =
+        let Settings { layout, spread_key, live_epoch, workers, move_to_cores, budgets, answers } =
             *settings;
+        let none = Answers { prefix: Budget::UNLIMITED, all: Budget::UNLIMITED };
+        let of_answers = answers.unwrap_or(none);
         let Budgets { prefix, initial, proven, prefix_bits_v4, prefix_bits_v6 } = budgets;
         let ones_v4 = u32::MAX.checked_shl(32_u32.saturating_sub(prefix_bits_v4.into()));
         let ones_v6 = u64::MAX.checked_shl(64_u32.saturating_sub(prefix_bits_v6.into()));
@@ -108,6 +122,8 @@ impl From<&Settings> for SettingsValue {
             prefix_budget: prefix,
             initial_budget: initial,
             proven_budget: proven,
+            answer_prefix_budget: of_answers.prefix,
+            answer_budget: of_answers.all,
             prefix_mask_v6: ones_v6.unwrap_or(0),
             prefix_mask_v4: ones_v4.unwrap_or(0),
             live_epoch,
@@ -115,6 +131,7 @@ impl From<&Settings> for SettingsValue {
             redirect: u8::from(move_to_cores),
             first_byte: layout.first_byte(),
             server_id: layout.server_id().padded(),
+            answers: u64::from(answers.is_some()),
         }
     }
 }
@@ -136,6 +153,7 @@ mod tests {
                 workers: 4,
                 move_to_cores: true,
                 budgets: Budgets::default(),
+                answers: None,
             };
             let value = SettingsValue::from(&settings);
             assert_eq!(value.layout(), layout);

@@ -274,6 +274,27 @@ impl Steering {
         Ok((result.return_value, result.duration))
     }
 
+    /// Runs an XDP program over a frame once. Returns its action and what became of the frame.
+    ///
+    /// # Errors
+    /// As [`Steering::run`].
+    pub fn run_once(
+        &mut self,
+        program: Program,
+        frame: &[u8],
+    ) -> Result<(u32, Vec<u8>), SteeringError> {
+        let xdp = self.xdp(program)?;
+        let mut after = vec![0; frame.len() + GROWTH_MAX];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut after),
+            ..TestRunOptions::new()
+        };
+        let result = xdp.test_run(options).map_err(program_error(program))?;
+        after.truncate(result.data_size_out as usize);
+        Ok((result.return_value, after))
+    }
+
     /// Whether each frame's front is copied, for want of CAP_PERFMON. Known once
     /// [`Program::Steer`] is loaded.
     pub fn copies(&self) -> bool {
@@ -405,6 +426,9 @@ const SETTINGS: &str = ".data.settings";
 const EPOCHS: &str = ".data.epochs";
 const PORTS: &str = ".data.ports";
 const ADDRESSES: &str = ".data.addresses";
+
+/// By how much a program may lengthen a frame.
+const GROWTH_MAX: usize = 64;
 
 /// Frames that wait for a core before more are lost. As many as an interface's own queue has.
 const MOVED_FRAMES_MAX: u32 = 2_048;

@@ -9,7 +9,10 @@
 //! shown a sibling's connection ID can only make a useless one. Never done here: deciding whether
 //! an answer is due, and limiting how many.
 
-use crate::siphash::{Key, siphash128};
+use crate::Bytes;
+use crate::cid::{Layout, SHORT_HEADER_CID_AT};
+use crate::siphash::{Key, siphash128, siphash128_words};
+use crate::words::Words;
 
 /// The length of a stateless reset token.
 pub const TOKEN_LEN: usize = 16;
@@ -75,6 +78,22 @@ pub fn worker_key(reset_root: &Key, worker: u8) -> Key {
 #[inline]
 pub fn token(worker_key: &Key, cid: &[u8]) -> [u8; TOKEN_LEN] {
     siphash128(worker_key, cid)
+}
+
+/// The token of the connection that a short header of this layout belonged to, under the reset root
+/// of its epoch: two little-endian words. `None` if there is no connection ID.
+///
+/// The kernel program's form of [`token`] and [`worker_key`].
+#[inline]
+pub fn token_words<B: Bytes + ?Sized>(
+    datagram: &B,
+    layout: &Layout,
+    reset_root: &Key,
+    worker: u8,
+) -> Option<[u64; 2]> {
+    let cid = Words::read(datagram, SHORT_HEADER_CID_AT, layout.cid_len())?;
+    let [k0, k1] = siphash128_words(reset_root, [u64::from(worker), 0, 0], 1);
+    Some(siphash128_words(&Key { k0, k1 }, cid.words(), cid.len()))
 }
 
 /// How long the reset for a datagram of `trigger_len` bytes is; `None` if it gets no answer.

@@ -49,6 +49,17 @@ pub fn siphash64(key: &Key, data: &[u8]) -> u64 {
 pub fn siphash128(key: &Key, data: &[u8]) -> [u8; 16] {
     let mut state = State::new128(key);
     state.absorb(data);
+    let [first, last] = state.finish128().map(u64::to_le_bytes);
+    let ([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]) = (first, last);
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+}
+
+/// [`siphash128`] of the first `len` (at most 23) bytes of a message given as little-endian words,
+/// as two of them.
+#[inline]
+pub(crate) fn siphash128_words(key: &Key, words: [u64; 3], len: usize) -> [u64; 2] {
+    let mut state = State::new128(key);
+    state.absorb_words(words, len);
     state.finish128()
 }
 
@@ -138,12 +149,11 @@ impl State {
     }
 
     #[inline]
-    fn finish128(mut self) -> [u8; 16] {
+    fn finish128(mut self) -> [u64; 2] {
         self.v2 ^= 0xee;
-        let [a, b, c, d, e, f, g, h] = self.four_rounds().to_le_bytes();
+        let first = self.four_rounds();
         self.v1 ^= 0xdd;
-        let [i, j, k, l, m, n, o, p] = self.four_rounds().to_le_bytes();
-        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+        [first, self.four_rounds()]
     }
 
     #[inline]

@@ -6,11 +6,12 @@ use std::env;
 use std::fs;
 use std::process::Command;
 
-use quiclane_ebpf::{Budgets, Capacity, Count, Settings, Steering, SteeringError};
+use quiclane_ebpf::{Budgets, Capacity, Count, Program, Settings, Steering, SteeringError};
 use quiclane_wire::fixtures::{LISTENERS, LIVE_EPOCH, LIVE_WORKERS, world};
 
 pub(crate) const XDP_DROP: u32 = 1;
 pub(crate) const XDP_PASS: u32 = 2;
+pub(crate) const XDP_TX: u32 = 3;
 pub(crate) const XDP_REDIRECT: u32 = 4;
 
 /// Another object than the committed one, for a fresh build that is not of the recorded toolchain.
@@ -37,6 +38,9 @@ pub(crate) fn bare_steering(test: &str) -> Option<Steering> {
 /// The programs in the world of the fixtures, without limits.
 pub(crate) fn steering(test: &str) -> Option<Steering> {
     let mut steering = bare_steering(test)?;
+    // With all privileges it is the direct program that stands the tests, not what replaces it.
+    let direct = steering.verified_instructions(Program::Steer).unwrap().is_some();
+    assert!(direct && (!steering.copies() || env::var_os(INSIDE).is_some()), "{test}: copied");
     steering.apply(&settings()).unwrap();
     steering.set_epochs(&world().2).unwrap();
     for listener in LISTENERS {
@@ -55,6 +59,7 @@ pub(crate) fn settings() -> Settings {
         workers: LIVE_WORKERS,
         move_to_cores: false,
         budgets: Budgets::UNLIMITED,
+        answers: None,
     }
 }
 

@@ -1,0 +1,316 @@
+//! answer writes a stateless reset in the place of an orphan's packet and sends it back.
+//!
+//! ```text
+//!   Ethernet, tags   addresses changed over                     frames to groups are left alone
+//!   IPv4 or IPv6     made anew: addresses changed over          IPv4 options: the workers' case
+//!   UDP              ports changed over, length, checksum
+//!   payload          noise, token, cut behind it
+//! ```
+//!
+//! Invariant: only a connection ID of a retired epoch gets here, whose check was verified: no
+//! process owns it. What is not answered here for lack of means passes to the workers, who answer;
+//! what is refused by a limit is dropped, so that nobody answers it.
+
+use core::arch::asm;
+use core::cell::UnsafeCell;
+use core::ptr;
+
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::helpers::generated::{
+    bpf_get_prandom_u32, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
+};
+use aya_ebpf::programs::XdpContext;
+use quiclane_ebpf::{ANSWER_BUCKET, Budget, Count, SettingsValue};
+use quiclane_wire::{IpVersion, Located, Unanswered, reset_len, token_words};
+
+use crate::budget;
+use crate::maps::{ANSWER_PREFIXES, ANSWERED, BUCKETS, EPOCHS};
+use crate::memory::{Frame, Payload};
+use crate::steer::Outcome;
+
+/// Answers the packet of an orphan, which `payload` is.
+#[inline(always)]
+pub(crate) fn answer<F: Frame>(
+    ctx: &XdpContext,
+    frame: F,
+    located: &Located,
+    payload: &Payload<F>,
+    settings: &SettingsValue,
+    epoch: u8,
+    worker: u8,
+) -> Outcome {
+    let left_alone = Outcome::new(XDP_PASS, Count::Orphan);
+    if !F::WRITABLE || settings.answers == 0 || !is_plain(frame.again(ctx), located) {
+        return left_alone;
+    }
+    let Some(len) = reset_len(located.payload_len, random()) else {
+        return Outcome::new(XDP_DROP, Count::Unanswered(Unanswered::TooShort));
+    };
+    let root = EPOCHS.get()[usize::from(epoch)].entry().reset_root;
+    let token = token_words(payload, &settings.layout(), &root, worker);
+    let (Some(token), Some(prefix)) = (token, budget::prefix(frame.again(ctx), located, settings))
+    else {
+        return left_alone;
+    };
+    if let Err(reason) = within_limits(settings, located, prefix, token) {
+        return Outcome::new(XDP_DROP, Count::Unanswered(reason));
+    }
+    match write(ctx, located, len, token) {
+        Some(()) => Outcome::new(XDP_TX, Count::Answered),
+        // Its length was changed already: nobody can read it any more.
+        None => Outcome::new(XDP_DROP, Count::Orphan),
+    }
+}
+
+/// Whether it goes from one host to another, in headers that are easily written anew.
+#[inline(always)]
+fn is_plain<F: Frame>(frame: F, located: &Located) -> bool {
+    let header_len = located.payload_at - located.ip_at();
+    let plain_len = match located.ip {
+        IpVersion::V4 => 20 + 8,
+        IpVersion::V6 => 40 + 8,
+    };
+    // Bit 0 of the first byte of an Ethernet address: a group.
+    let Some([to, _, _, _, _, _, from]) = frame.read(0) else { return false };
+    header_len == plain_len && (to | from) & 1 == 0
+}
+
+/// One answer to a connection in a while, and no more to a prefix and to all than they may have.
+#[inline(always)]
+fn within_limits(
+    settings: &SettingsValue,
+    located: &Located,
+    prefix: u64,
+    token: [u64; 2],
+) -> Result<(), Unanswered> {
+    let now_ns = budget::now();
+    let who = token[0] ^ prefix.rotate_left(7) ^ u64::from(located.source_port) << 48;
+    ANSWERED.get()[(who % ANSWERED_PLACES as u64) as usize].take(who, now_ns)?;
+    let bucket = BUCKETS.get(ANSWER_BUCKET).ok_or(Unanswered::ResetBudget)?;
+    let all: Budget = settings.answer_budget;
+    if !all.is_unlimited() && !all.has_room(bucket, now_ns) {
+        return Err(Unanswered::ResetBudget);
+    }
+    let of_prefix = settings.answer_prefix_budget;
+    // Prefixes that meet share a budget; the factor is secret, so nobody can choose whom to meet.
+    let place = prefix.wrapping_mul(settings.spread_key.key().k0 | 1) >> 50;
+    let bucket_of_prefix = &ANSWER_PREFIXES.get()[place as usize % ANSWER_PREFIX_PLACES];
+    if !of_prefix.is_unlimited() && !of_prefix.take(bucket_of_prefix, now_ns) {
+        return Err(Unanswered::PrefixBudget);
+    }
+    if all.is_unlimited() || all.take(bucket, now_ns) {
+        Ok(())
+    } else {
+        Err(Unanswered::ResetBudget)
+    }
+}
+
+/// Writes the answer. The frame gets room for the longest one first, so that all places in it are
+/// known, and is cut at the end.
+#[inline(always)]
+fn write(ctx: &XdpContext, located: &Located, len: usize, token: [u64; 2]) -> Option<()> {
+    let room_end = located.payload_at + ROOM;
+    // SAFETY: the context is the kernel's own.
+    let frame_len = unsafe { bpf_xdp_get_buff_len(ctx.ctx) };
+    adjust(ctx, room_end as i32 - frame_len as i32)?;
+    // SAFETY: the context is the kernel's own, whose fields are always there.
+    let start = unsafe { ptr::read_volatile(&raw const (*ctx.ctx).data) } as usize;
+    // SAFETY: as above.
+    let end = unsafe { ptr::read_volatile(&raw const (*ctx.ctx).data_end) } as usize;
+    change_over_ethernet(start, end)?;
+    // 14, 18 or 22; the bound is for the verifier.
+    let ip = start + (located.ip_at() & 31);
+    match located.ip {
+        IpVersion::V4 => write_v4(ip, end, len, token)?,
+        IpVersion::V6 => write_v6(ip, end, len, token)?,
+    }
+    adjust(ctx, len as i32 - ROOM as i32)
+}
+
+#[inline(always)]
+fn adjust(ctx: &XdpContext, by: i32) -> Option<()> {
+    // SAFETY: the context is the kernel's own; pointers into the frame are not used any more.
+    (unsafe { bpf_xdp_adjust_tail(ctx.ctx, by) } == 0).then_some(())
+}
+
+#[inline(always)]
+fn change_over_ethernet(start: usize, end: usize) -> Option<()> {
+    if start + 12 > end {
+        return None;
+    }
+    let frame = start as *mut u8;
+    // SAFETY: the comparison above: all twelve bytes lie in front of `data_end`.
+    unsafe {
+        let to: [u16; 3] = ptr::read_unaligned(frame.cast());
+        let from: [u16; 3] = ptr::read_unaligned(frame.add(6).cast());
+        ptr::write_unaligned(frame.cast(), from);
+        ptr::write_unaligned(frame.add(6).cast(), to);
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn write_v4(ip: usize, end: usize, len: usize, token: [u64; 2]) -> Option<()> {
+    if ip + 20 + 8 + ROOM > end {
+        return None;
+    }
+    let header = ip as *mut u8;
+    let udp_len = swapped(8 + len);
+    // SAFETY: the comparison above: headers and room lie in front of `data_end`.
+    unsafe {
+        let source: u32 = ptr::read_unaligned(header.add(12).cast());
+        let target: u32 = ptr::read_unaligned(header.add(16).cast());
+        // Version and length, no congestion marks; identification 0 and "don't fragment"; UDP.
+        let words =
+            [0x45 | swapped(20 + 8 + len) << 16, 0x40 << 16, HOPS | 17 << 8, target, source];
+        let sum: u64 = words.iter().map(|word| u64::from(*word)).sum();
+        ptr::write_unaligned(header.cast(), words);
+        ptr::write_unaligned(header.add(10).cast(), folded(sum));
+        let pseudo = u64::from(source) + u64::from(target) + (17 << 8) + u64::from(udp_len);
+        write_udp(header.add(20), end, udp_len, len, token, pseudo)
+    }
+}
+
+#[inline(always)]
+fn write_v6(ip: usize, end: usize, len: usize, token: [u64; 2]) -> Option<()> {
+    if ip + 40 + 8 + ROOM > end {
+        return None;
+    }
+    let header = ip as *mut u8;
+    let udp_len = swapped(8 + len);
+    // SAFETY: the comparison above: headers and room lie in front of `data_end`.
+    unsafe {
+        let source: [u32; 4] = ptr::read_unaligned(header.add(8).cast());
+        let target: [u32; 4] = ptr::read_unaligned(header.add(24).cast());
+        ptr::write_unaligned(header.cast(), [0x60, udp_len | 17 << 16 | HOPS << 24]);
+        ptr::write_unaligned(header.add(8).cast(), target);
+        ptr::write_unaligned(header.add(24).cast(), source);
+        let addresses = source.iter().chain(&target).map(|word| u64::from(*word)).sum::<u64>();
+        let pseudo = addresses + (17 << 8) + u64::from(udp_len);
+        write_udp(header.add(40), end, udp_len, len, token, pseudo)
+    }
+}
+
+/// Writes the UDP header and the reset behind it. `pseudo`: the sum of the pseudo header.
+///
+/// # Safety
+/// `udp` has eight bytes and [`ROOM`] behind them.
+#[inline(always)]
+unsafe fn write_udp(
+    udp: *mut u8,
+    end: usize,
+    udp_len: u32,
+    len: usize,
+    token: [u64; 2],
+    pseudo: u64,
+) -> Option<()> {
+    // A reset is never shorter than that; the bound is for the verifier.
+    let noise_len = (len - TOKEN_LEN) & (ROOM - 1);
+    // SAFETY: the caller's word; the token ends with the reset, in front of the end of the room.
+    unsafe {
+        let ports: u32 = ptr::read_unaligned(udp.cast());
+        let ports = ports.rotate_left(16);
+        let room = udp.add(8);
+        for word in 0..ROOM / 8 {
+            let noise = match word * 8 < NOISE_MAX {
+                true => random(),
+                false => 0,
+            };
+            let used = noise_len.saturating_sub(word * 8).min(8);
+            ptr::write_unaligned(room.add(word * 8).cast(), noise & low_bytes(used));
+        }
+        let first: u8 = ptr::read(room);
+        ptr::write(room, 0x40 | first & 0x3f);
+        // A place that the verifier does not know needs a comparison of its own.
+        let mut place = room.add(noise_len);
+        asm!("/* {0} */", inout(reg) place, options(pure, nomem, nostack));
+        if place as usize + TOKEN_LEN > end {
+            return None;
+        }
+        ptr::write_unaligned(place.cast(), token);
+        let mut sum = pseudo + u64::from(ports) + u64::from(udp_len);
+        for word in 0..ROOM / 8 {
+            let word: u64 = ptr::read_unaligned(room.add(word * 8).cast());
+            sum += (word & 0xffff_ffff) + (word >> 32);
+        }
+        // Without a checksum it is 0, so a sum of 0 is sent as its other form (RFC 768).
+        let sum = match folded(sum) {
+            0 => 0xffff,
+            sum => sum,
+        };
+        ptr::write_unaligned(udp.cast(), [ports, udp_len | u32::from(sum) << 16]);
+    }
+    Some(())
+}
+
+/// The Internet checksum (RFC 1071) of a sum of little-endian words, in the order of the machine.
+#[inline(always)]
+fn folded(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+/// A 16-bit number in network order.
+#[inline(always)]
+fn swapped(number: usize) -> u32 {
+    u32::from((number as u16).to_be())
+}
+
+#[inline(always)]
+fn low_bytes(len: usize) -> u64 {
+    if len >= 8 { u64::MAX } else { (1 << (8 * len)) - 1 }
+}
+
+#[inline(always)]
+fn random() -> u64 {
+    // SAFETY: the helper takes nothing and gives a number.
+    let half = || unsafe { bpf_get_prandom_u32() };
+    u64::from(half()) << 32 | u64::from(half())
+}
+
+/// Who was answered last of those that share this place, and when. Cores may overwrite each other:
+/// then there is an answer too many.
+#[repr(transparent)]
+pub(crate) struct LastAnswer(UnsafeCell<u64>);
+
+// SAFETY: it is read and written whole.
+unsafe impl Sync for LastAnswer {}
+
+impl LastAnswer {
+    pub(crate) const NEVER: Self = Self(UnsafeCell::new(0));
+
+    /// Remembers an answer to `who`, unless there was one just before.
+    #[inline(always)]
+    fn take(&self, who: u64, now_ns: u64) -> Result<(), Unanswered> {
+        // In units of about a millisecond. From 1: 0 is never.
+        let now = (now_ns >> 20) as u32 | 1;
+        let who = who & !0xffff_ffff;
+        // SAFETY: the map keeps the value alive, and it is read in one piece.
+        let last = unsafe { ptr::read_volatile(self.0.get()) };
+        let passed = now.wrapping_sub(last as u32);
+        if last & !0xffff_ffff == who && last as u32 != 0 && passed < REPEAT_UNITS {
+            return Err(Unanswered::Repeated);
+        }
+        // SAFETY: as above, and written in one piece.
+        unsafe { ptr::write_volatile(self.0.get(), who | u64::from(now)) };
+        Ok(())
+    }
+}
+
+/// Room for the longest reset, in whole words.
+const ROOM: usize = 64;
+/// The longest reset has 58 bytes.
+const NOISE_MAX: usize = 58 - TOKEN_LEN;
+const TOKEN_LEN: usize = 16;
+/// The hop limit, Linux's default.
+const HOPS: u32 = 64;
+/// Connections whose last answers are remembered: 256 KiB.
+pub(crate) const ANSWERED_PLACES: usize = 1 << 15;
+/// Budgets of source prefixes: 128 KiB.
+pub(crate) const ANSWER_PREFIX_PLACES: usize = 1 << 14;
+/// A tenth of a second in units of 2^20 ns.
+const REPEAT_UNITS: u32 = 96;
+
+const _: () = assert!(quiclane_wire::RESET_LEN_MAX == NOISE_MAX + TOKEN_LEN);
