@@ -207,10 +207,10 @@ pub struct Limits {
     pub issued_cids_unacknowledged: u64,
     /// Stateless resets a second that all workers of a server send together, as many at once; 0:
     /// none. Default 200,000, far more than a restart of a large server needs.
-    pub resets: u32,
+    pub resets_per_s: u32,
     /// The same for one source prefix, a /24 or a /56. Default 20,000: ten thousand connections
     /// behind one address learn of a restart at once.
-    pub resets_per_prefix: u32,
+    pub prefix_resets_per_s: u32,
     /// Datagrams a worker's mailbox holds for strays tossed by siblings. Default 4,096; beyond
     /// it they are dropped, as a full socket buffer would.
     pub toss_mailbox: usize,
@@ -229,8 +229,8 @@ impl Default for Limits {
             half_open: 4_096,
             handshake_deadline: Duration::from_secs(10),
             issued_cids_unacknowledged: 64,
-            resets: 200_000,
-            resets_per_prefix: 20_000,
+            resets_per_s: 200_000,
+            prefix_resets_per_s: 20_000,
             toss_mailbox: 4_096,
             send_slots: 64,
             socket_buffer_bytes: 4 << 20,

@@ -83,7 +83,7 @@ impl Engine {
             Some(server) => {
                 let identity = Identity::server(server, &config, plan.workers())?;
                 let Bound { sockets, listen } = bind(server, &config.limits, plan.workers())?;
-                let facts = identity.facts(plan.cores(), &listen, &sockets);
+                let facts = identity.facts(plan.cores(), &listen, &sockets, &config.limits);
                 let Steered { rung, notes, kernel: programs } =
                     steer(server.steering, &server.xdp, &facts)?;
                 kernel = programs;

@@ -89,6 +89,7 @@ impl Identity {
         cores: &'a [Option<usize>],
         listen: &'a [SocketAddr],
         sockets: &'a [Vec<Socket>],
+        limits: &'a Limits,
     ) -> Facts<'a> {
         Facts {
             layout: self.layout,
@@ -97,6 +98,7 @@ impl Identity {
             epoch: low_byte(self.epoch),
             cores,
             listen,
+            limits,
             sockets,
         }
     }

@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_prefix_and_all_sources_have_their_budgets() {
-        let limits = Limits { resets_per_prefix: 100, resets: 250, ..Limits::default() };
+        let limits = Limits { prefix_resets_per_s: 100, resets_per_s: 250, ..Limits::default() };
         let mut resets = resets(&limits);
         let start = clock::now();
         let mut round = |after_s: u64, prefix: u8, salt: u8| {
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn zero_answers_nobody() {
-        let mut resets = resets(&Limits { resets: 0, ..Limits::default() });
+        let mut resets = resets(&Limits { resets_per_s: 0, ..Limits::default() });
         let answer = resets.answer(clock::now(), source(1, 1), &[1; 16], 100, &mut Vec::new());
         assert_eq!(answer, Err(Unanswered::ResetBudget));
     }

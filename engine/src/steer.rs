@@ -19,7 +19,7 @@ use std::sync::Arc;
 use quiclane_datapath::Socket;
 use quiclane_wire::{EpochTable, Key, Layout};
 
-use crate::config::{Budgets, Steering, Xdp};
+use crate::config::{Budgets, Limits, Steering, Xdp};
 use crate::error::SteerError;
 
 /// A rung of the ladder; never "auto".
@@ -54,6 +54,8 @@ pub(crate) struct Facts<'a> {
     /// The core of each worker.
     pub(crate) cores: &'a [Option<usize>],
     pub(crate) listen: &'a [SocketAddr],
+    /// How many orphans are answered.
+    pub(crate) limits: &'a Limits,
     /// By worker, then by listen address.
     pub(crate) sockets: &'a [Vec<Socket>],
 }

@@ -4,14 +4,12 @@
 
 mod common;
 
-use std::env;
-use std::ffi::OsStr;
 use std::net::UdpSocket;
-use std::process::Command;
 use std::time::Duration;
 
 use common::{
-    Served, exchange, law_holds, perf_server, quinn_client as client, runtime, total, wait_until,
+    Served, exchange, in_namespace, law_holds, perf_server, quinn_client as client, runtime, total,
+    wait_until,
 };
 use quiclane::{Io, Limits, Retry, Steering, Transport};
 use quinn::{Connection, ConnectionError, Endpoint, VarInt};
@@ -268,31 +266,14 @@ fn rebinding(steering: Steering, io: Io) {
 /// In a network namespace of its own, whose loopback may have programs.
 #[test]
 fn rebinding_ebpf() {
-    let test = "rebinding_ebpf";
-    if env::var_os(INSIDE).is_some() {
-        for io in [Io::Epoll, Io::Uring] {
-            rebinding(Steering::Reuseport, io);
-            rebinding(Steering::XdpGeneric, io);
-        }
+    if !in_namespace("rebinding_ebpf") {
         return;
     }
-    let inside = |program: &OsStr, arguments: &[&str]| {
-        let shell = "ip link set lo up && exec \"$@\"";
-        let mut command = Command::new("unshare");
-        command.args(["--net", "sh", "-c", shell, "sh"]).arg(program).args(arguments);
-        command.env(INSIDE, "1").output()
-    };
-    if !inside(OsStr::new("true"), &[]).is_ok_and(|output| output.status.success()) {
-        assert!(env::var("CI").as_deref() != Ok("true"), "no root, or no `ip`");
-        println!("skipped: {test}: needs root for a network namespace, and `ip`");
-        return;
+    for io in [Io::Epoll, Io::Uring] {
+        rebinding(Steering::Reuseport, io);
+        rebinding(Steering::XdpGeneric, io);
     }
-    let output = inside(env::current_exe().unwrap().as_os_str(), &["--exact", test]).unwrap();
-    assert!(output.status.success(), "{output:?}");
 }
-
-/// Set in the namespace.
-const INSIDE: &str = "QUICLANE_INTEROP_INSIDE";
 
 #[test]
 fn rebinding_cbpf_epoll() {

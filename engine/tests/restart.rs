@@ -5,14 +5,16 @@
 mod common;
 
 use std::env;
+use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use common::{Certificate, client_config, exchange, runtime};
+use common::{Certificate, client_config, exchange, in_namespace, runtime, wait_until};
 use quiclane::apps::{Perf, PerfOptions};
 use quiclane::{Config, Engine, Io, ServerConfig, Steering};
 use quinn::{Connection, ConnectionError, Endpoint, TransportConfig};
@@ -56,6 +58,10 @@ fn inside() {
     let (io, steering) = how.split_once(' ').unwrap();
     server.steering = match steering {
         "reuseport" => Steering::Reuseport,
+        "xdp-generic" => {
+            server.xdp.interfaces = vec!["lo".to_owned()];
+            Steering::XdpGeneric
+        }
         "cbpf" => Steering::Cbpf,
         _ => Steering::Hash,
     };
@@ -63,7 +69,14 @@ fn inside() {
     let config = Config { workers: 2, io, server: Some(server), ..Config::default() };
     let engine = Engine::start(config, |_| Perf::new(PerfOptions::default())).unwrap();
     println!("\n{READY}{}", engine.listen()[0]);
-    engine.join().unwrap();
+    // Until it is killed it says how many orphans the kernel answered.
+    while !engine.is_finished() {
+        let kernel = engine.metrics().kernel().unwrap_or_default();
+        let answered = kernel.frames.iter().find(|(name, _)| *name == "answered");
+        let answered = answered.map_or(0, |(_, count)| *count);
+        fs::write(folder.join("answered"), answered.to_string()).unwrap();
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 async fn connect(certificate: &Certificate, address: SocketAddr) -> (Endpoint, Connection) {
@@ -97,6 +110,11 @@ fn clients_learn_of_a_restart(how: &str) {
             let closed = tokio::time::timeout(Duration::from_secs(30), connection.closed()).await;
             assert_eq!(closed.expect(how), ConnectionError::Reset, "{how}");
         }
+        if how.ends_with("xdp-generic") {
+            let answered = || fs::read_to_string(folder.path().join("answered")).unwrap();
+            // All but those that came between binding and attaching.
+            wait_until(|| answered().parse().is_ok_and(|answered: u64| answered >= 20)).await;
+        }
         // The same endpoint, and so the same address and port, begins anew.
         for (endpoint, _) in &clients {
             let connection = endpoint.connect(address, "localhost").unwrap().await.unwrap();
@@ -116,6 +134,17 @@ fn clients_learn_of_a_restart_on_hash() {
 fn clients_learn_of_a_restart_on_cbpf() {
     clients_learn_of_a_restart("epoll cbpf");
     clients_learn_of_a_restart("uring cbpf");
+}
+
+#[test]
+fn clients_learn_of_a_restart_on_ebpf() {
+    if !in_namespace("clients_learn_of_a_restart_on_ebpf") {
+        return;
+    }
+    clients_learn_of_a_restart("epoll reuseport");
+    clients_learn_of_a_restart("uring reuseport");
+    clients_learn_of_a_restart("epoll xdp-generic");
+    clients_learn_of_a_restart("uring xdp-generic");
 }
 
 const FOLDER: &str = "QUICLANE_RESTART_FOLDER";

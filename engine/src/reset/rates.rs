@@ -31,8 +31,8 @@ impl Rates {
     pub(crate) fn new(limits: &Limits, key: Key) -> Self {
         let budget = |per_second| (per_second > 0).then(|| Budget::new(per_second, per_second));
         Self {
-            all: budget(limits.resets),
-            of_prefix: budget(limits.resets_per_prefix),
+            all: budget(limits.resets_per_s),
+            of_prefix: budget(limits.prefix_resets_per_s),
             bucket: Full::default(),
             prefixes: (0..PREFIXES).map(|_| Full::default()).collect(),
             key,

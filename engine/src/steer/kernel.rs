@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use quiclane_ebpf::{Attachment, Budget, Capacity, Mode, Program, Settings, Steering as Programs};
+use quiclane_ebpf::{
+    Answers, Attachment, Budget, Capacity, Mode, Program, Settings, Steering as Programs,
+};
 
 use super::{Facts, Rung, interfaces};
-use crate::config::{Budgets, Steering, Xdp};
+use crate::config::{Budgets, Limits, Steering, Xdp};
 use crate::error::SteerError;
 
 /// The programs and their attachments. Dropped, they leave the interfaces.
@@ -42,6 +44,7 @@ impl Kernel {
             workers: u8::try_from(facts.sockets.len()).unwrap_or(u8::MAX),
             move_to_cores: redirect,
             budgets: in_kernel(&budgets),
+            answers: answers(facts.limits),
         })?;
         programs.set_epochs(facts.epochs)?;
         if redirect {
@@ -172,6 +175,13 @@ impl Kernel {
             selections: selections.into_iter().map(|(how, value)| (how.name(), value)).collect(),
         }
     }
+}
+
+/// How many orphans XDP answers itself; `None`: nobody is answered.
+fn answers(limits: &Limits) -> Option<Answers> {
+    let Limits { resets_per_s, prefix_resets_per_s, .. } = *limits;
+    let budget = |rate: u32| (rate > 0).then(|| Budget::new(rate, rate));
+    Some(Answers { prefix: budget(prefix_resets_per_s)?, all: budget(resets_per_s)? })
 }
 
 /// The budgets as the programs take them. A second's worth may come at once.

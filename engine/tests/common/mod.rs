@@ -1,9 +1,12 @@
 //! What several integration tests share: a server with a certificate, and its counters.
 #![expect(dead_code, reason = "each test binary uses its own part of this")]
 
+use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -242,6 +245,32 @@ pub(crate) async fn exchange(
     assert_eq!(got, down);
     Ok(())
 }
+
+/// Whether this is a network namespace of the test's own, whose loopback is up and may have
+/// programs. If not, the test was run in one, or says why it is skipped.
+#[expect(clippy::print_stdout, reason = "a skipped test says so")]
+pub(crate) fn in_namespace(test: &str) -> bool {
+    if env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let inside = |program: &OsStr, arguments: &[&str]| {
+        let shell = "ip link set lo up && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", shell, "sh"]).arg(program).args(arguments);
+        command.env(INSIDE, "1").output()
+    };
+    if inside(OsStr::new("true"), &[]).is_ok_and(|output| output.status.success()) {
+        let output = inside(env::current_exe().unwrap().as_os_str(), &["--exact", test]).unwrap();
+        assert!(output.status.success(), "{output:?}");
+    } else {
+        assert!(env::var("CI").as_deref() != Ok("true"), "no root, or no `ip`");
+        println!("skipped: {test}: needs root for a network namespace, and `ip`");
+    }
+    false
+}
+
+/// Set in the namespace.
+const INSIDE: &str = "QUICLANE_TEST_INSIDE";
 
 /// The law of every count, on each worker and for tosses between them.
 pub(crate) fn law_holds(snapshots: &[WorkerSnapshot]) {
