@@ -54,6 +54,14 @@ pub(crate) fn rate(text: &str) -> Result<Rate, String> {
     }
 }
 
+/// A limit of resets a second; 0: none at all.
+pub(crate) fn reset_rate(text: &str) -> Result<u32, String> {
+    match u32::try_from(count(text)?) {
+        Ok(rate) if rate <= Budgets::RATE_MAX => Ok(rate),
+        _ => Err("must be at most 10m".into()),
+    }
+}
+
 /// What [`rate`] reads, for each second; a type of its own, because clap takes an option to be a
 /// flag that may be absent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

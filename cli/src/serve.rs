@@ -14,7 +14,7 @@ use quiclane::{App, Config, Engine, Retry, ServerConfig, ServerTls, Xdp, clock};
 
 use crate::certificate::{Identity, NAMES, seed};
 use crate::exit::{Exit, Failure};
-use crate::flags::{Bytes, address, hex, time};
+use crate::flags::{Bytes, address, hex, positive_time, time};
 use crate::metrics::MetricsServer;
 use crate::options::{SteeringFlag, TransportOptions, WorkerOptions};
 use crate::{output, signals};
@@ -57,6 +57,11 @@ pub(crate) struct ServeArgs {
     /// Where the keys of connection IDs and tokens survive a restart [default: in memory]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+
+    /// How long packets of a process that is gone are recognised and answered with a reset, counted
+    /// from the first start after it; as long as a client may keep a dead connection alive
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = positive_time)]
+    retired_for: Duration,
 
     /// QUIC-LB server ID at the front of connection IDs, up to 8 bytes, for example 0a1b
     #[arg(long, value_name = "HEX", default_value = "", hide_default_value = true,
@@ -186,6 +191,7 @@ impl ServeArgs {
             drop_capabilities: true,
             retry: self.retry.into(),
             state_dir: self.state_dir.clone(),
+            retired_for: self.retired_for,
             server_id: self.server_id.0.clone(),
         };
         Ok(Config {
@@ -212,7 +218,11 @@ impl ServeArgs {
             cores.join(","),
             plan.io(),
             plan.steering(),
-            if plan.workers() == 1 { ", a single worker needs none" } else { "" },
+            if plan.workers() == 1 && plan.steering() == "hash" {
+                ", a single worker needs none"
+            } else {
+                ""
+            },
             plan.epoch()
         ));
         if self.state_dir.is_none() {

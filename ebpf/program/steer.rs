@@ -1,8 +1,8 @@
 //! steer decides what becomes of a frame, before the network stack has seen it.
 //!
-//! In comes a frame, out comes one of: pass, drop, to the core of the worker, back with an answer. Each frame is counted
-//! exactly once. What is not understood passes; what passes is decided again by the programs and
-//! the workers behind this one, so that nothing depends on it.
+//! In comes a frame, out comes one of: pass, drop, to the core of the worker, back with an answer.
+//! Each frame is counted exactly once. What is not understood passes; what passes is decided again
+//! by the programs and the workers behind this one, so that nothing depends on it.
 
 use core::ptr;
 

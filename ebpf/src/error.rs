@@ -22,7 +22,10 @@ pub enum SteeringError {
         what: &'static str,
     },
     /// The maps could not be created.
-    #[error("creating the BPF maps: {0}: see dmesg, and the memory limit of the control group")]
+    #[error(
+        "creating the BPF maps: {0}: {cause}: raise `ulimit -n` if files ran out, else see dmesg \
+         and the memory limit of the control group", cause = first_cause(&**.0)
+    )]
     Maps(#[source] Box<EbpfError>),
     /// The kernel did not take a program.
     #[error("loading {program}: {reason}: Linux 5.18 is the oldest kernel that can take it")]
@@ -88,6 +91,15 @@ impl SteeringError {
             None => format!("loading {program}: {io_error}"),
         }
     }
+}
+
+/// What an error comes from in the end.
+fn first_cause(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 /// The last line of a verifier's log that is no statistics.

@@ -11,6 +11,9 @@ pub struct Capacity {
     /// kernel memory: a place for every worker of every epoch, so that an old and a new process
     /// never quarrel about one.
     pub listeners: u32,
+    /// Addresses of the host, for each wildcard listen address, at most
+    /// [`Capacity::ADDRESSES_MAX`]. Default 1,024.
+    pub addresses: u32,
     /// Source prefixes whose first flights are counted, at most [`Capacity::PREFIXES_MAX`]. Default
     /// 65,536, of about 100 bytes each. The least recently seen one makes room: with fewer, a flood
     /// from many prefixes gives each of them a fresh budget sooner.
@@ -20,13 +23,15 @@ pub struct Capacity {
 impl Capacity {
     /// More listeners than any server has; their sockets would fill 512 MiB.
     pub const LISTENERS_MAX: u32 = 1_024;
+    /// A few megabytes of kernel memory.
+    pub const ADDRESSES_MAX: u32 = 1 << 16;
     /// About 1.6 GiB of kernel memory.
     pub const PREFIXES_MAX: u32 = 1 << 24;
 }
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { listeners: 16, prefixes: 1 << 16 }
+        Self { listeners: 16, addresses: 1_024, prefixes: 1 << 16 }
     }
 }
 

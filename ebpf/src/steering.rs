@@ -30,6 +30,8 @@ pub struct Steering {
     ebpf: Ebpf,
     capacity: Capacity,
     listeners: u32,
+    /// How many addresses of frames were added.
+    addresses: usize,
     /// Which program stands for [`Program::Steer`], once one is loaded.
     steer: Option<Program>,
 }
@@ -81,13 +83,14 @@ impl Steering {
     /// # Errors
     /// As there.
     pub fn load_object(object: &[u8], capacity: &Capacity) -> Result<Self, SteeringError> {
-        let Capacity { listeners, prefixes } = *capacity;
+        let Capacity { listeners, addresses, prefixes } = *capacity;
         within("Capacity::listeners", listeners, Capacity::LISTENERS_MAX)?;
+        within("Capacity::addresses", addresses, Capacity::ADDRESSES_MAX)?;
         within("Capacity::prefixes", prefixes, Capacity::PREFIXES_MAX)?;
         let cpus = nr_cpus().ok().and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(1);
         let mut loader = EbpfLoader::new();
         loader
-            .map_max_entries("LISTENERS", listeners)
+            .map_max_entries("LISTENERS", listeners + addresses)
             .map_max_entries("SOCKETS", listeners * SOCKETS_OF_LISTENER)
             .map_max_entries("PREFIXES", prefixes)
             .map_max_entries("CPUS", cpus);
@@ -97,7 +100,8 @@ impl Steering {
             }
             SteeringError::Maps(Box::new(source))
         })?;
-        let mut steering = Self { ebpf, capacity: *capacity, listeners: 0, steer: None };
+        let mut steering =
+            Self { ebpf, capacity: *capacity, listeners: 0, addresses: 0, steer: None };
         for worker in 0..=u8::MAX {
             steering.write("WORKER_CPUS", u32::from(worker), NO_CPU)?;
         }
@@ -138,39 +142,101 @@ impl Steering {
     /// Adds an address that the server's sockets are bound to. A wildcard IPv6 address takes IPv4
     /// too unless `only_v6` is set, like the socket option IPV6_V6ONLY.
     ///
+    /// With a wildcard, XDP takes every frame to the port for the server's, also those that only
+    /// pass through this host: see [`Steering::listen_on_host`].
+    ///
     /// # Errors
     /// When there are more than [`Capacity::listeners`].
     pub fn listen(&mut self, at: SocketAddr, only_v6: bool) -> Result<Listener, SteeringError> {
+        let listener = self.add_listener()?;
+        self.add_address(at.ip(), at.port(), listener)?;
+        let bit = 1 << (at.port() % 64);
+        self.change_port(at.port(), |word| match at.ip() {
+            address if !address.is_unspecified() => word.some |= bit,
+            IpAddr::V4(_) => word.any_v4 |= bit,
+            IpAddr::V6(_) if only_v6 => word.any_v6 |= bit,
+            IpAddr::V6(_) => {
+                (word.any_v4, word.any_v6) = (word.any_v4 | bit, word.any_v6 | bit);
+            }
+        })?;
+        Ok(listener)
+    }
+
+    /// Like [`Steering::listen`] at a wildcard address, on a host that has the addresses `local`:
+    /// what goes to any other address passes untouched, and so does what goes to one that the host
+    /// gets later.
+    ///
+    /// # Errors
+    /// When there are more than [`Capacity::listeners`], or than [`Capacity::addresses`].
+    pub fn listen_on_host(
+        &mut self,
+        at: SocketAddr,
+        only_v6: bool,
+        local: &[IpAddr],
+    ) -> Result<Listener, SteeringError> {
+        let listener = self.add_listener()?;
+        // What the selecting program finds its sockets by.
+        self.insert_listener(at.ip(), at.port(), listener)?;
+        let is_taken = |address: &&IpAddr| match at.ip() {
+            IpAddr::V4(_) => address.is_ipv4(),
+            IpAddr::V6(_) => address.is_ipv6() || !only_v6,
+        };
+        for address in local.iter().filter(is_taken) {
+            self.add_address(*address, at.port(), listener)?;
+        }
+        self.change_port(at.port(), |word| word.some |= 1 << (at.port() % 64))?;
+        Ok(listener)
+    }
+
+    fn add_listener(&mut self) -> Result<Listener, SteeringError> {
         let (listener, limit) = (self.listeners, self.capacity.listeners);
         if listener >= limit {
             return Err(SteeringError::TooManyListeners { given: listener + 1, limit });
         }
-        let port = at.port();
-        let key = match at.ip() {
+        self.listeners += 1;
+        Ok(Listener(listener))
+    }
+
+    fn insert_listener(
+        &mut self,
+        address: IpAddr,
+        port: u16,
+        listener: Listener,
+    ) -> Result<ListenerKey, SteeringError> {
+        let key = match address {
             IpAddr::V4(address) => ListenerKey::v4(address.octets(), port),
             IpAddr::V6(address) => ListenerKey::v6(address.octets(), port),
         };
         let mut listeners: HashMap<_, _, u32> = self.map("LISTENERS")?;
-        listeners.insert(key, listener, 0).map_err(map_error("LISTENERS"))?;
+        listeners.insert(key, listener.0, 0).map_err(map_error("LISTENERS"))?;
+        Ok(key)
+    }
+
+    /// An address of frames to the server.
+    fn add_address(
+        &mut self,
+        address: IpAddr,
+        port: u16,
+        listener: Listener,
+    ) -> Result<(), SteeringError> {
+        let key = self.insert_listener(address, port, listener)?;
+        let place = self.addresses;
+        self.addresses += 1;
         self.change(ADDRESSES, |addresses: &mut [ListenerKey; ADDRESSES_COMPARED]| {
-            if let Some(address) = addresses.get_mut(listener as usize) {
+            if let Some(address) = addresses.get_mut(place) {
                 *address = key;
             }
-        })?;
-        let bit = 1 << (port % 64);
+        })
+    }
+
+    fn change_port(
+        &mut self,
+        port: u16,
+        change: impl FnOnce(&mut PortWord),
+    ) -> Result<(), SteeringError> {
         self.change(PORTS, |words: &mut [PortWord; PORT_WORDS]| {
-            let word = &mut words[usize::from(port / 64)];
-            match at.ip() {
-                address if !address.is_unspecified() => word.some |= bit,
-                IpAddr::V4(_) => word.any_v4 |= bit,
-                IpAddr::V6(_) if only_v6 => word.any_v6 |= bit,
-                IpAddr::V6(_) => {
-                    (word.any_v4, word.any_v6) = (word.any_v4 | bit, word.any_v6 | bit)
-                }
-            }
-        })?;
-        self.listeners += 1;
-        Ok(Listener(listener))
+            change(&mut words[usize::from(port / 64)]);
+        })
     }
 
     /// Registers the socket of a worker at a listen address. It must be bound with SO_REUSEPORT;

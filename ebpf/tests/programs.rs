@@ -4,12 +4,13 @@
 
 mod common;
 
+use std::net::IpAddr;
 use std::process::Command;
 
 use common::{XDP_DROP, XDP_PASS, bare_steering, is_inside, run_behind, settings, since, steering};
 use quiclane_ebpf::{Budget, Budgets, Count, Program, Settings, Steering};
-use quiclane_wire::fixtures::{CARRIERS, fixtures};
-use quiclane_wire::{Reason, Untouched};
+use quiclane_wire::fixtures::{CARRIERS, fixtures, world};
+use quiclane_wire::{IpVersion, Reason, Untouched, locate};
 
 /// A fixture in plain IPv4 (0) or IPv6 (1).
 fn frame(name: &str, carrier: usize) -> Vec<u8> {
@@ -108,6 +109,42 @@ fn inside_a_namespace_with_a_small_mtu() {
             let frame = CARRIERS[carrier].frame(payload);
             let counts = run(&mut steering, frame.as_slice(), 1);
             assert_eq!(counts, [(count, 1)], "{carrier} {frame_len}");
+        }
+    }
+}
+
+#[test]
+fn a_wildcard_on_a_host_takes_what_goes_to_the_host() {
+    let Some(mut steering) = bare_steering("local addresses") else { return };
+    steering.apply(&settings()).unwrap();
+    steering.set_epochs(&world().2).unwrap();
+    let strangers = (1..=20).map(|host| IpAddr::from([10, 9, 9, host]));
+    for (wildcard, port, carriers) in
+        [("0.0.0.0:443", 443, &[0][..]), ("[::]:4433", 4433, &[0, 1]), ("[::]:8443", 8443, &[0, 1])]
+    {
+        // What the fixtures' frames go to; the first ones are compared, the others looked up.
+        let frames = carriers.iter().map(|carrier| {
+            let frame = CARRIERS[*carrier].frame_between(50_000, port, &[0x40; 60]);
+            frame.as_slice().to_vec()
+        });
+        let frames: Vec<_> = frames.collect();
+        let own = frames.iter().map(|frame| match locate(&frame[..]).unwrap() {
+            at if at.ip == IpVersion::V4 => {
+                IpAddr::from(*frame[at.target_at()..].first_chunk::<4>().unwrap())
+            }
+            at => IpAddr::from(*frame[at.target_at()..].first_chunk::<16>().unwrap()),
+        });
+        let local: Vec<IpAddr> = strangers.clone().chain(own).collect();
+        steering.listen_on_host(wildcard.parse().unwrap(), false, &local).unwrap();
+        for frame in frames {
+            let at = locate(&frame[..]).unwrap();
+            let foreign = Count::Junk(Reason::ForeignLayout);
+            assert_eq!(run(&mut steering, &frame, 1), [(foreign, 1)], "{wildcard}");
+            // On its way to another host.
+            let mut passing = frame.clone();
+            passing[at.target_at() + at.ip.address_len() - 1] ^= 1;
+            let other = Count::Untouched(Untouched::OtherAddress);
+            assert_eq!(run(&mut steering, &passing, 1), [(other, 1)], "{wildcard}");
         }
     }
 }

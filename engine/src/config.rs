@@ -63,6 +63,10 @@ pub struct ServerConfig {
     /// Where the master key and the epoch live; `None`: in memory, so resets and tokens do not
     /// survive a restart.
     pub state_dir: Option<PathBuf>,
+    /// How long packets of a process that is gone are recognised, and answered with a stateless
+    /// reset, from the first start after it. Default 1 h: as long as a client may keep a dead
+    /// connection alive. A low byte of the epoch serves again after that time.
+    pub retired_for: Duration,
     /// The operator's QUIC-LB server ID, 0 to 8 bytes, at the front of every connection ID.
     pub server_id: Vec<u8>,
 }
@@ -79,6 +83,7 @@ impl ServerConfig {
             drop_capabilities: false,
             retry: Retry::Auto,
             state_dir: None,
+            retired_for: Duration::from_secs(3_600),
             server_id: Vec::new(),
         }
     }

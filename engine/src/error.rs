@@ -58,7 +58,7 @@ pub enum ConfigError {
 #[non_exhaustive]
 pub enum SteerError {
     /// The eBPF programs could not be set up.
-    #[error("reuseport: {}", .0.in_short())]
+    #[error("eBPF, for xdp and reuseport: {}", .0.in_short())]
     Programs(#[from] quiclane_ebpf::SteeringError),
     /// XDP could not be attached.
     #[error(transparent)]
@@ -140,7 +140,10 @@ pub enum StateError {
         mode: u32,
     },
     /// Every epoch byte is live, draining or retired.
-    #[error("no free epoch byte in {0}: 256 starts within an hour; wait for the oldest to expire")]
+    #[error(
+        "no free epoch byte in {0}: 256 starts within the time that retired epochs are kept \
+         (--retired-for); wait for the oldest to expire, or keep them shorter"
+    )]
     NoEpoch(PathBuf),
 }
 

@@ -16,7 +16,7 @@ use crate::error::{ConfigError, StartError};
 use crate::keys::{EpochKeys, Master, fill_random};
 use crate::reset::{Rates, ResetKey, Resets};
 use crate::route::Router;
-use crate::state::{RETIRED_FOR, State, low_byte};
+use crate::state::{State, low_byte};
 use crate::steer::Facts;
 use crate::transport::transport;
 
@@ -43,7 +43,7 @@ impl Identity {
         let server_id = ServerId::new(&server.server_id)
             .ok_or(ConfigError::ServerIdTooLong(server.server_id.len()))?;
         let state = match &server.state_dir {
-            Some(directory) => State::open(directory, RETIRED_FOR)?,
+            Some(directory) => State::open(directory, server.retired_for)?,
             None => State::in_memory(config.seed),
         };
         let workers = u8::try_from(workers).unwrap_or(u8::MAX);

@@ -8,7 +8,7 @@
 //! ```text
 //! NIC ─► kernel steering ─► datapath ─► route ─► endpoint ─► app ─► endpoint ─► datapath ─► NIC
 //!        (a hint)           GRO trains    ├─ Sibling ─► that worker's route        GSO trains
-//!                                         ├─ Orphan, Draining ─► counter
+//!                                         ├─ Orphan ─► reset ─► datapath
 //!                                         └─ Junk ─► counter
 //! ```
 //!

@@ -24,7 +24,7 @@ pub(crate) enum Route {
     Sibling(u8),
     /// Belongs to an older process that still runs.
     Draining,
-    /// Belongs to a process that is gone, and in it to this worker.
+    /// Belonged to this worker of a process that is gone; any worker may answer.
     Orphan { epoch: u8, worker: u8 },
     /// Deserves only a counter.
     Junk(Reason),

@@ -282,15 +282,14 @@ fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> State
 const EPOCH_MAX: u64 = 1 << 48;
 /// None of our files has more; what is longer is not read to its end.
 const FILE_BYTES_MAX: u64 = 64;
-/// How long packets of a dead process are recognised: as long as a peer's keep-alive may hold on.
-pub(crate) const RETIRED_FOR: Duration = Duration::from_secs(3_600);
-
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt as _;
 
     use super::*;
+
+    const RETIRED_FOR: Duration = Duration::from_secs(3_600);
 
     #[test]
     fn epochs_follow_each_other() {

@@ -6,7 +6,7 @@ use clap::Args;
 use quiclane::apps::PerfOptions;
 use quiclane::{Limits, Transport};
 
-use crate::flags::{count_u32, positive_time, positive_usize, size};
+use crate::flags::{count_u32, positive_time, positive_usize, reset_rate, size};
 
 /// Limits of connections and workers.
 #[derive(Args, Debug)]
@@ -40,6 +40,15 @@ pub(crate) struct LimitOptions {
     #[arg(long, value_name = "SIZE", default_value = "16g", value_parser = size)]
     max_response: u64,
 
+    /// Stateless resets a second to clients of a process that is gone, and as many at once, from
+    /// all workers and from XDP, each; 0 = none
+    #[arg(long, value_name = "N", default_value = "200k", value_parser = reset_rate)]
+    max_resets: u32,
+
+    /// The same to one source prefix, a /24 or a /56
+    #[arg(long, value_name = "N", default_value = "20k", value_parser = reset_rate)]
+    max_resets_per_prefix: u32,
+
     /// Kernel buffer per socket and direction
     #[arg(long, value_name = "SIZE", default_value = "4m", value_parser = size)]
     socket_buffer: u64,
@@ -53,6 +62,8 @@ impl LimitOptions {
             half_open: self.max_half_open,
             half_open_retry: self.retry_above,
             handshake_deadline: self.handshake_timeout,
+            resets_per_s: self.max_resets,
+            prefix_resets_per_s: self.max_resets_per_prefix,
             socket_buffer_bytes: usize::try_from(self.socket_buffer).unwrap_or(usize::MAX),
             ..Limits::default()
         }

@@ -224,7 +224,10 @@ fn without_capabilities_the_server_runs_on_classic_bpf_and_says_why() {
     assert_eq!(server.steering(), "cbpf");
     link.load("10.99.0.1", 4433);
     let log = server.kill();
-    assert!(log.contains("warning: reuseport: ") && log.contains("CAP_BPF"), "{log}");
+    assert!(
+        log.contains("warning: eBPF, for xdp and reuseport: ") && log.contains("CAP_BPF"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -278,6 +281,32 @@ fn doctor_says_which_rung_a_server_takes() {
         assert_eq!(copies, held == ",+bpf,+net_admin", "{held}: {:?}", report.check("ebpf"));
         assert_eq!(words[..3], ["up", "to", server.steering()], "{held}: {found}");
     }
+}
+
+#[test]
+fn what_passes_through_the_host_is_left_alone() {
+    let Some(link) = Link::new("transit") else { return };
+    let _server = link.serve("--listen [::]:4433 --metrics 127.0.0.1:9544");
+    // To a port of the server, but of another host: forwarding is the kernel's business.
+    assert!(ip(&format!("-n {} route add 10.97.0.0/24 via 10.99.0.1", link.client)));
+    let send = "for i in {1..100}; do printf '@12345678901234567890123' > /dev/udp/$0/4433; done";
+    for target in ["10.97.0.9", "10.99.0.1"] {
+        let command = &["bash", "-c", send, target];
+        assert!(inside(&link.client, command).status().unwrap().success());
+    }
+    let count = |reason| link.frames("127.0.0.1:9544", reason);
+    assert_eq!((count("other_address"), count("foreign_layout")), (100, 100));
+}
+
+#[test]
+fn redirecting_needs_native_mode_and_says_so() {
+    let Some(link) = Link::new("moved") else { return };
+    let flags = "--listen [::]:4433 --steering xdp-generic --interface veth0 --xdp-redirect cpu";
+    let mut server = link.serve(flags);
+    link.load("10.99.0.1", 4433);
+    let log = server.kill();
+    assert!(log.contains("moving them needs native mode"), "{log}");
+    assert!(log.contains("veth0 is virtual") && log.contains("tx off"), "{log}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ const OBJECT: &str = "QUICLANE_EBPF_OBJECT";
 /// The programs without settings. `None`, and a line that says so, if this process may not load
 /// them; with CI=true that is a failure.
 pub(crate) fn bare_steering(test: &str) -> Option<Steering> {
-    let capacity = Capacity { listeners: 8, prefixes: 1_024 };
+    let capacity = Capacity { listeners: 8, prefixes: 1_024, ..Capacity::default() };
     let loaded = match env::var_os(OBJECT) {
         Some(path) => Steering::load_object(&fs::read(path).unwrap(), &capacity),
         None => Steering::load(&capacity),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use if_addrs::Interface;
 
@@ -22,6 +23,18 @@ pub(super) struct Interfaces {
 pub(super) fn of(listen: &[SocketAddr]) -> Result<Interfaces, SteerError> {
     let all = if_addrs::get_if_addrs().map_err(SteerError::Interfaces)?;
     Ok(choose(listen, &all))
+}
+
+/// Every address of this host.
+pub(super) fn addresses() -> Result<Vec<IpAddr>, SteerError> {
+    let all = if_addrs::get_if_addrs().map_err(SteerError::Interfaces)?;
+    Ok(all.iter().map(Interface::ip).collect())
+}
+
+/// Whether a device has no hardware behind it: its frames were made by this kernel.
+pub(super) fn is_virtual(name: &str) -> bool {
+    let device = Path::new("/sys/class/net").join(name);
+    device.exists() && !device.join("device").exists()
 }
 
 fn choose(listen: &[SocketAddr], all: &[Interface]) -> Interfaces {

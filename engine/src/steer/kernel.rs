@@ -1,5 +1,6 @@
 //! kernel holds the eBPF programs of a server: what they know, and where they are attached.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,7 @@ use crate::error::SteerError;
 #[derive(Debug)]
 pub(crate) struct Kernel {
     programs: Mutex<Programs>,
+    settings: Settings,
     attachments: Mutex<Vec<Attachment>>,
     /// Where the steering program was put at start.
     places: Mutex<Vec<(String, Mode)>>,
@@ -36,8 +38,12 @@ impl Kernel {
     pub(super) fn new(facts: &Facts<'_>, xdp: &Xdp) -> Result<Self, SteerError> {
         let Xdp { interfaces: _, redirect, budgets } = *xdp;
         let listeners = u32::try_from(facts.listen.len()).unwrap_or(u32::MAX);
-        let mut programs = Programs::load(&Capacity { listeners, ..Capacity::default() })?;
-        programs.apply(&Settings {
+        let local = interfaces::addresses()?;
+        // Each wildcard needs all of them.
+        let addresses = u32::try_from(local.len() * facts.listen.len()).unwrap_or(u32::MAX);
+        let capacity = Capacity { listeners, addresses: addresses.max(1), ..Capacity::default() };
+        let mut programs = Programs::load(&capacity)?;
+        let settings = Settings {
             layout: facts.layout,
             spread_key: facts.spread_key,
             live_epoch: facts.epoch,
@@ -45,7 +51,8 @@ impl Kernel {
             move_to_cores: redirect,
             budgets: in_kernel(&budgets),
             answers: answers(facts.limits),
-        })?;
+        };
+        programs.apply(&settings)?;
         programs.set_epochs(facts.epochs)?;
         if redirect {
             for (worker, core) in (0..).zip(facts.cores) {
@@ -53,13 +60,18 @@ impl Kernel {
             }
         }
         for (address, group) in facts.groups() {
-            let listener = programs.listen(address, false)?;
+            let listener = if address.ip().is_unspecified() {
+                programs.listen_on_host(address, false, &local)?
+            } else {
+                programs.listen(address, false)?
+            };
             for (worker, socket) in (0..).zip(group) {
                 programs.set_socket(listener, facts.epoch, worker, &socket.as_fd())?;
             }
         }
         Ok(Self {
             programs: Mutex::new(programs),
+            settings,
             attachments: Mutex::default(),
             places: Mutex::default(),
         })
@@ -89,7 +101,10 @@ impl Kernel {
             notes.extend(found.notes);
             found.names
         } else {
-            xdp.interfaces.clone()
+            let mut named = xdp.interfaces.clone();
+            let mut seen = HashSet::new();
+            named.retain(|name| seen.insert(name.clone()));
+            named
         };
         let modes: &[Mode] = match choice {
             Steering::Xdp => &[Mode::Native],
@@ -116,8 +131,25 @@ impl Kernel {
         if !attachments.is_empty() && lock(&self.programs).copies() {
             notes.push(WITHOUT_PERFMON.to_owned());
         }
+        if self.settings.move_to_cores {
+            if attachments.iter().any(|one| one.mode() == Mode::Generic) {
+                // Behind GRO the kernel drops moved frames as damaged.
+                let stay = Settings { move_to_cores: false, ..self.settings };
+                lock(&self.programs).apply(&stay)?;
+                notes.push(GENERIC_STAYS.to_owned());
+            }
+            let made_here = |one: &&Attachment| interfaces::is_virtual(one.interface());
+            notes.extend(
+                attachments
+                    .iter()
+                    .filter(made_here)
+                    .map(|one| format!("xdp: {} is virtual, and {UNSUMMED}", one.interface())),
+            );
+        }
         let place = |one: &Attachment| (one.interface().to_owned(), one.mode());
         *lock(&self.places) = attachments.iter().map(place).collect();
+        // Both modes are often refused for one reason.
+        notes.dedup();
         let rung = if attachments.iter().any(|one| one.mode() == Mode::Native) {
             Rung::Xdp
         } else if attachments.is_empty() {
@@ -202,6 +234,11 @@ fn in_kernel(budgets: &Budgets) -> quiclane_ebpf::Budgets {
         prefix_bits_v6,
     }
 }
+
+const GENERIC_STAYS: &str = "xdp: frames stay on the core where they arrive: moving them needs \
+    native mode on all interfaces";
+const UNSUMMED: &str = "moved frames are lost if their sender leaves checksums to the hardware: \
+    turn that off at the other end (ethtool -K NAME tx off), or leave --xdp-redirect off";
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
