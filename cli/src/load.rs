@@ -60,7 +60,7 @@ pub(crate) struct LoadArgs {
     requests: Option<u64>,
 
     /// Stop after this time, for example 30s [default: 10s; with --download and --upload one
-    /// stream on each of -c times -m]
+    /// stream on each of -c times -m; with --idle not before it is interrupted]
     #[arg(short, long, value_name = "TIME", group = "stop", value_parser = positive_time)]
     duration: Option<Duration>,
 
@@ -124,11 +124,27 @@ struct WorkOptions {
     /// Connect, close and connect again, with -c handshakes in flight
     #[arg(long, group = "work", conflicts_with = "streams")]
     handshakes: bool,
+
+    /// Open N connections and hold them without requests for -d TIME, or until interrupted.
+    /// A lost one is counted by what ended it and not replaced; when none is left the run ends
+    #[arg(long, value_name = "N", group = "work", value_parser = positive_usize,
+          conflicts_with_all = ["connections", "streams", "requests", "requests_per_conn",
+                                "warmup", "timeout"])]
+    idle: Option<usize>,
+
+    /// With --idle: replace connections that end or fail, after 10 ms, doubling to 1 s, half of it
+    /// random. The run is a success when all N are open at its end. All other workloads replace
+    /// lost connections anyway
+    #[arg(long, requires = "idle")]
+    reconnect: bool,
 }
 
 impl WorkOptions {
     fn workload(&self) -> Workload {
         let Self { request_size, response_size, .. } = *self;
+        if self.idle.is_some() {
+            return Workload::Idle;
+        }
         match (self.download, self.upload, self.handshakes) {
             (Some(bytes), ..) => Workload::Download(bytes),
             (_, Some(bytes), _) => Workload::Upload(bytes),
@@ -274,6 +290,7 @@ impl LoadArgs {
             connections: self.connections(),
             streams: self.streams,
             requests_per_connection: self.requests_per_conn.and_then(NonZero::new),
+            reconnect: self.work.reconnect,
             warm_up: self.warmup,
             connect_timeout: self.connect_timeout,
             request_timeout: self.request_timeout(workload),
@@ -297,7 +314,7 @@ impl LoadArgs {
     /// Connections to open: one without a request would only cost the server a handshake, and
     /// in the report it would look as if it had carried load.
     fn connections(&self) -> usize {
-        let asked = self.connections.unwrap_or(CONNECTIONS);
+        let asked = self.work.idle.or(self.connections).unwrap_or(CONNECTIONS);
         let requests = self.requests.and_then(|requests| usize::try_from(requests).ok());
         requests.map_or(asked, |requests| asked.min(requests))
     }
@@ -309,6 +326,7 @@ impl LoadArgs {
             (None, None, Workload::Download(_) | Workload::Upload(_)) => {
                 Stop::Requests((self.connections() as u64).saturating_mul(self.streams.into()))
             }
+            (None, None, Workload::Idle) => Stop::Never,
             (None, None, _) => Stop::Duration(DURATION),
         }
     }
@@ -342,6 +360,7 @@ Examples:
   quiclane load quic://localhost:4433 --perf -k -c 4 --download 1g
   quiclane load quic://localhost:4433 --perf -k -c 50 --handshakes -d 10s --json
   quiclane load quic://localhost:4433 --perf -k -c 50 --requests-per-conn 10 --resume 0rtt
+  quiclane load quic://localhost:4433 --perf -k --idle 10k --keep-alive 5s --reconnect
 
 Exit codes: 0 all was done and nothing failed, 1 something failed, 2 usage, 130 interrupted.";
 
@@ -380,6 +399,16 @@ mod tests {
         assert_eq!(args.stop(workload), Stop::Requests(6));
         assert_eq!(args.request_timeout(workload), None);
         assert_eq!(parse("--upload 1m -d 5").unwrap().work.workload(), Workload::Upload(1 << 20));
+    }
+
+    #[test]
+    fn idle_connections_are_held_until_the_time_is_over_or_somebody_interrupts() {
+        let args = parse("--idle 10k --keep-alive 500ms --reconnect").unwrap();
+        assert_eq!((args.work.workload(), args.connections()), (Workload::Idle, 10_000));
+        assert_eq!(args.stop(Workload::Idle), Stop::Never);
+        assert!(args.work.reconnect && !parse("--idle 1").unwrap().work.reconnect);
+        let args = parse("--idle 3 -d 2s").unwrap();
+        assert_eq!(args.stop(Workload::Idle), Stop::Duration(Duration::from_secs(2)));
     }
 
     #[test]
@@ -423,6 +452,16 @@ mod tests {
             "--handshakes --requests-per-conn 2",
             "--handshakes --resume ticket",
             "--requests-per-conn 0",
+            "--idle 0",
+            "--idle 1 -c 1",
+            "--idle 1 -m 1",
+            "--idle 1 -n 1",
+            "--idle 1 --handshakes",
+            "--idle 1 --download 1",
+            "--idle 1 --response-size 1",
+            "--idle 1 --requests-per-conn 1",
+            "--idle 1 --warmup 1s",
+            "--reconnect",
             "--resume sometimes",
             "--local-addr nonsense",
         ] {

@@ -51,7 +51,8 @@ pub(crate) struct TransportOptions {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = positive_time)]
     idle_timeout: Duration,
 
-    /// Ping a silent peer this often; 0 = never
+    /// Ping a peer after this much silence; less than --idle-timeout here and there, else it
+    /// comes too late; 0 = never
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = time)]
     keep_alive: Duration,
 

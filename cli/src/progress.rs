@@ -83,6 +83,7 @@ impl Meter {
         match self.stop {
             Stop::Requests(_) if self.workload.is_handshakes() => progress.handshakes,
             Stop::Requests(_) => progress.requests + progress.requests_failed,
+            Stop::Never => 0,
             Stop::Duration(_) => {
                 let since = self.measuring_since.unwrap_or(now);
                 millis(now.saturating_duration_since(since))
@@ -102,6 +103,11 @@ impl Meter {
         if now.measuring == 0 {
             return format!("connecting: {} open, {failed} failed", now.open);
         }
+        if self.workload.is_idle() {
+            let Progress { open, idle_losses, reconnects, .. } = now;
+            let counts = format!("{open} connections held, {idle_losses} lost");
+            return format!("{counts}, {reconnects} replaced, {failed} handshakes failed");
+        }
         let requests = per_s(now.requests, before.requests);
         let bytes = |progress: &Progress| progress.bytes_down + progress.bytes_up;
         let gbit_s = per_s(bytes(now), bytes(before)) * 8.0 / 1e9;
@@ -114,12 +120,17 @@ impl Meter {
 
 fn bar(stop: Stop) -> ProgressBar {
     let length = match stop {
-        Stop::Requests(requests) => requests,
-        Stop::Duration(duration) => millis(duration),
+        Stop::Requests(requests) => Some(requests),
+        Stop::Duration(duration) => Some(millis(duration)),
+        Stop::Never => None,
     };
-    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr());
+    let template = match length {
+        Some(_) => "{wide_bar} {percent:>3}%  {msg}",
+        None => "{elapsed:>4}  {wide_msg}",
+    };
     // The template is a constant; a plain bar is no reason to stop.
-    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {percent:>3}%  {msg}") {
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
     bar
@@ -152,6 +163,15 @@ mod tests {
         let text = meter.text(&progress(100), &progress(300), Duration::from_secs(2));
         assert!(text.starts_with("100 requests/s"), "{text}");
         assert_eq!(meter.position(clock::now(), &progress(300)), 300);
+    }
+
+    #[test]
+    fn idle_connections_are_held_lost_and_replaced() {
+        let meter = Meter::new(true, Workload::Idle, Stop::Never);
+        let mut now = progress(0);
+        (now.open, now.idle_losses, now.reconnects) = (5, 3, 2);
+        let text = meter.text(&progress(0), &now, Duration::from_secs(1));
+        assert!(text.starts_with("5 connections held, 3 lost, 2 replaced"), "{text}");
     }
 
     #[test]

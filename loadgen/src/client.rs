@@ -8,6 +8,7 @@
 //! the time at which the worker woke up. A measured latency is thus never shorter than what the
 //! network saw, and includes the time the worker itself took to get round to the request.
 
+mod absence;
 mod exchange;
 mod phase;
 mod requests;
@@ -23,14 +24,14 @@ use std::time::Instant;
 use quiclane::{App, CloseReason, Conn, ConnId, Dir, Lane, Read, StreamId, VarInt};
 
 use crate::backoff::Jitter;
-use crate::config::LoadConfig;
+use crate::config::{LoadConfig, Workload};
 use crate::gate::Gate;
 use crate::live::Live;
-use crate::tally::{Ending, Tally};
+use crate::tally::Tally;
 use exchange::{Exchange, NO_ERROR, Next};
 use phase::Phase;
 use requests::{Request, RequestId, Requests};
-use seats::{Again, Seat, SeatState, Seats};
+use seats::{Again, Opened, Seat, SeatState, Seats};
 
 /// What the workers of a run share.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ pub(crate) struct Client {
     job: Arc<Job>,
     worker: usize,
     results: Sender<Tally>,
-    /// `None`: handshakes are the workload.
+    /// `None`: handshakes are the workload, or connections that are only held.
     exchange: Option<Exchange>,
     /// Requests, or handshakes, still to be started; `None`: no limit.
     left: Option<u64>,
@@ -97,6 +98,9 @@ impl Client {
 
     /// Starts requests on an open connection until enough are in flight.
     fn fill(&mut self, conn: &mut Conn<'_>, seat: usize) {
+        if self.exchange.is_none() {
+            return;
+        }
         let first_time = self.seats.seat_mut(seat).carried == 0;
         let is_open = matches!(self.seats.seat_mut(seat).state, SeatState::Open(_));
         // Before the handshake is complete, as 0-RTT data, only once.
@@ -281,6 +285,26 @@ impl Client {
         Some((seat, *self.seats.seat_mut(seat).streams.get(&stream)?))
     }
 
+    /// Whether connections are the work itself, made one after another.
+    fn makes_handshakes(&self) -> bool {
+        self.job.config.workload.is_handshakes()
+    }
+
+    /// Whether a connection that ended, or never began, has a successor.
+    fn again(&self) -> Again {
+        let config = &self.job.config;
+        match config.workload {
+            Workload::Idle if !config.reconnect => Again::Never,
+            _ => Again::AfterAWait,
+        }
+    }
+
+    /// Notes how long a handshake took that began at `since`.
+    fn note_handshake(&mut self, now: Instant, since: Instant) {
+        let latency = now.saturating_duration_since(since);
+        self.tally.latency.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+    }
+
     /// A connection is gone, and with it every request it carried.
     fn lose(&mut self, seat: usize, reason: &CloseReason) {
         let class = reason.class();
@@ -310,20 +334,28 @@ impl App for Client {
         let Some(seat) = self.seats.of(conn.id()) else {
             return;
         };
-        let is_replacement = self.seats.seat_mut(seat).was_open;
-        let Some(since) = self.seats.opened(seat) else {
+        let now = conn.now();
+        let Some(Opened { since, lost_at }) = self.seats.opened(seat, now) else {
             return;
         };
         self.job.gate.note_connected();
         self.tally.handshakes.ok += 1;
+        if !self.makes_handshakes()
+            && let Some(lost_at) = lost_at
+        {
+            self.tally.reconnects += 1;
+            let outage = now.saturating_duration_since(lost_at).as_nanos();
+            self.tally.outages.saturating_record(u64::try_from(outage).unwrap_or(u64::MAX));
+        }
         if self.exchange.is_some() {
-            self.tally.reconnects += u64::from(is_replacement);
             self.settle_early_data(conn, seat);
             return self.fill(conn, seat);
         }
+        self.note_handshake(now, since);
+        if !self.makes_handshakes() {
+            return;
+        }
         self.dark_since = None;
-        let latency = conn.now().saturating_duration_since(since);
-        self.tally.latency.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
         self.seats.seat_mut(seat).failures = 0;
         self.seats.vacate(seat, Again::AtOnce);
         conn.close(NO_ERROR, "done");
@@ -379,7 +411,7 @@ impl App for Client {
             self.tally.stateless_resets += 1;
         }
         self.lose(seat, reason);
-        self.seats.vacate(seat, Again::AfterAWait);
+        self.seats.vacate(seat, self.again());
     }
 
     fn turn(&mut self, lane: &mut Lane<'_>) {
@@ -387,6 +419,6 @@ impl App for Client {
     }
 
     fn draining(&mut self, lane: &mut Lane<'_>, _deadline: Instant) {
-        self.conclude(lane, Ending::Interrupted);
+        self.conclude(lane, self.ending_when_stopped());
     }
 }

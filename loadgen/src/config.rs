@@ -24,6 +24,9 @@ pub struct LoadConfig {
     /// with [`Workload::Handshakes`]. Targets that resume sessions send the first requests of
     /// later connections as 0-RTT data where they may.
     pub requests_per_connection: Option<NonZero<u64>>,
+    /// Replaces connections that end, whatever ended them, and those that never began. Only
+    /// [`Workload::Idle`] has the choice (default: no); all others always do.
+    pub reconnect: bool,
     /// When the run is over.
     pub stop: Stop,
     /// Load offered but not measured, between connecting and measuring. Only with
@@ -55,6 +58,7 @@ impl LoadConfig {
             connections: 1,
             streams: 1,
             requests_per_connection: None,
+            reconnect: false,
             stop,
             warm_up: Duration::ZERO,
             connect_timeout: Duration::from_secs(10),
@@ -81,7 +85,9 @@ impl LoadConfig {
             Stop::Requests(_) if !self.warm_up.is_zero() => {
                 return Err(LoadError::WarmUpNeedsDuration);
             }
-            Stop::Requests(_) | Stop::Duration(_) => {}
+            Stop::Requests(_) if self.workload.is_idle() => return Err(LoadError::IdleNeedsTime),
+            Stop::Never if !self.warm_up.is_zero() => return Err(LoadError::WarmUpNeedsDuration),
+            Stop::Requests(_) | Stop::Duration(_) | Stop::Never => {}
         }
         let needed = Self::open_files(self.connections);
         match open_files_max {
@@ -110,7 +116,7 @@ impl LoadConfig {
             connections: usize::try_from(connections).unwrap_or(usize::MAX),
             quota: match self.stop {
                 Stop::Requests(requests) => Some(part(requests, worker, workers)),
-                Stop::Duration(_) => None,
+                Stop::Duration(_) | Stop::Never => None,
             },
         }
     }
@@ -133,6 +139,8 @@ pub enum Workload {
     Upload(u64),
     /// Connect, close, connect again.
     Handshakes,
+    /// Open the connections and hold them without any request.
+    Idle,
 }
 
 impl Workload {
@@ -143,7 +151,7 @@ impl Workload {
             Self::Requests { request_size, response_size } => Some((request_size, response_size)),
             Self::Download(size) => Some((0, size)),
             Self::Upload(size) => Some((size, 0)),
-            Self::Handshakes => None,
+            Self::Handshakes | Self::Idle => None,
         }
     }
 
@@ -151,6 +159,12 @@ impl Workload {
     #[must_use]
     pub fn is_handshakes(&self) -> bool {
         matches!(self, Self::Handshakes)
+    }
+
+    /// Whether connections are only held.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        matches!(self, Self::Idle)
     }
 }
 
@@ -161,6 +175,8 @@ pub enum Stop {
     Requests(u64),
     /// After this long, counted from the start of measuring.
     Duration(Duration),
+    /// When somebody stops it.
+    Never,
 }
 
 /// Why there is no run, or no result of one.
@@ -184,6 +200,9 @@ pub enum LoadError {
     /// A fixed number of requests cannot be warmed up for.
     #[error("a warm-up needs a run by duration: requests of the warm-up would not count")]
     WarmUpNeedsDuration,
+    /// Connections that are held make no requests.
+    #[error("idle connections make no requests: end the run by duration, or stop it")]
+    IdleNeedsTime,
     /// Each connection has a socket of its own.
     #[error(
         "{connections} connections need about {needed} open files, the limit is {limit}: raise it \
@@ -262,5 +281,6 @@ mod tests {
         assert_eq!(Workload::Download(7).sizes(), Some((0, 7)));
         assert_eq!(Workload::Upload(7).sizes(), Some((7, 0)));
         assert_eq!(Workload::Handshakes.sizes(), None);
+        assert_eq!(Workload::Idle.sizes(), None);
     }
 }

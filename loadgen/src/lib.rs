@@ -25,7 +25,7 @@ pub use live::Progress;
 mod load;
 pub use load::{Load, Stopper};
 mod report;
-pub use report::{Detail, ErrorReport, LatencyReport, Report};
+pub use report::{Detail, ErrorReport, IdleReport, LatencyReport, Report};
 mod tally;
 pub use tally::{ClassCount, Counts, EarlyData, Ending};
 mod text;

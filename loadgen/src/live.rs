@@ -22,6 +22,10 @@ pub struct Progress {
     pub bytes_up: u64,
     /// Workers that are measuring or done.
     pub measuring: u64,
+    /// Connections lost with no request in flight, since the run began.
+    pub idle_losses: u64,
+    /// Handshakes that replaced a lost connection, since the run began.
+    pub reconnects: u64,
 }
 
 /// One worker's counters. Only that worker stores them; anybody may read. On cache lines of its
@@ -37,6 +41,8 @@ pub(crate) struct Live {
     bytes_down: AtomicU64,
     bytes_up: AtomicU64,
     measuring: AtomicU64,
+    idle_losses: AtomicU64,
+    reconnects: AtomicU64,
 }
 
 impl Live {
@@ -51,6 +57,8 @@ impl Live {
             bytes_down,
             bytes_up,
             measuring,
+            idle_losses,
+            reconnects,
         } = *progress;
         self.open.store(open, Relaxed);
         self.handshakes.store(handshakes, Relaxed);
@@ -60,6 +68,8 @@ impl Live {
         self.bytes_down.store(bytes_down, Relaxed);
         self.bytes_up.store(bytes_up, Relaxed);
         self.measuring.store(measuring, Relaxed);
+        self.idle_losses.store(idle_losses, Relaxed);
+        self.reconnects.store(reconnects, Relaxed);
     }
 
     /// The sum over all workers.
@@ -73,6 +83,8 @@ impl Live {
             bytes_down: sum.bytes_down + live.bytes_down.load(Relaxed),
             bytes_up: sum.bytes_up + live.bytes_up.load(Relaxed),
             measuring: sum.measuring + live.measuring.load(Relaxed),
+            idle_losses: sum.idle_losses + live.idle_losses.load(Relaxed),
+            reconnects: sum.reconnects + live.reconnects.load(Relaxed),
         })
     }
 }

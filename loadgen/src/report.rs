@@ -52,6 +52,9 @@ pub struct Report {
     pub saturated: bool,
     /// How datagrams entered and left.
     pub io: String,
+    /// What became of connections that were only held; absent with every other workload.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle: Option<IdleReport>,
     /// More about the run; not part of the JSON.
     #[serde(skip)]
     pub detail: Detail,
@@ -93,6 +96,46 @@ impl LatencyReport {
     }
 }
 
+/// Connections that were only held.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct IdleReport {
+    /// How many were asked for.
+    pub connections: u64,
+    /// How many the first attempts opened.
+    pub opened: u64,
+    /// From the first attempt to the end of the last connection's first attempt, in seconds.
+    pub opening_s: f64,
+    /// How many were open when the run ended.
+    pub held: u64,
+    /// How many ended in mid-run.
+    pub lost: u64,
+    /// How many of them in which way.
+    pub lost_by_class: BTreeMap<&'static str, u64>,
+    /// The longest time for which connections were missing: from the first loss until the last
+    /// one was re-established, in seconds. `None` when none was or not all are.
+    pub back_s: Option<f64>,
+    /// From the loss of a connection until its successor was open.
+    pub outage_us: LatencyReport,
+}
+
+impl IdleReport {
+    fn new(config: &LoadConfig, tally: &Tally) -> Self {
+        let lost = tally.idle_losses.clone().sorted();
+        let seconds = |span: Span| round(span.length().as_secs_f64(), 6);
+        Self {
+            connections: config.connections as u64,
+            opened: tally.connected_first,
+            opening_s: tally.connecting.map_or(0.0, seconds),
+            held: tally.held,
+            lost: tally.idle_losses.total(),
+            lost_by_class: lost.into_iter().map(|class| (class.class, class.count)).collect(),
+            back_s: tally.absent.filter(|_| tally.missing == 0).map(seconds),
+            outage_us: LatencyReport::new(&tally.outages),
+        }
+    }
+}
+
 /// What the text report says beyond the JSON.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -127,8 +170,8 @@ pub struct Detail {
 
 impl Report {
     pub(crate) fn new(config: &LoadConfig, workers: usize, io: String, tally: &Tally) -> Self {
-        let measured = tally.measured.map_or(Duration::ZERO, span);
-        let connecting = tally.connecting.map_or(Duration::ZERO, span);
+        let measured = tally.measured.map_or(Duration::ZERO, Span::length);
+        let connecting = tally.connecting.map_or(Duration::ZERO, Span::length);
         let is_handshakes = config.workload.is_handshakes();
         let handshakes_per_s = if is_handshakes {
             per_second(tally.handshakes.ok, measured)
@@ -140,9 +183,15 @@ impl Report {
         let errors = ErrorReport::new(tally);
         let complete = tally.ending == Ending::Complete;
         let something = tally.handshakes.ok > 0;
+        // Who asks for connections to be replaced counts with losses; what matters is the end.
+        let well = if config.workload.is_idle() && config.reconnect {
+            tally.held == config.connections as u64
+        } else {
+            errors.total == 0
+        };
         Self {
             schema: 1,
-            ok: complete && something && errors.total == 0,
+            ok: complete && something && well,
             duration_s: round(measured.as_secs_f64(), 6),
             requests: tally.requests.ended(),
             requests_per_s: per_second(tally.requests.ok, measured),
@@ -160,6 +209,7 @@ impl Report {
             service_us: latency,
             saturated: tally.busy.is_some_and(|busy| busy > SATURATED),
             io,
+            idle: config.workload.is_idle().then(|| IdleReport::new(config, tally)),
             detail: Detail::new(config, workers, connecting, tally),
         }
     }
@@ -222,6 +272,13 @@ fn notes(config: &LoadConfig, tally: &Tally) -> Vec<String> {
             busy * 100.0
         ));
     }
+    if config.workload.is_idle() && tally.held == 0 && tally.idle_losses.total() > 0 {
+        let seconds = tally.measured.map_or(0.0, |span| span.length().as_secs_f64());
+        notes.push(match config.reconnect {
+            true => "no connection was open at the end".into(),
+            false => format!("all connections were lost within {seconds:.1} s, none was left"),
+        });
+    }
     if tally.stream_limited * STREAM_LIMITED_NOTE > tally.requests.started {
         notes.push(format!(
             "the server's stream limit held requests back {} times: {} streams per connection \
@@ -237,12 +294,8 @@ fn not_started(config: &LoadConfig, tally: &Tally) -> u64 {
         if config.workload.is_handshakes() { &tally.handshakes } else { &tally.requests }.started;
     match config.stop {
         Stop::Requests(requests) => requests.saturating_sub(started),
-        Stop::Duration(_) => 0,
+        Stop::Duration(_) | Stop::Never => 0,
     }
-}
-
-fn span(span: Span) -> Duration {
-    span.to.saturating_duration_since(span.from)
 }
 
 fn rate(count: u64, time: Duration) -> f64 {

@@ -1,6 +1,6 @@
 //! tally is what one worker counted, and how the workers' counts become one.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -129,6 +129,21 @@ impl Span {
     fn hull(self, other: Self) -> Self {
         Self { from: self.from.min(other.from), to: self.to.max(other.to) }
     }
+
+    /// Whether they have an instant in common.
+    fn overlaps(self, other: Self) -> bool {
+        self.from <= other.to && other.from <= self.to
+    }
+
+    /// The longer one.
+    pub(crate) fn longer(self, other: Self) -> Self {
+        if other.length() > self.length() { other } else { self }
+    }
+
+    /// From beginning to end.
+    pub(crate) fn length(self) -> Duration {
+        self.to.saturating_duration_since(self.from)
+    }
 }
 
 /// What one worker counted, or several together.
@@ -146,6 +161,14 @@ pub(crate) struct Tally {
     pub(crate) idle_losses: Classes,
     /// Nanoseconds from start to end of each request, or handshake, that went well.
     pub(crate) latency: Histogram<u64>,
+    /// Nanoseconds from the loss of a connection until its successor was open.
+    pub(crate) outages: Histogram<u64>,
+    /// Connections open when the run ended.
+    pub(crate) held: u64,
+    /// Connections lost and not back when the run ended, of those that should come back.
+    pub(crate) missing: u64,
+    /// The longest time for which connections were missing and after which all were back.
+    pub(crate) absent: Option<Span>,
     /// Response bytes since measuring began.
     pub(crate) bytes_down: u64,
     /// Request payload bytes since measuring began.
@@ -180,6 +203,10 @@ impl Tally {
             handshake_errors: Classes::default(),
             idle_losses: Classes::default(),
             latency: new_histogram(),
+            outages: new_histogram(),
+            held: 0,
+            missing: 0,
+            absent: None,
             bytes_down: 0,
             bytes_up: 0,
             stateless_resets: 0,
@@ -218,6 +245,15 @@ impl Tally {
         self.idle_losses.merge(&other.idle_losses);
         // Cannot fail: all have the bounds of new_histogram.
         let _ = self.latency.add(&other.latency);
+        let _ = self.outages.add(&other.outages);
+        self.held += other.held;
+        self.missing += other.missing;
+        self.absent = match (self.absent, other.absent) {
+            // What hits all connections hits the workers at the same time, but not in one instant.
+            (Some(a), Some(b)) if a.overlaps(b) => Some(a.hull(b)),
+            (Some(a), Some(b)) => Some(a.longer(b)),
+            (a, b) => a.or(b),
+        };
         self.bytes_down += other.bytes_down;
         self.bytes_up += other.bytes_up;
         self.stateless_resets += other.stateless_resets;
@@ -257,8 +293,6 @@ const LATENCY_DIGITS: u8 = 3;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -302,6 +336,26 @@ mod tests {
         assert_eq!(a.measured, Some(Span { from: now, to: now + 2 * second }));
         assert_eq!(a.busy, Some(0.5));
         assert_eq!(a.ending, Ending::Interrupted);
+    }
+
+    #[test]
+    fn absences_of_one_cause_are_one() {
+        let now = quiclane::clock::now();
+        let absent = |from_ms, to_ms| {
+            let at = |ms| now + Duration::from_millis(ms);
+            let mut tally = Tally::new();
+            tally.absent = Some(Span { from: at(from_ms), to: at(to_ms) });
+            tally
+        };
+        let merged = |a: Tally, b: &Tally| {
+            let mut a = a;
+            a.merge(b);
+            a.absent.unwrap().length().as_millis()
+        };
+        assert_eq!(merged(absent(0, 100), &absent(50, 120)), 120);
+        assert_eq!(merged(absent(0, 100), &absent(900, 950)), 100);
+        assert_eq!(merged(absent(900, 950), &absent(0, 100)), 100);
+        assert_eq!(merged(Tally::new(), &absent(7, 9)), 2);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use crate::config::Workload;
-use crate::report::{LatencyReport, Report};
+use crate::report::{IdleReport, LatencyReport, Report};
 use crate::tally::{ClassCount, Counts, EarlyData};
 
 /// Writes `report`, without a newline at the end.
@@ -12,14 +12,16 @@ pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     let detail = &report.detail;
     let is_handshakes = detail.workload.is_handshakes();
     headline(report, f)?;
-    if is_handshakes {
+    if let Some(idle) = &report.idle {
+        held(report, idle, f)?;
+    } else if is_handshakes {
         counts("handshakes", detail.handshakes, report.handshakes_per_s, f)?;
     } else {
         counts("requests", detail.requests, report.requests_per_s, f)?;
         bytes(report, f)?;
         connections(report, f)?;
     }
-    let what = if is_handshakes { "handshake" } else { "latency" };
+    let what = if detail.workload.sizes().is_none() { "handshake" } else { "latency" };
     latency(what, &report.latency_us, f)?;
     if let Some(busy) = detail.busy {
         let verdict = if report.saturated { "saturated" } else { "not saturated" };
@@ -44,8 +46,11 @@ fn headline(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Workload::Download(bytes) => write!(f, "perf download, {} per stream", size(bytes))?,
         Workload::Upload(bytes) => write!(f, "perf upload, {} per stream", size(bytes))?,
         Workload::Handshakes => write!(f, "handshakes")?,
+        Workload::Idle => write!(f, "idle connections")?,
     }
-    if detail.workload.is_handshakes() {
+    if detail.workload.is_idle() {
+        write!(f, ", {} asked for", group(connections as u64))?;
+    } else if detail.workload.is_handshakes() {
         write!(f, ", {} in flight", group(connections as u64))?;
     } else {
         let streams = plural(u64::from(streams), "stream");
@@ -63,6 +68,31 @@ fn counts(what: &str, counts: Counts, per_s: f64, f: &mut fmt::Formatter<'_>) ->
         write!(text, ", {} cancelled at the end", group(cancelled))?;
     }
     line(what, &text, f)
+}
+
+fn held(report: &Report, idle: &IdleReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let handshakes = report.detail.handshakes;
+    let text = format!(
+        "{:>15} in {}    {:>13}/s    {} failed",
+        group(idle.opened),
+        time(report.detail.connecting),
+        rate(report.handshakes_per_s),
+        group(handshakes.failed),
+    );
+    line("opened", &text, f)?;
+    line("held", &format!("{:>15} at the end", group(idle.held)), f)?;
+    if idle.lost == 0 {
+        return Ok(());
+    }
+    let resets = group(report.stateless_resets);
+    line("lost", &format!("{:>15}, {resets} by stateless reset", group(idle.lost)), f)?;
+    let mut text = format!("{:>15}", group(report.reconnects));
+    if let Some(seconds) = idle.back_s {
+        let back = time(Duration::from_secs_f64(seconds));
+        write!(text, ", all back {back} after the first loss")?;
+    }
+    line("replaced", &text, f)?;
+    if report.reconnects > 0 { latency("outage", &idle.outage_us, f) } else { Ok(()) }
 }
 
 fn bytes(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {

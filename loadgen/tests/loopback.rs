@@ -238,3 +238,82 @@ fn impossible_runs_are_refused_with_the_remedy() {
     let error = start(LoadConfig { connections: usize::MAX, ..by_number });
     assert!(error.to_string().contains("ulimit -n"), "{error}");
 }
+
+/// Connections that are only held, and pinged this often.
+fn idle(server: &Server, seconds: f64, keep_alive_ms: Option<u64>) -> LoadConfig {
+    let stop = Stop::Duration(Duration::from_secs_f64(seconds));
+    let mut config = LoadConfig { connections: 50, ..config(server, Workload::Idle, stop) };
+    // Long: a machine that is busy with other tests lets a worker wait for a second.
+    config.transport.idle_timeout = Duration::from_secs(2);
+    config.transport.keep_alive = keep_alive_ms.map(Duration::from_millis);
+    config
+}
+
+#[test]
+fn idle_connections_are_held_by_keep_alives() {
+    let server = Server::start(Fault::None);
+    let report = run(idle(&server, 5.0, Some(200)));
+    assert!(report.ok, "{report}");
+    let held = report.idle.unwrap();
+    assert_eq!((held.connections, held.opened, held.held, held.lost), (50, 50, 50, 0));
+    assert!(held.opening_s > 0.0 && report.duration_s >= 5.0);
+    assert_eq!((report.requests, report.handshakes, report.reconnects), (0, 50, 0));
+    assert_eq!(server.accepted(), 50);
+    assert!(report.latency_us.p50 > 0, "handshakes have been timed");
+}
+
+#[test]
+fn lost_idle_connections_are_counted_and_not_replaced() {
+    let server = Server::start(Fault::None);
+    let report = run(idle(&server, 30.0, None));
+    assert!(!report.ok && report.duration_s < 20.0, "nothing was left to hold: {report}");
+    let held = report.idle.as_ref().unwrap();
+    assert_eq!((held.opened, held.held, held.lost, held.back_s), (50, 0, 50, None));
+    assert_eq!(held.lost_by_class["idle_timeout"], 50, "{report}");
+    assert_eq!((report.reconnects, report.stateless_resets, server.accepted()), (0, 0, 50));
+}
+
+#[test]
+fn lost_idle_connections_are_replaced_if_asked_for() {
+    let server = Server::start(Fault::None);
+    let report = run(LoadConfig { reconnect: true, ..idle(&server, 6.0, None) });
+    let held = report.idle.as_ref().unwrap();
+    // Silent ones live for two seconds.
+    assert!(held.lost >= 100 && report.reconnects >= 100, "{report}");
+    assert_eq!(held.lost_by_class["idle_timeout"], held.lost, "{report}");
+    assert_eq!(held.connections, held.held + (held.lost - report.reconnects), "{report}");
+    assert!(held.outage_us.p50 >= 5_000, "after a wait: {report}");
+}
+
+#[test]
+fn a_server_that_closes_idle_connections_is_not_hammered() {
+    let server = Server::start(Fault::CloseAfter(0));
+    let asked = LoadConfig { connections: 4, reconnect: true, ..idle(&server, 1.0, None) };
+    let report = run(asked.clone());
+    assert!(report.errors.by_class["application_close"] > 4, "{report}");
+    assert!((8..60).contains(&report.detail.handshakes.started), "{report}");
+    let report = run(LoadConfig { reconnect: false, ..asked });
+    assert_eq!(report.errors.by_class["application_close"], 4, "{report}");
+    assert_eq!(report.detail.handshakes.started, 4, "{report}");
+}
+
+#[test]
+fn without_another_end_stopping_is_no_interruption() {
+    let server = Server::start(Fault::None);
+    let load =
+        Load::start(LoadConfig { stop: Stop::Never, ..idle(&server, 1.0, Some(150)) }).unwrap();
+    while load.progress().measuring < 2 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(load.progress().open, 50);
+    load.stopper().stop();
+    let report = load.join().unwrap();
+    assert_eq!((report.ok, report.detail.ending), (true, Ending::Complete), "{report}");
+}
+
+#[test]
+fn idle_runs_end_by_time_alone() {
+    let server = Server::start(Fault::None);
+    let config = config(&server, Workload::Idle, Stop::Requests(1));
+    assert!(matches!(Load::start(config).map(drop), Err(LoadError::IdleNeedsTime)));
+}

@@ -119,7 +119,12 @@ pub(crate) struct Serve {
 
 impl Serve {
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let common = ["serve", "--listen", "127.0.0.1:0", "--workers", "2"];
+        Self::start_on("127.0.0.1:0", arguments)
+    }
+
+    /// The same on `listen`, an address of loopback.
+    pub(crate) fn start_on(listen: &str, arguments: &[&str]) -> Self {
+        let common = ["serve", "--listen", listen, "--workers", "2"];
         let mut running = Running::start(&[&common, arguments].concat());
         let mut rest = running.stdout();
         let mut ready = String::new();

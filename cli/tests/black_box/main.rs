@@ -3,6 +3,7 @@
 mod command;
 mod demo;
 mod doctor;
+mod idle;
 mod load;
 mod refused;
 mod serve;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use quiclane::Lane;
 
 use super::Client;
-use super::seats::{Again, SeatState};
+use super::seats::SeatState;
 use crate::config::Stop;
 use crate::cpu::ThreadTime;
 use crate::gate::{POLL, Signal};
@@ -55,13 +55,13 @@ impl Client {
             return;
         }
         if self.job.gate.is_stopped() {
-            return self.conclude(lane, Ending::Interrupted);
+            return self.conclude(lane, self.ending_when_stopped());
         }
         let now = lane.now();
         let lost_some = self.seats.schedule(now, &mut self.jitter);
         let is_dark = match self.exchange {
             Some(_) => self.phase.offers_load() && self.requests.len() == 0,
-            None => lost_some && self.seats.open() == 0,
+            None => self.makes_handshakes() && lost_some && self.seats.open() == 0,
         };
         if is_dark {
             self.dark_since.get_or_insert(now);
@@ -78,6 +78,12 @@ impl Client {
     }
 
     /// Starts the handshakes that are due.
+    ///
+    /// A connection inherits nothing of the one that it replaces: `Lane::connect` opens a socket,
+    /// and so a path, of its own, and makes a quinn-proto connection from a new `ClientConfig`,
+    /// whose token store is empty (address tokens) and whose connection IDs are drawn anew. What
+    /// arrives for the dead one has its socket and its `ConnId`, which `Seats::of` no longer knows.
+    /// TLS session tickets are kept with the target, and only if `Resume` asks for it.
     fn connect(&mut self, lane: &mut Lane<'_>, now: Instant) {
         for _ in 0..CONNECTS_PER_TURN {
             if !self.may_connect() {
@@ -86,7 +92,7 @@ impl Client {
             let Some(seat) = self.seats.next_ready(now) else {
                 return;
             };
-            if self.exchange.is_none()
+            if self.makes_handshakes()
                 && let Some(left) = &mut self.left
             {
                 *left -= 1;
@@ -111,7 +117,7 @@ impl Client {
                     self.tally.handshakes.failed += 1;
                     let example = || Some(error.to_string());
                     self.tally.handshake_errors.note("connect_error", 1, example);
-                    self.seats.vacate(seat, Again::AfterAWait);
+                    self.seats.vacate(seat, self.again());
                 }
             }
         }
@@ -123,10 +129,10 @@ impl Client {
             // All requests are under way or done, and so are all handshakes.
             return false;
         }
-        match self.exchange {
-            Some(_) => self.seats.connecting() < HANDSHAKES_IN_FLIGHT_MAX,
-            None => self.phase.offers_load(),
+        if self.makes_handshakes() {
+            return self.phase.offers_load();
         }
+        self.seats.connecting() < HANDSHAKES_IN_FLIGHT_MAX
     }
 
     /// Moves on to the next phase when this one is complete.
@@ -150,7 +156,7 @@ impl Client {
 
     /// Waits for the other workers once all seats have tried to connect.
     fn arrive(&mut self, now: Instant) {
-        let connects_first = self.exchange.is_some();
+        let connects_first = !self.makes_handshakes();
         if connects_first && !self.seats.is_settled() && self.left != Some(0) {
             return;
         }
@@ -175,11 +181,15 @@ impl Client {
 
     /// Begins to measure.
     fn measure(&mut self, from: Instant) {
-        let handshakes = self.exchange.is_none().then(|| self.seats.connecting() as u64);
-        self.tally.begin_measuring(self.requests.len(), handshakes);
+        // Connections that are only held count from the first one on.
+        if !self.job.config.workload.is_idle() {
+            let connecting = self.seats.connecting() as u64;
+            let handshakes = self.makes_handshakes().then_some(connecting);
+            self.tally.begin_measuring(self.requests.len(), handshakes);
+        }
         let until = match self.job.config.stop {
             Stop::Duration(duration) => Some(from + duration),
-            Stop::Requests(_) => None,
+            Stop::Requests(_) | Stop::Never => None,
         };
         self.phase = Phase::Measuring { from, until, thread: ThreadTime::read() };
     }
@@ -188,6 +198,10 @@ impl Client {
     fn ending(&self, now: Instant, until: Option<Instant>) -> Option<Ending> {
         if until.is_some_and(|until| until <= now) {
             return Some(Ending::Complete);
+        }
+        if self.job.config.workload.is_idle() {
+            // Nothing left to hold is the end, too.
+            return self.seats.are_deserted().then_some(Ending::Complete);
         }
         let counts =
             if self.exchange.is_some() { &self.tally.requests } else { &self.tally.handshakes };
@@ -201,7 +215,17 @@ impl Client {
             let tried_all = self.tally.handshakes.failed >= self.seats.len() as u64;
             return tried_all.then_some(Ending::NothingConnected);
         }
-        (until.is_none() && now >= since + self.job.config.dark_max()).then_some(Ending::GaveUp)
+        let by_number = self.quota.is_some();
+        (by_number && now >= since + self.job.config.dark_max()).then_some(Ending::GaveUp)
+    }
+
+    /// What it means that somebody stopped the run.
+    pub(super) fn ending_when_stopped(&self) -> Ending {
+        match (self.job.config.stop, self.phase) {
+            // Nothing else was to end it.
+            (Stop::Never, Phase::Measuring { .. }) => Ending::Complete,
+            _ => Ending::Interrupted,
+        }
     }
 
     /// Starts requests on seats that wait for their first ones.
@@ -284,6 +308,7 @@ impl Client {
     fn publish(&self) {
         let measuring = matches!(self.phase, Phase::Measuring { .. } | Phase::Over);
         let Tally { requests, handshakes, bytes_down, bytes_up, .. } = &self.tally;
+        let Tally { idle_losses, reconnects, .. } = &self.tally;
         self.job.lives[self.worker].publish(&Progress {
             open: self.seats.open() as u64,
             handshakes: handshakes.ok,
@@ -293,6 +318,8 @@ impl Client {
             bytes_down: *bytes_down,
             bytes_up: *bytes_up,
             measuring: u64::from(measuring),
+            idle_losses: idle_losses.total(),
+            reconnects: *reconnects,
         });
     }
 
@@ -324,6 +351,9 @@ impl Client {
             self.tally.request_errors.note("stalled", stalled, || None);
         }
         self.tally.handshakes.cancelled = self.seats.connecting() as u64;
+        self.tally.held = self.seats.open() as u64;
+        self.tally.missing = self.seats.absence().missing();
+        self.tally.absent = self.seats.absence().longest();
         self.tally.ending = ending;
         self.phase = Phase::Over;
         self.publish();

@@ -1,20 +1,21 @@
 //! seats are the connections a worker keeps: each has a place that is filled again when it is
-//! lost.
+//! lost, if it is meant to be.
 //!
 //! ```text
 //! Vacant ─► Connecting ─► Open
 //!    ▲          │           │
-//!    └──────────┴───────────┘   after a wait, see `backoff`
+//!    └──────────┴───────────┘   after a wait, see `backoff`; or never
 //! ```
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::mem;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quiclane::{ConnId, StreamId};
 
+use super::absence::Absence;
 use super::requests::RequestId;
 use crate::backoff::{Jitter, delay};
 
@@ -25,8 +26,10 @@ pub(crate) struct Seat {
     pub(crate) state: SeatState,
     /// Attempts in a row that came to nothing.
     pub(crate) failures: u32,
-    /// Whether its last connection was open when it was lost.
-    pub(crate) was_open: bool,
+    /// Since when its connection is open, or was when it was lost.
+    opened_at: Option<Instant>,
+    /// When the connection that the next one replaces was lost.
+    lost_at: Option<Instant>,
     /// Whether its first attempt has ended, well or badly.
     settled: bool,
     /// Requests started on this connection.
@@ -76,6 +79,8 @@ pub(crate) struct Seats {
     waiting: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Vacated since the last [`schedule`](Self::schedule).
     lost: Vec<usize>,
+    /// How long connections that had been open were missing.
+    absence: Absence,
     connecting: usize,
     open: usize,
     /// Seats whose first attempt has not ended.
@@ -91,6 +96,7 @@ impl Seats {
             ready: (0..count).collect(),
             waiting: BinaryHeap::with_capacity(count),
             lost: Vec::with_capacity(count),
+            absence: Absence::default(),
             connecting: 0,
             open: 0,
             unsettled: count,
@@ -123,6 +129,17 @@ impl Seats {
     /// How many connections can carry requests.
     pub(crate) fn open(&self) -> usize {
         self.open
+    }
+
+    /// Whether no seat has a connection, or will have one.
+    pub(crate) fn are_deserted(&self) -> bool {
+        let none = self.open == 0 && self.connecting == 0;
+        none && self.ready.is_empty() && self.waiting.is_empty() && self.lost.is_empty()
+    }
+
+    /// How long connections that had been open were missing.
+    pub(crate) fn absence(&self) -> &Absence {
+        &self.absence
     }
 
     /// Whether the first attempt of every seat has ended, well or badly.
@@ -161,20 +178,24 @@ impl Seats {
         self.connecting += 1;
     }
 
-    /// The handshake of `seat` is complete. Gives back when it began.
-    pub(crate) fn opened(&mut self, seat: usize) -> Option<Instant> {
+    /// The handshake of `seat` is complete.
+    pub(crate) fn opened(&mut self, seat: usize, now: Instant) -> Option<Opened> {
         let SeatState::Connecting { since, conn } = self.seats[seat].state else {
             return None;
         };
         self.settle(seat);
         self.seats[seat].state = SeatState::Open(conn);
-        self.seats[seat].was_open = true;
+        self.seats[seat].opened_at = Some(now);
         self.connecting -= 1;
         self.open += 1;
-        Some(since)
+        let lost_at = self.seats[seat].lost_at.take();
+        if lost_at.is_some() {
+            self.absence.came_back(now);
+        }
+        Some(Opened { since, lost_at })
     }
 
-    /// `seat` lost or gave up its connection and shall connect again.
+    /// `seat` lost or gave up its connection.
     pub(crate) fn vacate(&mut self, seat: usize, again: Again) {
         match self.seats[seat].state {
             SeatState::Vacant => self.settle(seat),
@@ -191,10 +212,11 @@ impl Seats {
         self.seats[seat].state = SeatState::Vacant;
         match again {
             Again::AtOnce => {
-                self.seats[seat].was_open = false;
+                self.seats[seat].opened_at = None;
                 self.ready.push_back(seat);
             }
             Again::AfterAWait => self.lost.push(seat),
+            Again::Never => {}
         }
     }
 
@@ -203,7 +225,14 @@ impl Seats {
     pub(crate) fn schedule(&mut self, now: Instant, jitter: &mut Jitter) -> bool {
         let any = !self.lost.is_empty();
         for seat in self.lost.drain(..) {
-            let failures = &mut self.seats[seat].failures;
+            let Seat { opened_at, lost_at, failures, .. } = &mut self.seats[seat];
+            if let Some(opened_at) = opened_at.take() {
+                if now.saturating_duration_since(opened_at) >= HELD_MIN {
+                    *failures = 0;
+                }
+                *lost_at = Some(now);
+                self.absence.went_missing(now);
+            }
             *failures = failures.saturating_add(1);
             self.waiting.push(Reverse((now + delay(*failures, jitter), seat)));
         }
@@ -225,6 +254,17 @@ pub(crate) enum Again {
     AtOnce,
     /// Something failed: see [`backoff`](crate::backoff).
     AfterAWait,
+    /// Lost connections are only counted.
+    Never,
+}
+
+/// A handshake that is complete.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Opened {
+    /// When it began.
+    pub(crate) since: Instant,
+    /// When the connection that this one replaces was lost, if it does.
+    pub(crate) lost_at: Option<Instant>,
 }
 
 /// Spreads stream IDs, which are small and consecutive, over a hash table with one
@@ -250,10 +290,12 @@ impl Hasher for StreamHasher {
     }
 }
 
+/// A connection that has lived this long, as long as the longest wait, was no failed attempt:
+/// when it is lost the waits start afresh. A server that accepts and closes is not hammered.
+const HELD_MIN: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use quiclane::clock;
 
     use super::*;
