@@ -127,6 +127,9 @@ impl Endpoint {
             Some(DatagramEvent::NewConnection(incoming)) => {
                 self.incoming(now, incoming, length, ours, socket, datapath);
             }
+            // A client answers nobody: this is a reset, even for the Initial of a server that goes
+            // on with a handshake which was given up.
+            Some(DatagramEvent::Response(_)) if self.settings.server.is_none() => {}
             Some(DatagramEvent::Response(response)) if short_header => {
                 // Ours in its place, with the same token: quinn-proto's ends with it too.
                 if let Some(token) = self.scratch[..response.size].last_chunk().copied() {

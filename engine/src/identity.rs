@@ -140,9 +140,9 @@ impl Identity {
             })
             .supported_versions(vec![quiclane_wire::VERSION_1])
             .rng_seed(Some(seed));
-        // How many are sent is for `reset` to say. A client sends none.
-        let each = if self.server.is_some() { Duration::ZERO } else { Duration::MAX };
-        endpoint.min_reset_interval(each);
+        // How many are sent is for `reset` to say, and a client sends none, see `datagram`.
+        // quinn-proto adds this to the time of the last one: it must not overflow the clock.
+        endpoint.min_reset_interval(Duration::ZERO);
         Settings {
             endpoint: Arc::new(endpoint),
             server: self.server.as_ref().map(|(_, proto)| Arc::clone(proto)),
