@@ -125,7 +125,7 @@ impl IdleReport {
         let seconds = |span: Span| round(span.length().as_secs_f64(), 6);
         Self {
             connections: config.connections as u64,
-            opened: tally.connected_first,
+            opened: tally.opened_first,
             opening_s: tally.connecting.map_or(0.0, seconds),
             held: tally.held,
             lost: tally.idle_losses.total(),

@@ -163,6 +163,8 @@ pub(crate) struct Tally {
     pub(crate) latency: Histogram<u64>,
     /// Nanoseconds from the loss of a connection until its successor was open.
     pub(crate) outages: Histogram<u64>,
+    /// Connections that the first attempts opened.
+    pub(crate) opened_first: u64,
     /// Connections open when the run ended.
     pub(crate) held: u64,
     /// Connections lost and not back when the run ended, of those that should come back.
@@ -204,6 +206,7 @@ impl Tally {
             idle_losses: Classes::default(),
             latency: new_histogram(),
             outages: new_histogram(),
+            opened_first: 0,
             held: 0,
             missing: 0,
             absent: None,
@@ -246,6 +249,7 @@ impl Tally {
         // Cannot fail: all have the bounds of new_histogram.
         let _ = self.latency.add(&other.latency);
         let _ = self.outages.add(&other.outages);
+        self.opened_first += other.opened_first;
         self.held += other.held;
         self.missing += other.missing;
         self.absent = match (self.absent, other.absent) {

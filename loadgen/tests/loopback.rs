@@ -4,6 +4,7 @@
 
 mod servers;
 
+use std::collections::HashSet;
 use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -357,4 +358,25 @@ fn initials_for_a_handshake_that_was_given_up_are_only_ignored() {
     let report = load.join().unwrap();
     assert!(sent >= 2 && report.errors.by_class["handshake_timeout"] > 2, "{sent}: {report}");
     assert_eq!(report.idle.as_ref().unwrap().held, 1, "the other one goes on: {report}");
+}
+
+#[test]
+fn openings_are_paced_by_the_handshakes_in_flight() {
+    let server = Server::start(Fault::None);
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut config =
+        LoadConfig { connections: 300, workers: 1, ..config(&server, Workload::Idle, Stop::Never) };
+    config.targets[0].address = silent.local_addr().unwrap();
+    let load = Load::start(config).unwrap();
+    silent.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let (mut clients, began) = (HashSet::new(), clock::now());
+    while clock::now() - began < Duration::from_secs(2) {
+        if let Ok((_, client)) = silent.recv_from(&mut [0; 2_000]) {
+            clients.insert(client);
+        }
+    }
+    load.stopper().stop();
+    let report = load.join().unwrap();
+    assert_eq!((clients.len(), report.detail.handshakes.cancelled), (128, 128), "{report}");
+    assert_eq!(report.detail.ending, Ending::Interrupted, "nothing was held yet");
 }

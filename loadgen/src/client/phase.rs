@@ -351,6 +351,7 @@ impl Client {
             self.tally.request_errors.note("stalled", stalled, || None);
         }
         self.tally.handshakes.cancelled = self.seats.connecting() as u64;
+        self.tally.opened_first = self.seats.opened_first();
         self.tally.held = self.seats.open() as u64;
         self.tally.missing = self.seats.absence().missing();
         self.tally.absent = self.seats.absence().longest();

@@ -85,6 +85,8 @@ pub(crate) struct Seats {
     open: usize,
     /// Seats whose first attempt has not ended.
     unsettled: usize,
+    /// Seats whose first attempt opened a connection.
+    opened_first: u64,
 }
 
 impl Seats {
@@ -100,6 +102,7 @@ impl Seats {
             connecting: 0,
             open: 0,
             unsettled: count,
+            opened_first: 0,
         }
     }
 
@@ -135,6 +138,11 @@ impl Seats {
     pub(crate) fn are_deserted(&self) -> bool {
         let none = self.open == 0 && self.connecting == 0;
         none && self.ready.is_empty() && self.waiting.is_empty() && self.lost.is_empty()
+    }
+
+    /// How many first attempts opened a connection.
+    pub(crate) fn opened_first(&self) -> u64 {
+        self.opened_first
     }
 
     /// How long connections that had been open were missing.
@@ -183,6 +191,7 @@ impl Seats {
         let SeatState::Connecting { since, conn } = self.seats[seat].state else {
             return None;
         };
+        self.opened_first += u64::from(!self.seats[seat].settled);
         self.settle(seat);
         self.seats[seat].state = SeatState::Open(conn);
         self.seats[seat].opened_at = Some(now);
@@ -332,6 +341,44 @@ mod tests {
         seats.vacate(0, Again::AfterAWait);
         seats.schedule(now, &mut jitter);
         assert!(seats.next_at(now).unwrap() >= now + Duration::from_millis(500));
+    }
+
+    #[test]
+    fn a_connection_that_was_held_for_long_was_no_failure() {
+        let (mut now, mut jitter) = (clock::now(), Jitter::new(1));
+        let mut seats = Seats::new(1);
+        let mut wait_after = |held: Duration| {
+            let seat = seats.next_ready(now).unwrap();
+            seats.seats[seat].opened_at = Some(now);
+            now += held;
+            seats.vacate(seat, Again::AfterAWait);
+            seats.schedule(now, &mut jitter);
+            let at = seats.next_at(now).unwrap();
+            let wait = at - now;
+            now = at;
+            wait
+        };
+        for _ in 0..10 {
+            wait_after(Duration::from_millis(1));
+        }
+        assert!(wait_after(Duration::from_millis(1)) >= Duration::from_millis(500));
+        assert!(wait_after(HELD_MIN) <= Duration::from_millis(10));
+    }
+
+    #[test]
+    fn seats_that_stay_empty_are_deserted() {
+        let (now, mut jitter) = (clock::now(), Jitter::new(1));
+        let mut seats = Seats::new(2);
+        assert!(seats.next_ready(now).is_some() && seats.next_ready(now).is_some());
+        seats.vacate(0, Again::Never);
+        seats.vacate(1, Again::AfterAWait);
+        assert!(!seats.are_deserted());
+        seats.schedule(now, &mut jitter);
+        assert!(!seats.are_deserted());
+        assert!(seats.next_ready(now + Duration::from_secs(1)).is_some());
+        seats.vacate(1, Again::Never);
+        seats.schedule(now, &mut jitter);
+        assert!(seats.are_deserted() && seats.is_settled());
     }
 
     #[test]
