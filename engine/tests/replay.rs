@@ -112,4 +112,4 @@ fn replayed_packets_end_nothing_on_cbpf() {
 
 const WORKERS: usize = 4;
 const CONNECTIONS: usize = 100;
-const SOURCES: usize = 16;
+const SOURCES: usize = 64;
