@@ -8,6 +8,7 @@ mod doctor;
 mod exit;
 mod flags;
 mod keylog;
+mod keys;
 mod load;
 mod metrics;
 mod options;
@@ -39,6 +40,7 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     Load(Box<load::LoadArgs>),
     Doctor(Box<doctor::DoctorArgs>),
+    Keys(keys::KeysArgs),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Keys(args) => keys::run(&args),
     };
     let exit = result.unwrap_or_else(|failure| {
         output::error(&failure);

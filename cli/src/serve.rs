@@ -82,6 +82,11 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_enum, default_value_t = RedirectFlag::Off, value_name = "WHERE")]
     xdp_redirect: RedirectFlag,
 
+    /// Keep CAP_BPF and CAP_NET_ADMIN after the start, so that XDP is put back on an interface that
+    /// was removed and made again
+    #[arg(long)]
+    keep_capabilities: bool,
+
     /// When clients must prove their address before anything is spent on them
     #[arg(long, value_enum, default_value_t = RetryFlag::Auto, value_name = "WHEN")]
     retry: RetryFlag,
@@ -188,7 +193,7 @@ impl ServeArgs {
                 redirect: matches!(self.xdp_redirect, RedirectFlag::Cpu),
                 budgets: self.budgets.budgets(),
             },
-            drop_capabilities: true,
+            drop_capabilities: !self.keep_capabilities,
             retry: self.retry.into(),
             state_dir: self.state_dir.clone(),
             retired_for: self.retired_for,
@@ -261,6 +266,13 @@ fn wait(engine: &Engine, signals: &Receiver<()>, args: &ServeArgs) -> Exit {
     let metrics = engine.metrics();
     let frames = || metrics.kernel().map(|counts| counts.frames).unwrap_or_default();
     while !engine.is_finished() {
+        for notice in engine.notices() {
+            if notice.is_warning {
+                output::warnings(&[notice.text]);
+            } else {
+                args.note(notice.text);
+            }
+        }
         if let Some(warning) = watch.look(clock::now(), frames) {
             output::warnings(&[warning]);
         }

@@ -43,6 +43,8 @@ impl fmt::Display for Mode {
 pub struct Attachment {
     interface: String,
     mode: Mode,
+    /// The program's, by which it is found again.
+    id: Option<u32>,
     _link: FdLink,
 }
 
@@ -55,6 +57,17 @@ impl Attachment {
     /// The mode.
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// Whether the program is on an interface of that name still: one that was removed and made
+    /// again has none. True if the kernel does not answer.
+    pub fn is_in_place(&self) -> bool {
+        match netlink::xdp_programs(&self.interface) {
+            Ok(found) => found.iter().any(|(_, id)| self.id.is_none_or(|own| own == *id)),
+            Err(error) => {
+                error.kind() != io::ErrorKind::NotFound && error.raw_os_error() != Some(ENODEV)
+            }
+        }
     }
 }
 
@@ -87,7 +100,9 @@ impl Steering {
         // Not a link: the kernel took the older way, which survives a crash. Dropped, it is off.
         let link = FdLink::try_from(link)
             .map_err(|_| AttachError::NoLink { interface: interface.to_owned() })?;
-        Ok(Attachment { interface: interface.to_owned(), mode, _link: link })
+        let found = netlink::xdp_programs(interface).unwrap_or_default();
+        let id = found.into_iter().find_map(|(of, id)| (of == mode).then_some(id));
+        Ok(Attachment { interface: interface.to_owned(), mode, id, _link: link })
     }
 }
 

@@ -56,6 +56,17 @@ pub enum SteeringError {
         /// How many there is room for.
         limit: u32,
     },
+    /// More addresses of the host than the maps were made for.
+    #[error(
+        "{given} addresses of this host, counted for each wildcard, but Capacity::addresses is \
+         {limit}: frames to the others pass untouched"
+    )]
+    TooManyAddresses {
+        /// How many there are.
+        given: usize,
+        /// How many there is room for.
+        limit: usize,
+    },
     /// A worker on a core that the machine does not have.
     #[error("no core {cpu}: this machine has cores 0 to {}", limit - 1)]
     NoSuchCore {

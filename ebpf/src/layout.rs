@@ -164,7 +164,7 @@ pub const PORT_WORDS: usize = 65_536 / 64;
 /// 2.5.5.2), so that the two wildcard addresses differ.
 ///
 /// Words and not bytes, so that it is made and compared in registers.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 #[repr(C)]
 pub struct ListenerKey {
     /// The first eight bytes of the address, little endian.
@@ -182,6 +182,15 @@ impl ListenerKey {
     #[inline]
     pub const fn is_none(&self) -> bool {
         self.port == 0
+    }
+
+    /// The listener of an address of either kind.
+    #[cfg(not(target_arch = "bpf"))]
+    pub fn of(at: std::net::SocketAddr) -> Self {
+        match at.ip() {
+            std::net::IpAddr::V4(address) => Self::v4(address.octets(), at.port()),
+            std::net::IpAddr::V6(address) => Self::v6(address.octets(), at.port()),
+        }
     }
 
     /// The listener of an IPv4 address.

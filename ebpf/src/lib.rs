@@ -57,6 +57,11 @@ mod error;
 pub use error::{AttachError, ForeignProgram, SteeringError};
 
 #[cfg(not(target_arch = "bpf"))]
+mod listeners;
+#[cfg(not(target_arch = "bpf"))]
+pub use listeners::Listener;
+
+#[cfg(not(target_arch = "bpf"))]
 mod netlink;
 
 #[cfg(not(target_arch = "bpf"))]
@@ -67,7 +72,7 @@ pub use settings::{Answers, Budgets, Capacity, Settings};
 #[cfg(not(target_arch = "bpf"))]
 mod steering;
 #[cfg(not(target_arch = "bpf"))]
-pub use steering::{Listener, Program, Steering};
+pub use steering::{Program, Steering};
 
 /// The programs, compiled for the kernel: `cargo xtask ebpf` makes them.
 #[cfg(not(target_arch = "bpf"))]

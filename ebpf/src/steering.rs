@@ -1,44 +1,40 @@
 //! steering loads the programs and tells them about the server.
 //!
 //! ```text
-//!   load ─► apply, set_epochs, listen, place_worker, set_socket ─► attach_group, attach_interface
-//!                 at any time again                                 sockets         interfaces
+//!   load ─► apply, set_epochs, listen, set_host_addresses, place_worker, set_socket
+//!             │                 at any time again
+//!             └─► attach_group, attach_interface
+//!                 sockets       interfaces
 //! ```
 //!
 //! Nothing is pinned: when the process ends, its links, programs and maps go away with it.
 
-use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use aya::maps::xdp::XdpMapError;
-use aya::maps::{Array, CpuMap, HashMap, Map, MapError, PerCpuArray, ReusePortSockArray};
+use aya::maps::{Array, CpuMap, Map, MapError, PerCpuArray, ReusePortSockArray};
 use aya::programs::{ProgramError, SkReuseport, TestRun, TestRunOptions, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
 use quiclane_wire::{EpochEntry, EpochTable};
 
 use crate::error::is_not_permitted;
+use crate::listeners::{Listener, Listening};
 use crate::{
-    ADDRESSES_COMPARED, Capacity, Count, EpochValue, ListenerKey, NO_CPU, PORT_WORDS, PortWord,
-    SOCKETS_OF_LISTENER, Selection, Settings, SettingsValue, SteeringError, socket_key,
+    Capacity, Count, EpochValue, NO_CPU, SOCKETS_OF_LISTENER, Selection, Settings, SettingsValue,
+    SteeringError, socket_key,
 };
 
 /// The programs of one server and their maps.
 #[derive(Debug)]
 pub struct Steering {
     ebpf: Ebpf,
-    capacity: Capacity,
-    listeners: u32,
-    /// How many addresses of frames were added.
-    addresses: usize,
+    pub(crate) capacity: Capacity,
+    pub(crate) listening: Listening,
     /// Which program stands for [`Program::Steer`], once one is loaded.
     steer: Option<Program>,
 }
-
-/// One listen address of the server, by the number under which its sockets are kept.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Listener(u32);
 
 /// A program of the object.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -101,7 +97,7 @@ impl Steering {
             SteeringError::Maps(Box::new(source))
         })?;
         let mut steering =
-            Self { ebpf, capacity: *capacity, listeners: 0, addresses: 0, steer: None };
+            Self { ebpf, capacity: *capacity, listening: Listening::default(), steer: None };
         for worker in 0..=u8::MAX {
             steering.write("WORKER_CPUS", u32::from(worker), NO_CPU)?;
         }
@@ -139,106 +135,6 @@ impl Steering {
         })
     }
 
-    /// Adds an address that the server's sockets are bound to. A wildcard IPv6 address takes IPv4
-    /// too unless `only_v6` is set, like the socket option IPV6_V6ONLY.
-    ///
-    /// With a wildcard, XDP takes every frame to the port for the server's, also those that only
-    /// pass through this host: see [`Steering::listen_on_host`].
-    ///
-    /// # Errors
-    /// When there are more than [`Capacity::listeners`].
-    pub fn listen(&mut self, at: SocketAddr, only_v6: bool) -> Result<Listener, SteeringError> {
-        let listener = self.add_listener()?;
-        self.add_address(at.ip(), at.port(), listener)?;
-        let bit = 1 << (at.port() % 64);
-        self.change_port(at.port(), |word| match at.ip() {
-            address if !address.is_unspecified() => word.some |= bit,
-            IpAddr::V4(_) => word.any_v4 |= bit,
-            IpAddr::V6(_) if only_v6 => word.any_v6 |= bit,
-            IpAddr::V6(_) => {
-                (word.any_v4, word.any_v6) = (word.any_v4 | bit, word.any_v6 | bit);
-            }
-        })?;
-        Ok(listener)
-    }
-
-    /// Like [`Steering::listen`] at a wildcard address, on a host that has the addresses `local`:
-    /// what goes to any other address passes untouched, and so does what goes to one that the host
-    /// gets later.
-    ///
-    /// # Errors
-    /// When there are more than [`Capacity::listeners`], or than [`Capacity::addresses`].
-    pub fn listen_on_host(
-        &mut self,
-        at: SocketAddr,
-        only_v6: bool,
-        local: &[IpAddr],
-    ) -> Result<Listener, SteeringError> {
-        let listener = self.add_listener()?;
-        // What the selecting program finds its sockets by.
-        self.insert_listener(at.ip(), at.port(), listener)?;
-        let is_taken = |address: &&IpAddr| match at.ip() {
-            IpAddr::V4(_) => address.is_ipv4(),
-            IpAddr::V6(_) => address.is_ipv6() || !only_v6,
-        };
-        for address in local.iter().filter(is_taken) {
-            self.add_address(*address, at.port(), listener)?;
-        }
-        self.change_port(at.port(), |word| word.some |= 1 << (at.port() % 64))?;
-        Ok(listener)
-    }
-
-    fn add_listener(&mut self) -> Result<Listener, SteeringError> {
-        let (listener, limit) = (self.listeners, self.capacity.listeners);
-        if listener >= limit {
-            return Err(SteeringError::TooManyListeners { given: listener + 1, limit });
-        }
-        self.listeners += 1;
-        Ok(Listener(listener))
-    }
-
-    fn insert_listener(
-        &mut self,
-        address: IpAddr,
-        port: u16,
-        listener: Listener,
-    ) -> Result<ListenerKey, SteeringError> {
-        let key = match address {
-            IpAddr::V4(address) => ListenerKey::v4(address.octets(), port),
-            IpAddr::V6(address) => ListenerKey::v6(address.octets(), port),
-        };
-        let mut listeners: HashMap<_, _, u32> = self.map("LISTENERS")?;
-        listeners.insert(key, listener.0, 0).map_err(map_error("LISTENERS"))?;
-        Ok(key)
-    }
-
-    /// An address of frames to the server.
-    fn add_address(
-        &mut self,
-        address: IpAddr,
-        port: u16,
-        listener: Listener,
-    ) -> Result<(), SteeringError> {
-        let key = self.insert_listener(address, port, listener)?;
-        let place = self.addresses;
-        self.addresses += 1;
-        self.change(ADDRESSES, |addresses: &mut [ListenerKey; ADDRESSES_COMPARED]| {
-            if let Some(address) = addresses.get_mut(place) {
-                *address = key;
-            }
-        })
-    }
-
-    fn change_port(
-        &mut self,
-        port: u16,
-        change: impl FnOnce(&mut PortWord),
-    ) -> Result<(), SteeringError> {
-        self.change(PORTS, |words: &mut [PortWord; PORT_WORDS]| {
-            change(&mut words[usize::from(port / 64)]);
-        })
-    }
-
     /// Registers the socket of a worker at a listen address. It must be bound with SO_REUSEPORT;
     /// the kernel takes it out of the map again when it is closed.
     ///
@@ -252,7 +148,7 @@ impl Steering {
         socket: &S,
     ) -> Result<(), SteeringError> {
         let mut sockets: ReusePortSockArray<_> = self.map("SOCKETS")?;
-        let key = socket_key(listener.0, epoch, worker);
+        let key = socket_key(listener.number(), epoch, worker);
         sockets.set(key, socket, 0).map_err(map_error("SOCKETS"))
     }
 
@@ -414,7 +310,7 @@ impl Steering {
     }
 
     /// Changes a table of the programs.
-    fn change<V: aya::Pod>(
+    pub(crate) fn change<V: aya::Pod>(
         &mut self,
         name: &'static str,
         change: impl FnOnce(&mut V),
@@ -425,7 +321,7 @@ impl Steering {
         table.set(0, value, 0).map_err(map_error(name))
     }
 
-    fn map<'m, M>(&'m mut self, name: &'static str) -> Result<M, SteeringError>
+    pub(crate) fn map<'m, M>(&'m mut self, name: &'static str) -> Result<M, SteeringError>
     where
         M: TryFrom<&'m mut Map, Error = MapError>,
     {
@@ -459,7 +355,7 @@ fn within(what: &'static str, given: u32, limit: u32) -> Result<(), SteeringErro
     Err(SteeringError::Capacity { what, given, limit })
 }
 
-fn map_error(map: &'static str) -> impl Fn(MapError) -> SteeringError {
+pub(crate) fn map_error(map: &'static str) -> impl Fn(MapError) -> SteeringError {
     move |source| SteeringError::Map { map, source: Box::new(source) }
 }
 
@@ -490,8 +386,6 @@ const LOG_LINES: usize = 8;
 /// The tables of the programs: sections of the object, each a map of one value.
 const SETTINGS: &str = ".data.settings";
 const EPOCHS: &str = ".data.epochs";
-const PORTS: &str = ".data.ports";
-const ADDRESSES: &str = ".data.addresses";
 
 /// By how much a program may lengthen a frame.
 const GROWTH_MAX: usize = 64;

@@ -135,7 +135,8 @@ fn a_wildcard_on_a_host_takes_what_goes_to_the_host() {
             at => IpAddr::from(*frame[at.target_at()..].first_chunk::<16>().unwrap()),
         });
         let local: Vec<IpAddr> = strangers.clone().chain(own).collect();
-        steering.listen_on_host(wildcard.parse().unwrap(), false, &local).unwrap();
+        steering.listen_on_host(wildcard.parse().unwrap(), false).unwrap();
+        steering.set_host_addresses(&local).unwrap();
         for frame in frames {
             let at = locate(&frame[..]).unwrap();
             let foreign = Count::Junk(Reason::ForeignLayout);

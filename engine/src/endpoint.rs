@@ -154,7 +154,7 @@ impl Endpoint {
         worker: u8,
         datapath: &mut impl Datapath,
     ) {
-        let resets = self.settings.resets.as_ref();
+        let resets = self.settings.resets.as_mut();
         let token = resets.and_then(|resets| resets.orphan_token(datagram, epoch, worker));
         if let Some(token) = token {
             self.reset(now, meta, &token, datagram.len(), datapath);

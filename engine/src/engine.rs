@@ -14,8 +14,10 @@ use crate::config::{Config, Io};
 use crate::endpoint::{Endpoint, Settings};
 use crate::error::{RunError, StartError, SteerError};
 use crate::identity::Identity;
+use crate::keeper::Keeper;
 use crate::listen::{Bound, bind};
 use crate::metrics::Metrics;
+use crate::notices::{Notice, Notices};
 use crate::placement;
 use crate::plan::{Backend, Plan};
 use crate::privileges;
@@ -32,6 +34,8 @@ pub struct Engine {
     listen: Vec<SocketAddr>,
     metrics: Arc<Metrics>,
     kernel: Option<Arc<Kernel>>,
+    keeper: Option<Keeper>,
+    notices: Arc<Notices>,
     stopper: Stopper,
     threads: Vec<JoinHandle<Result<(), RunError>>>,
 }
@@ -114,12 +118,14 @@ impl Engine {
             control: Control::default(),
         };
         let (threads, started) = launch.workers(sockets, Arc::new(make))?;
+        let notices = Arc::default();
+        let keeper = Keeper::start(&launch.identity, kernel.as_ref(), &notices);
         let (metrics, control) = (launch.metrics, launch.control);
         let (wakers, notes): (Vec<_>, Vec<_>) =
             started.into_iter().map(|Started { waker, note, .. }| (waker, note)).unzip();
         notes.into_iter().flatten().for_each(|note| plan.note(note));
         let stopper = Stopper { control, wakers: wakers.into() };
-        Ok(Self { plan, listen, metrics, kernel, stopper, threads })
+        Ok(Self { plan, listen, metrics, kernel, keeper, notices, stopper, threads })
     }
 
     /// The addresses it listens on, with their real ports, in the order of the configuration.
@@ -138,6 +144,13 @@ impl Engine {
     #[must_use]
     pub fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.metrics)
+    }
+
+    /// What has changed around it since the last call, oldest first: processes of its state
+    /// directory that ended, interfaces that went and came back.
+    #[must_use]
+    pub fn notices(&self) -> Vec<Notice> {
+        self.notices.take()
     }
 
     /// Takes the XDP program off its interfaces: packets take the next rung, and connections go on.
@@ -182,6 +195,9 @@ impl Engine {
             .map(|(worker, thread)| thread.join().unwrap_or(Err(RunError::Panicked(worker))));
         // All are joined; of several errors the first worker's is as good as any.
         let outcome = outcomes.fold(Ok(()), Result::and);
+        if let Some(keeper) = self.keeper {
+            keeper.join();
+        }
         // Whoever still reads the metrics keeps the programs, but not on the interfaces.
         self.kernel.iter().for_each(|kernel| kernel.detach());
         outcome

@@ -139,6 +139,9 @@ pub enum StateError {
         /// Its permission bits.
         mode: u32,
     },
+    /// There is nothing to change.
+    #[error("no server has used {0} yet: give the --state-dir of one")]
+    Unused(PathBuf),
     /// Every epoch byte is live, draining or retired.
     #[error(
         "no free epoch byte in {0}: 256 starts within the time that retired epochs are kept \

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quiclane_datapath::Socket;
-use quiclane_wire::{EpochTable, Key, Layout, ServerId, siphash128};
+use quiclane_wire::{EpochState, EpochTable, Key, Layout, ServerId, siphash128};
 use quinn_proto::{EndpointConfig, TransportConfig};
 
 use crate::cid::{Accepts, CidGenerator};
 use crate::config::{Config, Limits, Retry, ServerConfig};
 use crate::endpoint::Settings;
-use crate::error::{ConfigError, StartError};
+use crate::epochs::Epochs;
+use crate::error::{ConfigError, StartError, StateError};
 use crate::keys::{EpochKeys, Master, fill_random};
 use crate::reset::{Rates, ResetKey, Resets};
 use crate::route::Router;
@@ -25,13 +26,21 @@ pub(crate) struct Identity {
     pub(crate) layout: Layout,
     pub(crate) keys: EpochKeys,
     pub(crate) epoch: u64,
-    epochs: Arc<EpochTable>,
+    epochs: Arc<Epochs>,
     /// A server's.
     rates: Option<Arc<Rates>>,
     server: Option<(ServerConfig, Arc<quinn_proto::ServerConfig>)>,
     seed: Option<u64>,
-    /// Keeps the epoch's flock.
-    _state: Option<State>,
+    /// A server's; keeps the epoch's flock.
+    state: Option<State>,
+    workers: u8,
+}
+
+/// What became known of epochs.
+pub(crate) struct Changed {
+    /// By number.
+    pub(crate) epochs: Vec<(u64, EpochState)>,
+    pub(crate) table: Arc<EpochTable>,
 }
 
 impl Identity {
@@ -48,25 +57,55 @@ impl Identity {
         };
         let workers = u8::try_from(workers).unwrap_or(u8::MAX);
         let crypto = server.tls.crypto();
-        let token_key = state.master.token_key(&server.server_id);
+        let token_key = state.master().token_key(&server.server_id);
         let mut proto = quinn_proto::ServerConfig::new(crypto, token_key);
         proto
             .transport_config(transport(&config.transport)?)
             .max_incoming(config.limits.half_open)
             .incoming_buffer_size(INCOMING_BYTES)
             .incoming_buffer_size_total(INCOMING_BYTES_TOTAL);
-        let keys = state.master.epoch_keys(&server.server_id, state.epoch);
+        let keys = state.master().epoch_keys(&server.server_id, state.epoch);
         let prefix_key = Key::from_bytes(siphash128(&keys.spread, b"reset prefixes"));
         Ok(Self {
             layout: Layout::new(server_id),
             keys,
             epoch: state.epoch,
-            epochs: Arc::new(state.table(&server.server_id, workers)),
+            epochs: Epochs::new(state.known.table(&server.server_id, workers)),
             rates: Some(Arc::new(Rates::new(&config.limits, prefix_key))),
             server: Some((server.clone(), Arc::new(proto))),
             seed: config.seed,
-            _state: Some(state),
+            workers,
+            state: Some(state),
         })
+    }
+
+    /// Looks at the state directory again and tells the workers what has changed since `known`.
+    /// `None`: nothing.
+    pub(crate) fn look_again(
+        &self,
+        known: &[(u64, EpochState)],
+    ) -> Result<Option<Changed>, StateError> {
+        let (Some(state), Some((server, _))) = (&self.state, &self.server) else { return Ok(None) };
+        let Some(now) = state.look_again()? else { return Ok(None) };
+        let mut epochs = now.epochs.clone();
+        epochs.sort_unstable_by_key(|(epoch, _)| *epoch);
+        if epochs == known {
+            return Ok(None);
+        }
+        self.epochs.set(now.table(&server.server_id, self.workers));
+        Ok(Some(Changed { epochs, table: self.epochs.table() }))
+    }
+
+    /// Whether there is a state directory.
+    pub(crate) fn outlives_the_process(&self) -> bool {
+        self.state.as_ref().is_some_and(State::outlives_the_process)
+    }
+
+    /// The epochs that were known at the start, in order.
+    pub(crate) fn known_epochs(&self) -> Vec<(u64, EpochState)> {
+        let mut epochs = self.state.as_ref().map(|state| state.known.epochs.clone());
+        epochs.iter_mut().for_each(|epochs| epochs.sort_unstable_by_key(|(epoch, _)| *epoch));
+        epochs.unwrap_or_default()
     }
 
     /// A client's connection IDs are its own business: random keys, no epoch, no server ID.
@@ -75,11 +114,12 @@ impl Identity {
             layout: Layout::new(ServerId::EMPTY),
             keys: Master::generate(seed).epoch_keys(&[], 0),
             epoch: 0,
-            epochs: Arc::new(EpochTable::unknown()),
+            epochs: Epochs::new(EpochTable::unknown()),
             rates: None,
             server: None,
             seed,
-            _state: None,
+            workers: 0,
+            state: None,
         }
     }
 
@@ -94,7 +134,7 @@ impl Identity {
         Facts {
             layout: self.layout,
             spread_key: self.keys.spread,
-            epochs: &self.epochs,
+            epochs: self.epochs.table(),
             epoch: low_byte(self.epoch),
             cores,
             listen,
@@ -108,7 +148,7 @@ impl Identity {
             Router::Server {
                 layout: self.layout,
                 spread_key: self.keys.spread,
-                epochs: Arc::clone(&self.epochs),
+                epochs: self.epochs.view(),
                 worker,
                 workers,
             }
@@ -158,7 +198,7 @@ impl Identity {
     fn resets(&self, seed: &[u8; 32]) -> Option<Resets> {
         let rates = Arc::clone(self.rates.as_ref()?);
         let seed = std::array::from_fn(|at| seed[16 + at]);
-        Some(Resets::new(rates, Arc::clone(&self.epochs), self.layout.cid_len(), seed))
+        Some(Resets::new(rates, self.epochs.view(), self.layout.cid_len(), seed))
     }
 
     fn worker_seed(&self, worker: u8) -> [u8; 32] {

@@ -40,12 +40,16 @@ mod endpoint;
 mod engine;
 pub use engine::{Engine, Stopper, WorkerInfo};
 
+mod epochs;
+
 mod error;
 pub use error::{
     ConfigError, ConnectError, RunError, StartError, StateError, SteerError, TlsError,
 };
 
 mod identity;
+
+mod keeper;
 
 mod keys;
 
@@ -55,6 +59,9 @@ mod listen;
 
 pub mod metrics;
 pub use metrics::Metrics;
+
+mod notices;
+pub use notices::Notice;
 
 mod placement;
 
@@ -75,6 +82,7 @@ mod route;
 pub mod sim;
 
 mod state;
+pub use state::rotate_keys;
 
 mod steer;
 pub use steer::KernelCounts;

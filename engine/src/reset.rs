@@ -16,11 +16,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use quiclane_wire::{
-    EpochTable, Key, SHORT_HEADER_CID_AT, TOKEN_LEN, Unanswered, reset_len, siphash64, siphash128,
-    token, worker_key, write_reset,
+    Key, SHORT_HEADER_CID_AT, TOKEN_LEN, Unanswered, reset_len, siphash64, siphash128, token,
+    worker_key, write_reset,
 };
 use quinn_proto::crypto::{CryptoError, HmacKey};
 
+use crate::epochs::View;
 use rates::Recent;
 
 /// One worker's key. It signs whatever connection ID it is shown, but with its own key: a datagram
@@ -56,19 +57,14 @@ impl HmacKey for ResetKey {
 pub(crate) struct Resets {
     rates: Arc<Rates>,
     recent: Recent,
-    epochs: Arc<EpochTable>,
+    epochs: View,
     cid_len: usize,
     noise: Noise,
 }
 
 impl Resets {
     /// `seed`: what the unpredictable bytes are made of.
-    pub(crate) fn new(
-        rates: Arc<Rates>,
-        epochs: Arc<EpochTable>,
-        cid_len: usize,
-        seed: [u8; 16],
-    ) -> Self {
+    pub(crate) fn new(rates: Arc<Rates>, epochs: View, cid_len: usize, seed: [u8; 16]) -> Self {
         let key = Key::from_bytes(seed);
         let recent = Recent::new(Key::from_bytes(siphash128(&key, b"recent")));
         Self { rates, recent, epochs, cid_len, noise: Noise { key, count: 0 } }
@@ -77,12 +73,14 @@ impl Resets {
     /// The token of the connection that a short header of a retired epoch belonged to; `None` if
     /// that epoch is not retired.
     pub(crate) fn orphan_token(
-        &self,
+        &mut self,
         datagram: &[u8],
         epoch: u8,
         worker: u8,
     ) -> Option<[u8; TOKEN_LEN]> {
-        let entry = self.epochs.get(epoch);
+        // At least as new as what the packet was routed by.
+        self.epochs.renew();
+        let entry = self.epochs.table().get(epoch);
         if entry.state != quiclane_wire::EpochState::Retired {
             return None;
         }
@@ -128,11 +126,12 @@ impl Noise {
 mod tests {
     use std::time::Duration;
 
-    use quiclane_wire::{EpochEntry, EpochState, RESET_LEN_MAX, RESET_LEN_MIN};
+    use quiclane_wire::{EpochEntry, EpochState, EpochTable, RESET_LEN_MAX, RESET_LEN_MIN};
 
     use super::*;
     use crate::clock;
     use crate::config::Limits;
+    use crate::epochs::Epochs;
 
     fn resets(limits: &Limits) -> Resets {
         let mut epochs = EpochTable::unknown();
@@ -141,7 +140,7 @@ mod tests {
             epochs.set(epoch, EpochEntry { state, check_key, reset_root, workers: 4 });
         }
         let rates = Rates::new(limits, Key::from_bytes([8; 16]));
-        Resets::new(Arc::new(rates), Arc::new(epochs), 12, [7; 16])
+        Resets::new(Arc::new(rates), Epochs::new(epochs).view(), 12, [7; 16])
     }
 
     fn source(host: u8, port: u16) -> SocketAddr {
@@ -150,7 +149,7 @@ mod tests {
 
     #[test]
     fn only_retired_epochs_have_orphans() {
-        let resets = resets(&Limits::default());
+        let mut resets = resets(&Limits::default());
         let datagram = [0x40; 30];
         let key = worker_key(&Key::from_bytes([4; 16]), 3);
         assert_eq!(resets.orphan_token(&datagram, 1, 3), Some(token(&key, &datagram[1..13])));

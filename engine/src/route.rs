@@ -4,12 +4,12 @@
 //! goes out is a [`Route`]. Nothing is looked up in a table of connections here, so this answer
 //! and the endpoint's own index cannot disagree.
 
-use std::sync::Arc;
-
 use quiclane_wire::{
-    EpochTable, Header, Key, Layout, Reason, SHORT_DATAGRAM_LEN_MIN, SHORT_HEADER_CID_AT, Verdict,
-    classify, is_blocked_port, peek, worker_of_spread,
+    Header, Key, Layout, Reason, SHORT_DATAGRAM_LEN_MIN, SHORT_HEADER_CID_AT, Verdict, classify,
+    is_blocked_port, peek, worker_of_spread,
 };
+
+use crate::epochs::View;
 
 /// What to do with a datagram.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,7 +34,7 @@ pub(crate) enum Route {
 #[derive(Debug)]
 pub(crate) enum Router {
     /// Datagrams of a server's sockets, which any client and any forger can reach.
-    Server { layout: Layout, spread_key: Key, epochs: Arc<EpochTable>, worker: u8, workers: u8 },
+    Server { layout: Layout, spread_key: Key, epochs: View, worker: u8, workers: u8 },
     /// Datagrams of a client's own sockets.
     Client { layout: Layout, check_key: Key },
 }
@@ -51,6 +51,14 @@ impl Router {
         if short { datagram.get(SHORT_HEADER_CID_AT..end) } else { None }
     }
 
+    /// Takes what became known of epochs since the last time.
+    #[inline]
+    pub(crate) fn renew(&mut self) {
+        if let Self::Server { epochs, .. } = self {
+            epochs.renew();
+        }
+    }
+
     /// Whose datagram this is. `source_port` is the UDP source port.
     pub(crate) fn of(&self, datagram: &[u8], source_port: u16) -> Route {
         match self {
@@ -58,7 +66,7 @@ impl Router {
                 if is_blocked_port(source_port) {
                     return Route::Junk(Reason::BlockedPort);
                 }
-                match classify(datagram, layout, spread_key, epochs.as_ref()) {
+                match classify(datagram, layout, spread_key, epochs.table()) {
                     Verdict::Live { worker: owner } if owner == *worker => Route::Live,
                     Verdict::Live { worker: owner } => Route::Sibling(owner),
                     Verdict::Initial { spread } => {
@@ -93,12 +101,13 @@ mod tests {
     use quiclane_wire::fixtures::{fixtures, world};
 
     use super::*;
+    use crate::epochs::Epochs;
 
     /// What `Intake::train` relies on.
     #[test]
     fn a_short_header_is_routed_by_its_connection_id_alone() {
         let (layout, spread_key, epochs) = world();
-        let epochs = Arc::new(epochs);
+        let epochs = Epochs::new(epochs).view();
         let router = Router::Server { layout, spread_key, epochs, worker: 1, workers: 4 };
         let mut seen = 0;
         for fixture in fixtures() {

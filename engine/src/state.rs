@@ -1,9 +1,10 @@
-//! state is what a server keeps between its starts: the master key and the epochs.
+//! state is what a server keeps between its starts: the master keys and the epochs.
 //!
 //! ```text
 //! VERSION        "1"; its flock serialises starts
 //! epoch          the last epoch taken, decimal; 0 before the first
 //! master         32 bytes, mode 0600
+//! master.<epoch> the same, from before a rotation: of epochs up to this one
 //! lock.<epoch>   flock held by its owner; without an owner: "retired <unix seconds>"
 //! ```
 //!
@@ -15,9 +16,12 @@
 //! Invariant: an epoch is retired only when its flock is free, so a packet of a process that still
 //! runs is never taken for an orphan; and a low byte is not reused while peers may hold it.
 
+mod files;
+mod masters;
+
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,47 +30,99 @@ use quiclane_wire::{EpochEntry, EpochState, EpochTable};
 use crate::clock::unix_time;
 use crate::error::StateError;
 use crate::keys::{EpochKeys, Master};
+use files::{check_epoch, io, numbered, read_text, write_atomically};
+use masters::Masters;
 
 /// The identity of one start.
 pub(crate) struct State {
-    pub(crate) master: Master,
     pub(crate) epoch: u64,
+    pub(crate) known: Known,
+    /// `None`: nothing outlives the process.
+    directory: Option<Owned>,
+}
+
+/// The epochs of a state directory at one moment.
+pub(crate) struct Known {
     /// Epochs that packets may still carry, this one included.
     pub(crate) epochs: Vec<(u64, EpochState)>,
+    masters: Masters,
+}
+
+/// A directory, and what makes one of its epochs this process's.
+struct Owned {
+    path: PathBuf,
+    retired_for: Duration,
     /// Held for the life of the process.
-    _lock: Option<File>,
+    _lock: File,
 }
 
 impl State {
     /// A start that leaves nothing behind.
     pub(crate) fn in_memory(seed: Option<u64>) -> Self {
-        let (master, epoch) = (Master::generate(seed), 1);
-        Self { master, epoch, epochs: vec![(epoch, EpochState::Live)], _lock: None }
+        let epoch = 1;
+        let masters = Masters::only(Master::generate(seed));
+        let known = Known { epochs: vec![(epoch, EpochState::Live)], masters };
+        Self { epoch, known, directory: None }
     }
 
     /// The next start of the server that owns `directory`, which is created if needed.
     pub(crate) fn open(directory: &Path, retired_for: Duration) -> Result<Self, StateError> {
         fs::create_dir_all(directory).map_err(io("creating", directory))?;
         let _starting = lock_version(directory)?;
-        let (master, last) = load_or_create(directory)?;
+        let (masters, last) = load_or_create(directory)?;
         let mut epochs = survey(directory, retired_for)?;
-        // An epoch file that was restored must not lead back to a byte in use.
+        // An epoch file that was restored must not lead back to a byte in use, or to a key of old.
         let last = epochs.iter().map(|(epoch, _)| *epoch).fold(last, u64::max);
+        let last = last.max(masters.last_former());
         let taken = |byte: u8| epochs.iter().any(|(epoch, _)| low_byte(*epoch) == byte);
         let epoch = (last + 1..=last + 256)
             .find(|epoch| !taken(low_byte(*epoch)))
             .ok_or_else(|| StateError::NoEpoch(directory.to_owned()))?;
         let lock = own(directory, epoch)?;
         write_atomically(directory, "epoch", format!("{epoch}\n").as_bytes(), 0o644)?;
+        masters.forget_unused(directory, &epochs)?;
         epochs.push((epoch, EpochState::Live));
-        Ok(Self { master, epoch, epochs, _lock: Some(lock) })
+        let owned = Owned { path: directory.to_owned(), retired_for, _lock: lock };
+        Ok(Self { epoch, known: Known { epochs, masters }, directory: Some(owned) })
     }
 
+    /// Looks at the directory again: epochs whose process has ended since, that have expired, or
+    /// that were taken since. `None` if there is no directory, or while another process uses it.
+    pub(crate) fn look_again(&self) -> Result<Option<Known>, StateError> {
+        let Some(Owned { path, retired_for, .. }) = &self.directory else { return Ok(None) };
+        let version = path.join("VERSION");
+        let file = File::open(&version).map_err(io("opening", &version))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(io("locking", &version)(error)),
+        }
+        let masters = Masters::read(path)?.ok_or_else(|| masters::missing(path))?;
+        let mut epochs = survey(path, *retired_for)?;
+        masters.forget_unused(path, &epochs)?;
+        epochs.retain(|(epoch, _)| *epoch != self.epoch);
+        epochs.push((self.epoch, EpochState::Live));
+        Ok(Some(Known { epochs, masters }))
+    }
+
+    /// Whether there is a directory.
+    pub(crate) fn outlives_the_process(&self) -> bool {
+        self.directory.is_some()
+    }
+
+    /// The key that everything of this start is derived from.
+    pub(crate) fn master(&self) -> &Master {
+        self.known.masters.of(self.epoch)
+    }
+}
+
+impl Known {
     /// What `route` and the kernel program need to know about every epoch.
     pub(crate) fn table(&self, server_id: &[u8], workers: u8) -> EpochTable {
         let mut table = EpochTable::unknown();
         for (epoch, state) in &self.epochs {
-            let EpochKeys { check, reset_root, .. } = self.master.epoch_keys(server_id, *epoch);
+            let master = self.masters.of(*epoch);
+            let EpochKeys { check, reset_root, .. } = master.epoch_keys(server_id, *epoch);
             // Older epochs may have had more workers: their packets are not routed here anyway.
             let workers = if *state == EpochState::Live { workers } else { u8::MAX };
             let entry = EpochEntry { state: *state, check_key: check, reset_root, workers };
@@ -74,6 +130,24 @@ impl State {
         }
         table
     }
+}
+
+/// Makes the next start of the server that owns `directory` use a new master key. Epochs that were
+/// taken keep theirs, so that their connections are still ended by resets; Retry and NEW_TOKEN
+/// tokens of old are refused from then on. Returns the last epoch with the old key.
+///
+/// # Errors
+/// When no server has used the directory, or it cannot be read or written.
+pub fn rotate_keys(directory: &Path) -> Result<u64, StateError> {
+    let version = directory.join("VERSION");
+    if !version.try_exists().map_err(io("looking for", &version))? {
+        return Err(StateError::Unused(directory.to_owned()));
+    }
+    let _starting = lock_version(directory)?;
+    let (masters, last) = load_or_create(directory)?;
+    let last = locks(directory)?.iter().map(|(epoch, _)| *epoch).fold(last, u64::max);
+    masters.rotate(directory, last)?;
+    Ok(last)
 }
 
 /// The part of an epoch that connection IDs carry.
@@ -119,43 +193,19 @@ fn is_new(directory: &Path) -> Result<bool, StateError> {
     Ok(absent("epoch")? && absent("master")? && locks(directory)?.is_empty())
 }
 
-/// The master key and the last epoch taken.
-fn load_or_create(directory: &Path) -> Result<(Master, u64), StateError> {
+/// The master keys and the last epoch taken.
+fn load_or_create(directory: &Path) -> Result<(Masters, u64), StateError> {
     if is_new(directory)? {
         write_atomically(directory, "epoch", b"0\n", 0o644)?;
     }
     let last = read_epoch(directory)?;
-    if let Some(master) = read_master(directory)? {
-        return Ok((master, last));
+    if let Some(masters) = Masters::read(directory)? {
+        return Ok((masters, last));
     }
-    // With epochs but without a master, peers hold connection IDs that nobody can verify.
     if last > 0 || !locks(directory)?.is_empty() {
-        let path = directory.join("master");
-        return Err(StateError::damaged(path, "missing, but there are epochs"));
+        return Err(masters::missing(directory));
     }
-    let master = Master::generate(None);
-    write_atomically(directory, "master", &master.0, 0o600)?;
-    Ok((master, last))
-}
-
-fn read_master(directory: &Path) -> Result<Option<Master>, StateError> {
-    let path = directory.join("master");
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io("opening", &path)(error)),
-    };
-    let mode = file.metadata().map_err(io("reading", &path))?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(StateError::Exposed { path, mode });
-    }
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(io("reading", &path))?;
-    let length = bytes.len();
-    let key = bytes
-        .try_into()
-        .map_err(|_| StateError::damaged(path, &format!("{length} bytes instead of 32")))?;
-    Ok(Some(Master(key)))
+    Ok((Masters::create(directory)?, last))
 }
 
 fn read_epoch(directory: &Path) -> Result<u64, StateError> {
@@ -169,30 +219,14 @@ fn read_epoch(directory: &Path) -> Result<u64, StateError> {
         Err(error) => return Err(io("reading", &path)(error)),
     };
     match text.trim().parse() {
-        Ok(epoch) if epoch <= EPOCH_MAX => Ok(epoch),
-        Ok(epoch) => Err(StateError::damaged(path, &no_epoch(epoch))),
+        Ok(epoch) => check_epoch(epoch, &path),
         Err(_) => Err(StateError::damaged(path, &format!("{:?} is not a number", text.trim()))),
     }
 }
 
-/// Every lock file with its epoch. Other names, an editor's copies for example, are not ours.
+/// Every lock file with its epoch.
 fn locks(directory: &Path) -> Result<Vec<(u64, PathBuf)>, StateError> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory).map_err(io("listing", directory))? {
-        let path = entry.map_err(io("listing", directory))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let Some(epoch) = name.strip_prefix("lock.").and_then(|epoch| epoch.parse().ok()) else {
-            continue;
-        };
-        if name != format!("lock.{epoch}") {
-            continue;
-        }
-        if epoch > EPOCH_MAX {
-            return Err(StateError::damaged(path, &no_epoch(epoch)));
-        }
-        found.push((epoch, path));
-    }
-    Ok(found)
+    numbered(directory, "lock.")
 }
 
 /// Finds every epoch that packets may still carry, retires ownerless ones and forgets expired
@@ -243,49 +277,11 @@ fn own(directory: &Path, epoch: u64) -> Result<File, StateError> {
     Ok(file)
 }
 
-/// Writes a file so that a crash leaves either the old or the new content.
-fn write_atomically(
-    directory: &Path,
-    name: &str,
-    bytes: &[u8],
-    mode: u32,
-) -> Result<(), StateError> {
-    let (path, partial) = (directory.join(name), directory.join(format!("{name}.partial")));
-    let write = || {
-        let _ = fs::remove_file(&partial);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&partial, &path)?;
-        File::open(directory)?.sync_all()
-    };
-    write().map_err(io("writing", &path))
-}
-
-/// The text of one of our small files, whatever its bytes are.
-fn read_text(file: &File) -> std::io::Result<String> {
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn no_epoch(epoch: u64) -> String {
-    format!("{epoch} is no epoch that this program took")
-}
-
-fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StateError {
-    let path: PathBuf = path.to_owned();
-    move |source| StateError::Io { action, path, source }
-}
-
-/// More starts than any server will see; beyond it somebody else wrote the file.
-const EPOCH_MAX: u64 = 1 << 48;
-/// None of our files has more; what is longer is not read to its end.
-const FILE_BYTES_MAX: u64 = 64;
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
@@ -298,17 +294,17 @@ mod tests {
         let first = open().unwrap();
         let second = open().unwrap();
         assert_eq!((first.epoch, second.epoch), (1, 2));
-        assert_eq!(first.master.0, second.master.0);
-        assert_eq!(second.epochs, [(1, EpochState::Draining), (2, EpochState::Live)]);
+        assert_eq!(first.master().0, second.master().0);
+        assert_eq!(second.known.epochs, [(1, EpochState::Draining), (2, EpochState::Live)]);
         drop(first);
         let third = open().unwrap();
-        let mut epochs = third.epochs.clone();
+        let mut epochs = third.known.epochs.clone();
         epochs.sort_unstable_by_key(|(epoch, _)| *epoch);
         assert_eq!(
             epochs,
             [(1, EpochState::Retired), (2, EpochState::Draining), (3, EpochState::Live)]
         );
-        let table = third.table(&[], 4);
+        let table = third.known.table(&[], 4);
         assert_eq!(table.get(1).state, EpochState::Retired);
         assert_eq!(table.get(3).workers, 4);
         assert_eq!(table.get(4).state, EpochState::Unknown);
@@ -325,6 +321,70 @@ mod tests {
         assert!(matches!(error, StateError::NoEpoch(_)), "{error}");
         let after = State::open(directory.path(), Duration::ZERO).unwrap();
         assert_eq!(after.epoch, 257, "expired epochs free their bytes, the count goes on");
+    }
+
+    /// What a running server learns about the others.
+    #[test]
+    fn epochs_that_end_or_expire_are_seen_by_those_that_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || State::open(directory.path(), RETIRED_FOR).unwrap();
+        let [first, second] = [open(), open()];
+        let states = |of: &State| {
+            let mut epochs = of.look_again().unwrap().unwrap().epochs;
+            epochs.sort_unstable_by_key(|(epoch, _)| *epoch);
+            epochs.into_iter().map(|(_, state)| state).collect::<Vec<_>>()
+        };
+        assert_eq!(states(&first), [EpochState::Live, EpochState::Draining], "a later one");
+        drop(first);
+        assert_eq!(states(&second), [EpochState::Retired, EpochState::Live]);
+        let lock = directory.path().join("lock.1");
+        assert!(fs::read_to_string(&lock).unwrap().starts_with("retired "));
+        fs::write(&lock, "retired 1000\n").unwrap();
+        assert_eq!(states(&second), [EpochState::Live], "long ago");
+        assert!(!lock.exists());
+        let starting = lock_version(directory.path()).unwrap();
+        assert!(second.look_again().unwrap().is_none(), "another one starts");
+        drop(starting);
+        fs::remove_file(directory.path().join("VERSION")).unwrap();
+        assert!(second.look_again().is_err());
+        assert!(State::in_memory(None).look_again().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_rotation_changes_the_keys_of_the_next_epoch_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let error = rotate_keys(path).unwrap_err().to_string();
+        assert!(error.contains("no server has used"), "{error}");
+        let open = |retired_for| State::open(path, retired_for).unwrap();
+        let first = open(RETIRED_FOR);
+        let check = |table: &EpochTable, epoch| {
+            let EpochEntry { check_key, state, .. } = table.get(epoch);
+            ((check_key.k0, check_key.k1), *state)
+        };
+        let (before, _) = check(&first.known.table(&[], 4), 1);
+        // Twice: the one in between was in no epoch.
+        for _ in 0..2 {
+            assert_eq!(rotate_keys(path).unwrap(), 1);
+        }
+        let again = first.look_again().unwrap().unwrap().table(&[], 4);
+        assert_eq!(check(&again, 1), (before, EpochState::Live), "a running one is left alone");
+        let second = open(RETIRED_FOR);
+        assert_ne!(second.master().0, first.master().0);
+        drop(first);
+        assert_eq!(rotate_keys(path).unwrap(), 2);
+        let third = open(RETIRED_FOR);
+        let table = third.known.table(&[], 4);
+        assert_eq!(check(&table, 1), (before, EpochState::Retired));
+        let (of_second, _) = check(&second.known.table(&[], 4), 2);
+        assert_eq!(check(&table, 2), (of_second, EpochState::Draining));
+        let mode = fs::metadata(path.join("master.1")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        drop((second, third));
+        // Retired by the first, forgotten by the second.
+        drop((open(Duration::ZERO), open(Duration::ZERO)));
+        assert!(!path.join("master.1").exists() && !path.join("master.2").exists());
+        assert!(path.join("master").exists());
     }
 
     #[test]
@@ -394,7 +454,7 @@ mod tests {
         fs::write(directory.path().join(name), b"").unwrap();
         fs::write(directory.path().join("lock.1"), b"\xff\xfe").unwrap();
         let second = State::open(directory.path(), RETIRED_FOR).unwrap();
-        assert_eq!(second.epochs, [(1, EpochState::Retired), (2, EpochState::Live)]);
+        assert_eq!(second.known.epochs, [(1, EpochState::Retired), (2, EpochState::Live)]);
     }
 
     /// Every content that a directory has while the first start makes it.
@@ -420,7 +480,7 @@ mod tests {
             }
             let next = State::open(directory.path(), RETIRED_FOR).unwrap();
             assert_eq!(next.epoch, if crash < 7 { 1 } else { 2 }, "crash after step {crash}");
-            assert_eq!(next.master.0 == [7; 32], crash >= 6);
+            assert_eq!(next.master().0 == [7; 32], crash >= 6);
             drop(next);
             let after = State::open(directory.path(), RETIRED_FOR).unwrap();
             assert!(after.epoch > 1);

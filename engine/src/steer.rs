@@ -48,7 +48,7 @@ impl Rung {
 pub(crate) struct Facts<'a> {
     pub(crate) layout: Layout,
     pub(crate) spread_key: Key,
-    pub(crate) epochs: &'a EpochTable,
+    pub(crate) epochs: Arc<EpochTable>,
     /// The low byte of the live epoch.
     pub(crate) epoch: u8,
     /// The core of each worker.

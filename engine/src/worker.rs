@@ -238,6 +238,7 @@ impl Intake {
     /// Copies and routes what arrived; true if there may be more at once.
     fn receive(&mut self, datapath: &mut impl Datapath) -> bool {
         self.pool.rewind();
+        self.router.renew();
         let trains = datapath.receive(TRAINS_PER_TURN, &mut |train| self.train(&train));
         self.counters.pool_replaced.set(self.pool.replaced);
         trains == TRAINS_PER_TURN

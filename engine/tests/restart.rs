@@ -5,7 +5,7 @@
 mod common;
 
 use std::env;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -145,6 +145,32 @@ fn clients_learn_of_a_restart_on_ebpf() {
     clients_learn_of_a_restart("uring reuseport");
     clients_learn_of_a_restart("epoll xdp-generic");
     clients_learn_of_a_restart("uring xdp-generic");
+}
+
+/// The next process may start while the last one is about to end.
+#[test]
+fn an_epoch_that_ends_after_the_start_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = Certificate::new();
+    certificate.save(folder.path());
+    let any = "127.0.0.1:0".parse().unwrap();
+    let server = Server::start(folder.path(), any, "uring hash");
+    let address = server.address;
+    runtime().block_on(async {
+        let (_endpoint, connection) = connect(&certificate, address).await;
+        let lock = File::open(folder.path().join("state/lock.1")).unwrap();
+        server.kill();
+        // Its sockets are gone, and something of it is not.
+        lock.lock().unwrap();
+        let server = Server::start(folder.path(), address, "uring hash");
+        let wait = |time| tokio::time::timeout(time, connection.closed());
+        let ended = wait(Duration::from_secs(3)).await;
+        assert!(ended.is_err(), "a process that still runs ends its connections itself: {ended:?}");
+        drop(lock);
+        let ended = wait(Duration::from_secs(30)).await;
+        assert_eq!(ended, Ok(ConnectionError::Reset));
+        server.kill();
+    });
 }
 
 const FOLDER: &str = "QUICLANE_RESTART_FOLDER";

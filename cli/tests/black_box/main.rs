@@ -4,6 +4,7 @@ mod command;
 mod demo;
 mod doctor;
 mod idle;
+mod keys;
 mod load;
 mod refused;
 mod serve;

@@ -6,12 +6,15 @@ use std::os::fd::AsFd as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use quiclane_ebpf::{
-    Answers, Attachment, Budget, Capacity, Mode, Program, Settings, Steering as Programs,
+    Answers, AttachError, Attachment, Budget, Capacity, Mode, Program, Settings,
+    Steering as Programs,
 };
+use quiclane_wire::EpochTable;
 
 use super::{Facts, Rung, interfaces};
 use crate::config::{Budgets, Limits, Steering, Xdp};
 use crate::error::SteerError;
+use crate::notices::Reports;
 
 /// The programs and their attachments. Dropped, they leave the interfaces.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub(crate) struct Kernel {
     attachments: Mutex<Vec<Attachment>>,
     /// Where the steering program was put at start.
     places: Mutex<Vec<(String, Mode)>>,
+    /// Those of them that went with their interface. Locked before the others.
+    lost: Mutex<Vec<(String, Mode)>>,
 }
 
 /// What the programs counted, summed over all cores.
@@ -39,9 +44,10 @@ impl Kernel {
         let Xdp { interfaces: _, redirect, budgets } = *xdp;
         let listeners = u32::try_from(facts.listen.len()).unwrap_or(u32::MAX);
         let local = interfaces::addresses()?;
-        // Each wildcard needs all of them.
-        let addresses = u32::try_from(local.len() * facts.listen.len()).unwrap_or(u32::MAX);
-        let capacity = Capacity { listeners, addresses: addresses.max(1), ..Capacity::default() };
+        // Each wildcard needs all of them, and room for as many that come later.
+        let needed = u32::try_from(2 * local.len() * facts.listen.len()).unwrap_or(u32::MAX);
+        let addresses = Capacity::default().addresses.max(needed).min(Capacity::ADDRESSES_MAX);
+        let capacity = Capacity { listeners, addresses, ..Capacity::default() };
         let mut programs = Programs::load(&capacity)?;
         let settings = Settings {
             layout: facts.layout,
@@ -53,7 +59,7 @@ impl Kernel {
             answers: answers(facts.limits),
         };
         programs.apply(&settings)?;
-        programs.set_epochs(facts.epochs)?;
+        programs.set_epochs(&facts.epochs)?;
         if redirect {
             for (worker, core) in (0..).zip(facts.cores) {
                 programs.place_worker(worker, core.and_then(|core| u32::try_from(core).ok()))?;
@@ -61,7 +67,7 @@ impl Kernel {
         }
         for (address, group) in facts.groups() {
             let listener = if address.ip().is_unspecified() {
-                programs.listen_on_host(address, false, &local)?
+                programs.listen_on_host(address, false)?
             } else {
                 programs.listen(address, false)?
             };
@@ -69,11 +75,13 @@ impl Kernel {
                 programs.set_socket(listener, facts.epoch, worker, &socket.as_fd())?;
             }
         }
+        programs.set_host_addresses(&local)?;
         Ok(Self {
             programs: Mutex::new(programs),
             settings,
             attachments: Mutex::default(),
             places: Mutex::default(),
+            lost: Mutex::default(),
         })
     }
 
@@ -194,7 +202,47 @@ impl Kernel {
 
     /// Takes the steering program off all interfaces. The selecting one stays.
     pub(crate) fn detach(&self) {
+        let mut lost = lock(&self.lost);
+        lost.clear();
         lock(&self.attachments).clear();
+    }
+
+    /// Tells the programs what became known of epochs.
+    pub(crate) fn set_epochs(&self, epochs: &EpochTable) -> Result<(), SteerError> {
+        Ok(lock(&self.programs).set_epochs(epochs)?)
+    }
+
+    /// Follows the host: its addresses, and interfaces that are removed and made again.
+    pub(crate) fn keep_up(&self, reports: &mut Reports) {
+        let told = interfaces::addresses()
+            .and_then(|local| Ok(lock(&self.programs).set_host_addresses(&local)?));
+        match told {
+            Ok(()) => reports.settled("addresses"),
+            Err(error) => reports.warn("addresses", format!("xdp: {error}")),
+        }
+        let mut lost = lock(&self.lost);
+        lock(&self.attachments).retain(|one| {
+            let stays = one.is_in_place();
+            if !stays {
+                let name = one.interface();
+                lost.push((name.to_owned(), one.mode()));
+                reports.warn(name, format!("xdp: {name} is gone, and the program with it"));
+            }
+            stays
+        });
+        lost.retain(|(name, mode)| match self.attach(name, &[*mode]).pop() {
+            None => {
+                reports.settled(name);
+                reports.note(format!("xdp: {name} is back, and the program on it again"));
+                false
+            }
+            Some(SteerError::Attach(AttachError::UnknownInterface { .. })) => true,
+            Some(error) => {
+                let text = format!("xdp: {name} is back, but the program is not on it: {error}");
+                reports.warn(name, text);
+                true
+            }
+        });
     }
 
     /// What the programs counted so far; empty where the kernel does not let this process read it.

@@ -98,7 +98,21 @@ impl Link {
         set("ipv4/conf/all/rp_filter", "0");
         set("ipv4/conf/default/rp_filter", "0");
         link.in_client(|| set("ipv6/conf/default/disable_ipv6", "1"));
+        link.plug();
+        link
+    }
+
+    /// The pair with addresses for clients.
+    pub(crate) fn with_clients() -> Self {
+        let link = Self::new();
+        link.address_clients();
+        link
+    }
+
+    /// Makes the pair.
+    fn plug(&self) {
         let queues = "numrxqueues 2 numtxqueues 2 mtu 2000";
+        let process = self.holder.id();
         ip(&format!(
             "link add veth0 address 02:00:00:00:00:01 {queues} type veth \
              peer name veth1 address 02:00:00:00:00:02 {queues} netns {process}"
@@ -108,14 +122,19 @@ impl Link {
         ip(&format!("address add {SERVER_V4} peer 198.51.100.0/24 dev veth0"));
         ip(&format!("address add {SERVER_V6}/32 dev veth0 nodad"));
         ip("link set veth0 up");
-        link.in_client(|| ip("link set veth1 up"));
-        link
+        self.in_client(|| ip("link set veth1 up"));
     }
 
-    /// The pair with addresses for clients.
-    pub(crate) fn with_clients() -> Self {
-        let link = Self::new();
-        link.in_client(|| {
+    /// Removes the pair for a while and makes it again.
+    pub(crate) fn replug(&self, after: Duration) {
+        ip("link delete veth0");
+        thread::sleep(after);
+        self.plug();
+        self.address_clients();
+    }
+
+    fn address_clients(&self) {
+        self.in_client(|| {
             set("ipv6/conf/veth1/disable_ipv6", "0");
             for number in 0..CLIENT_ADDRESSES {
                 let [v4, v6] = [SERVER_V4.into(), SERVER_V6.into()]
@@ -124,7 +143,6 @@ impl Link {
                 ip(&format!("address add {v6}/32 dev veth1 nodad"));
             }
         });
-        link
     }
 
     /// Runs `work` in the client's namespace; sockets made there stay there.

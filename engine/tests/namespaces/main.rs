@@ -13,6 +13,7 @@ mod harness;
 
 mod fixtures;
 mod flood;
+mod host;
 mod interrupted;
 mod nat;
 mod spread;

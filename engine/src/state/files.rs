@@ -1,0 +1,77 @@
+//! files reads and writes the small files of a state directory.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::error::StateError;
+
+/// Writes a file so that a crash leaves either the old or the new content.
+pub(super) fn write_atomically(
+    directory: &Path,
+    name: &str,
+    bytes: &[u8],
+    mode: u32,
+) -> Result<(), StateError> {
+    let (path, partial) = (directory.join(name), directory.join(format!("{name}.partial")));
+    let write = || {
+        let _ = fs::remove_file(&partial);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&partial)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&partial, &path)?;
+        File::open(directory)?.sync_all()
+    };
+    write().map_err(io("writing", &path))
+}
+
+/// The text of one of our files, whatever its bytes are.
+pub(super) fn read_text(file: &File) -> std::io::Result<String> {
+    Ok(String::from_utf8_lossy(&read_bytes(file)?).into_owned())
+}
+
+/// The beginning of a file, more than any of ours has.
+pub(super) fn read_bytes(file: &File) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Every file whose name is `prefix` and the number of an epoch. Other names, an editor's copies
+/// for example, are not ours.
+pub(super) fn numbered(directory: &Path, prefix: &str) -> Result<Vec<(u64, PathBuf)>, StateError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).map_err(io("listing", directory))? {
+        let path = entry.map_err(io("listing", directory))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let Some(epoch) = name.strip_prefix(prefix).and_then(|epoch| epoch.parse().ok()) else {
+            continue;
+        };
+        if name != format!("{prefix}{epoch}") {
+            continue;
+        }
+        check_epoch(epoch, &path)?;
+        found.push((epoch, path));
+    }
+    Ok(found)
+}
+
+/// Refuses numbers that no start has counted up to.
+pub(super) fn check_epoch(epoch: u64, path: &Path) -> Result<u64, StateError> {
+    if epoch <= EPOCH_MAX {
+        return Ok(epoch);
+    }
+    let what = format!("{epoch} is no epoch that this program took");
+    Err(StateError::damaged(path.to_owned(), &what))
+}
+
+pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StateError {
+    let path: PathBuf = path.to_owned();
+    move |source| StateError::Io { action, path, source }
+}
+
+/// None of our files has more; what is longer is not read to its end.
+const FILE_BYTES_MAX: u64 = 64;
+/// More starts than any server will see; beyond it somebody else wrote the file.
+const EPOCH_MAX: u64 = 1 << 48;
