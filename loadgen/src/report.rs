@@ -115,6 +115,8 @@ pub struct IdleReport {
     /// The longest time for which connections were missing: from the first loss until the last
     /// one was re-established, in seconds. `None` when none was or not all are.
     pub back_s: Option<f64>,
+    /// From the first attempt to the first loss of `back_s`, in seconds. `None` as there.
+    pub lost_at_s: Option<f64>,
     /// From the loss of a connection until its successor was open.
     pub outage_us: LatencyReport,
 }
@@ -123,6 +125,10 @@ impl IdleReport {
     fn new(config: &LoadConfig, tally: &Tally) -> Self {
         let lost = tally.idle_losses.clone().sorted();
         let seconds = |span: Span| round(span.length().as_secs_f64(), 6);
+        let absent = tally.absent.filter(|_| tally.missing == 0);
+        let lost_at = absent
+            .zip(tally.connecting)
+            .map(|(absent, opening)| seconds(Span { from: opening.from, to: absent.from }));
         Self {
             connections: config.connections as u64,
             opened: tally.opened_first,
@@ -130,7 +136,8 @@ impl IdleReport {
             held: tally.held,
             lost: tally.idle_losses.total(),
             lost_by_class: lost.into_iter().map(|class| (class.class, class.count)).collect(),
-            back_s: tally.absent.filter(|_| tally.missing == 0).map(seconds),
+            back_s: absent.map(seconds),
+            lost_at_s: lost_at,
             outage_us: LatencyReport::new(&tally.outages),
         }
     }

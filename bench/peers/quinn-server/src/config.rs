@@ -7,7 +7,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn::{EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
+use ring::hmac;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -57,6 +59,17 @@ pub(crate) fn server(provider: Provider, cert: &Path, key: &Path) -> Result<Serv
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport()));
     Ok(config)
+}
+
+/// quinn's own settings, or the same with a reset key that a later process can have again. Its
+/// connection IDs are checked by a key of their own, which has to persist for the same reason.
+pub(crate) fn endpoint(reset_key: Option<&str>) -> EndpointConfig {
+    let Some(key) = reset_key else { return EndpointConfig::default() };
+    let mac = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
+    let mut config = EndpointConfig::new(Arc::new(mac));
+    let seed = key.bytes().fold(0_u64, |sum, byte| sum.rotate_left(5) ^ u64::from(byte));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(seed)));
+    config
 }
 
 /// A socket with the common buffers, or an error that says what the host has to allow.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use quinn::{Endpoint, EndpointConfig, TokioRuntime};
+use quinn::{Endpoint, TokioRuntime};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::config::Provider;
@@ -44,6 +44,10 @@ struct Args {
     /// Cryptography for TLS and packets.
     #[arg(long, value_enum, default_value_t = Provider::AwsLcRs)]
     provider: Provider,
+    /// Key of stateless resets, which then survive a restart; random like quinn's own default
+    /// without it.
+    #[arg(long)]
+    reset_key: Option<String>,
 }
 
 fn main() -> Result<()> {
@@ -63,9 +67,9 @@ fn runtime(threads: usize) -> Result<Runtime> {
 }
 
 async fn serve(args: Args) -> Result<()> {
-    let Args { listen, cert, key, threads, provider } = args;
+    let Args { listen, cert, key, threads, provider, reset_key } = args;
     let endpoint = Endpoint::new(
-        EndpointConfig::default(),
+        config::endpoint(reset_key.as_deref()),
         Some(config::server(provider, &cert, &key)?),
         config::socket(listen)?,
         Arc::new(TokioRuntime),
