@@ -4,6 +4,31 @@
 
 use quiclane_wire::{Reason, Unanswered, Untouched};
 
+/// What XDP does with a frame.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// Goes on to the network stack, on the core where it arrived.
+    Passed,
+    /// Ends here.
+    Dropped,
+    /// Went back with a stateless reset in it.
+    Answered,
+    /// Goes on to the network stack on the core of its worker.
+    Redirected,
+}
+
+impl Action {
+    /// The name of this action as a metric label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Dropped => "dropped",
+            Self::Answered => "answered",
+            Self::Redirected => "redirected",
+        }
+    }
+}
+
 /// What became of a frame in XDP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Count {
@@ -100,6 +125,23 @@ impl Count {
             Self::Unanswered(Unanswered::Repeated) => "unanswered_repeated",
             Self::Unanswered(Unanswered::PrefixBudget) => "unanswered_prefix_budget",
             Self::Unanswered(Unanswered::ResetBudget) => "unanswered_reset_budget",
+        }
+    }
+
+    /// What was done with the frames of this count: one thing with all of them.
+    pub const fn action(self) -> Action {
+        match self {
+            Self::LiveMoved | Self::InitialMoved => Action::Redirected,
+            Self::Answered => Action::Answered,
+            Self::Unanswered(_) => Action::Dropped,
+            Self::Junk(reason) if is_dropped(reason) => Action::Dropped,
+            Self::Untouched(_)
+            | Self::Live
+            | Self::Initial
+            | Self::OtherLong
+            | Self::Draining
+            | Self::Orphan
+            | Self::Junk(_) => Action::Passed,
         }
     }
 }

@@ -16,7 +16,10 @@ use crate::Mode;
 #[non_exhaustive]
 pub enum SteeringError {
     /// The process lacks the privileges.
-    #[error("{what}: not permitted: run as root, or grant CAP_BPF and CAP_NET_ADMIN")]
+    #[error(
+        "{what}: not permitted: grant CAP_BPF and CAP_NET_ADMIN (sudo, setcap, or docker run \
+         --cap-add), outside of user namespaces"
+    )]
     NotPermitted {
         /// What was being done.
         what: &'static str,
@@ -145,8 +148,8 @@ pub enum AttachError {
     /// The driver cannot do it in this mode, or not with its present settings.
     #[error(
         "{interface} takes no XDP program in {mode} mode: {source}: generic mode works on every \
-         interface; native mode wants a driver that has it, with an MTU above a page for frames in \
-         several pieces"
+         interface, native mode with drivers that have it, and many of them only up to an MTU of \
+         about 3,500"
     )]
     Unsupported {
         /// The interface.

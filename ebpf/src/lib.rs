@@ -37,7 +37,7 @@ mod budget;
 pub use budget::{Bucket, Budget};
 
 mod count;
-pub use count::{Count, Selection, is_dropped};
+pub use count::{Action, Count, Selection, is_dropped};
 
 mod layout;
 pub use layout::{

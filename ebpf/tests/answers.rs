@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{XDP_DROP, XDP_PASS, XDP_TX, settings, since, steering};
+use common::{XDP_DROP, XDP_PASS, XDP_TX, returned, settings, since, steering};
 use quiclane_ebpf::{Answers, Budget, Count, Program, Settings, Steering};
 use quiclane_wire::fixtures::{CARRIERS, LIVE_EPOCH, RETIRED_EPOCH, fixtures, world};
 use quiclane_wire::{
@@ -114,6 +114,13 @@ fn the_noise_of_two_answers_differs() {
     assert_eq!(seen.len(), all, "eight bytes twice");
 }
 
+/// Asserts that the one frame since `before` is in a count with the action that was taken.
+fn is_what_the_metrics_say(steering: &Steering, before: &[(Count, u64)], action: u32, what: &str) {
+    let counts = since(steering, before);
+    let [(count, 1)] = counts[..] else { panic!("{what}: not one frame in {counts:?}") };
+    assert_eq!(returned(count), action, "{what}: {count:?}");
+}
+
 #[test]
 fn nothing_but_an_orphan_is_ever_answered() {
     let Some(mut steering) = answering("who is answered", UNLIMITED) else { return };
@@ -126,6 +133,7 @@ fn nothing_but_an_orphan_is_ever_answered() {
                 matches!(count, Count::Orphan | Count::Answered | Count::Unanswered(_))
             });
             assert!(action != XDP_TX || orphan, "{}", fixture.name);
+            is_what_the_metrics_say(&steering, &before, action, fixture.name);
         }
     }
     let (live, _) = packet(LIVE_EPOCH, 1, 1, 100);
@@ -145,8 +153,10 @@ fn nothing_but_an_orphan_is_ever_answered() {
         ("from a port of a reflecting service", domain, XDP_DROP),
         ("an orphan", plain(&orphan), XDP_TX),
     ] {
+        let before = steering.counts().unwrap();
         let (action, after) = steering.run_once(Program::Steer, &frame).unwrap();
         assert_eq!(action, expected, "{what}");
+        is_what_the_metrics_say(&steering, &before, action, what);
         assert!(action == XDP_TX || after == frame, "{what} is left as it is");
     }
     // The program without CAP_PERFMON leaves answers to the workers, and so does this one if told.
@@ -163,7 +173,9 @@ fn a_connection_is_answered_once_in_a_while() {
     let before = steering.counts().unwrap();
     let frame = CARRIERS[0].frame(&packet);
     for expected in [XDP_TX, XDP_DROP, XDP_DROP] {
+        let before = steering.counts().unwrap();
         assert_eq!(steering.run_once(Program::Steer, frame.as_slice()).unwrap().0, expected);
+        is_what_the_metrics_say(&steering, &before, expected, "repeated");
     }
     let other_port = CARRIERS[0].frame_between(7_777, 4433, &packet);
     assert_eq!(steering.run_once(Program::Steer, other_port.as_slice()).unwrap().0, XDP_TX);

@@ -13,7 +13,7 @@ mod common;
 use std::env;
 use std::time::Instant;
 
-use common::{XDP_DROP, XDP_PASS, XDP_REDIRECT, settings, since, steering};
+use common::{XDP_DROP, XDP_PASS, XDP_REDIRECT, returned, settings, since, steering};
 use quiclane_ebpf::{Count, Program, Settings, Steering, is_dropped};
 use quiclane_wire::fixtures::{
     CARRIERS, DRAINING_EPOCH, LIVE_EPOCH, LIVE_WORKERS, RETIRED_EPOCH, fixtures, frames,
@@ -59,6 +59,7 @@ fn agree(steering: &mut Steering, program: Program, batch: &[Vec<u8>], moved: Mo
     let mut counts = vec![0; before.len()];
     for frame in batch {
         let (count, action) = expected(frame, moved);
+        assert_eq!(returned(count), action, "what the metrics say of {count:?}");
         counts[count.index() as usize] += 1;
         let (found, _) = steering.run(program, frame, 1).unwrap();
         assert_eq!(found, action, "{count:?}: {}", hex(frame));

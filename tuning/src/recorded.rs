@@ -88,7 +88,7 @@ pub(crate) fn container() -> Facts {
     };
     veth.device.recv_queues = 1;
     let interfaces = interfaces(vec![loopback(), veth], "eth0");
-    let why = "creating BPF maps: not permitted: run as root, or grant CAP_BPF and CAP_NET_ADMIN";
+    let why = "creating BPF maps: not permitted: grant CAP_BPF and CAP_NET_ADMIN (sudo)";
     let ebpf = Ebpf { xdp: Err(why.to_owned()), reuseport: Err(why.to_owned()) };
     let uring = Err("io_uring_setup was refused: Operation not permitted".to_owned());
     tree.facts(interfaces, ebpf, Trials { uring, rings: Ok(0), ..trials(212_992) })

@@ -6,7 +6,7 @@ use std::env;
 use std::fs;
 use std::process::Command;
 
-use quiclane_ebpf::{Budgets, Capacity, Count, Program, Settings, Steering, SteeringError};
+use quiclane_ebpf::{Action, Budgets, Capacity, Count, Program, Settings, Steering, SteeringError};
 use quiclane_wire::fixtures::{LISTENERS, LIVE_EPOCH, LIVE_WORKERS, world};
 
 pub(crate) const XDP_DROP: u32 = 1;
@@ -60,6 +60,16 @@ pub(crate) fn settings() -> Settings {
         move_to_cores: false,
         budgets: Budgets::UNLIMITED,
         answers: None,
+    }
+}
+
+/// What the program returns for frames of this count.
+pub(crate) fn returned(count: Count) -> u32 {
+    match count.action() {
+        Action::Passed => XDP_PASS,
+        Action::Dropped => XDP_DROP,
+        Action::Answered => XDP_TX,
+        Action::Redirected => XDP_REDIRECT,
     }
 }
 
