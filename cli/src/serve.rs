@@ -212,21 +212,16 @@ impl ServeArgs {
 
     fn log_plan(&self, engine: &Engine) {
         let plan = engine.plan();
-        let cores: Vec<String> = plan
-            .cores()
-            .iter()
-            .map(|core| core.map_or_else(|| "any".into(), |core| core.to_string()))
-            .collect();
         self.note(format_args!(
-            "plan: {} workers on cores {}; io {}; steering {}{}; epoch {}",
+            "plan: {} worker{} on {}; io {}; steering {}{}; epoch {}",
             plan.workers(),
-            cores.join(","),
+            if plan.workers() == 1 { "" } else { "s" },
+            cores(plan.cores()),
             plan.io(),
             plan.steering(),
-            if plan.workers() == 1 && plan.steering() == "hash" {
-                ", a single worker needs none"
-            } else {
-                ""
+            match plan.steering() {
+                "hash" if plan.workers() == 1 => ", a single worker needs none".to_owned(),
+                _ => places(plan.interfaces()),
             },
             plan.epoch()
         ));
@@ -243,6 +238,27 @@ impl ServeArgs {
             output::log(text);
         }
     }
+}
+
+/// The cores of the workers, in their order. They are pinned all or none.
+fn cores(cores: &[Option<usize>]) -> String {
+    let pinned: Vec<String> = cores.iter().flatten().map(ToString::to_string).collect();
+    match pinned.len() {
+        0 => "any core".to_owned(),
+        1 => format!("core {}", pinned[0]),
+        _ => format!("cores {}", pinned.join(",")),
+    }
+}
+
+/// Where XDP is: ` (native on eth0, eth1; generic on br0)`, or nothing.
+fn places(interfaces: &[(String, &'static str)]) -> String {
+    let on = |mode: &str| {
+        let names = interfaces.iter().filter(|(_, of)| *of == mode).map(|(name, _)| name.as_str());
+        let names: Vec<&str> = names.collect();
+        (!names.is_empty()).then(|| format!("{mode} on {}", names.join(", ")))
+    };
+    let places: Vec<String> = ["native", "generic"].into_iter().filter_map(on).collect();
+    if places.is_empty() { String::new() } else { format!(" ({})", places.join("; ")) }
 }
 
 /// What `--quiet` and everything else leaves on stdout.
@@ -387,3 +403,24 @@ Examples:
   quiclane serve
   quiclane serve --listen 127.0.0.1:4433 --workers 2 --metrics 127.0.0.1:9433
   quiclane serve --cert cert.pem --key key.pem --alpn hq-interop --root /srv/www";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plan_says_where_xdp_is_and_in_which_mode() {
+        let named = |name: &str, mode| (name.to_owned(), mode);
+        let all = [named("br0", "generic"), named("eth0", "native"), named("eth1", "native")];
+        assert_eq!(places(&all), " (native on eth0, eth1; generic on br0)");
+        assert_eq!(places(&all[..1]), " (generic on br0)");
+        assert_eq!(places(&[]), "");
+    }
+
+    #[test]
+    fn the_plan_says_which_cores() {
+        assert_eq!(cores(&[Some(0)]), "core 0");
+        assert_eq!(cores(&[Some(2), Some(0)]), "cores 2,0");
+        assert_eq!(cores(&[None, None]), "any core");
+    }
+}

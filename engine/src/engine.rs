@@ -90,8 +90,10 @@ impl Engine {
                 let facts = identity.facts(plan.cores(), &listen, &sockets, &config.limits);
                 let Steered { rung, notes, kernel: programs } =
                     steer(server.steering, &server.xdp, &facts)?;
+                let places = programs.as_ref().map(|one| one.places()).unwrap_or_default();
+                let places = places.into_iter().map(|one| (one.interface, one.mode)).collect();
                 kernel = programs;
-                plan.steered(rung.name(), notes, identity.epoch);
+                plan.steered(rung.name(), places, notes, identity.epoch);
                 note_buffers(&mut plan, &sockets, config.limits.socket_buffer_bytes);
                 if server.drop_capabilities {
                     privileges::drop_all()?;

@@ -58,13 +58,13 @@ pub enum ConfigError {
 #[non_exhaustive]
 pub enum SteerError {
     /// The eBPF programs could not be set up.
-    #[error("eBPF, for xdp and reuseport: {}", .0.in_short())]
+    #[error("{}", .0.in_short())]
     Programs(#[from] quiclane_ebpf::SteeringError),
     /// XDP could not be attached.
     #[error(transparent)]
     Attach(#[from] quiclane_ebpf::AttachError),
     /// The kernel did not take the classic program.
-    #[error("cbpf: {0}")]
+    #[error("{0}")]
     Cbpf(#[source] SocketError),
     /// The interfaces could not be listed.
     #[error("listing the interfaces: {0}")]
@@ -194,7 +194,7 @@ pub enum StartError {
         source: SocketError,
     },
     /// A rung of the steering ladder that was asked for by name.
-    #[error("steering {0}")]
+    #[error("steering: {0}; with auto the server would take the next way that works here")]
     Steer(#[from] SteerError),
     /// The capabilities of the process could not be given up.
     #[error("dropping capabilities: {0}")]

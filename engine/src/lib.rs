@@ -85,7 +85,7 @@ mod state;
 pub use state::rotate_keys;
 
 mod steer;
-pub use steer::KernelCounts;
+pub use steer::{FrameCount, KernelCounts};
 
 mod timers;
 

@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use quiclane_datapath::{Counter, Counters as DatapathCounters};
 use quiclane_wire::{Reason, Unanswered};
 
-use crate::steer::{Kernel, KernelCounts};
+use crate::steer::{FrameCount, Kernel, KernelCounts, Place};
 
 macro_rules! worker_counters {
     ($($kind:ident $name:literal $field:ident $help:literal;)*) => {
@@ -241,6 +241,7 @@ impl Metrics {
              quiclane_info{{{}}} 1\n",
             labels.join(",")
         );
+        self.write_steering(&mut text);
         self.write_counters(&mut text);
         self.write_reasons(
             &mut text,
@@ -263,6 +264,28 @@ impl Metrics {
     #[must_use]
     pub fn kernel(&self) -> Option<KernelCounts> {
         self.kernel.as_ref().map(|kernel| kernel.counts())
+    }
+
+    /// The rung of a server; with XDP one line for each interface that it was put on.
+    fn write_steering(&self, text: &mut String) {
+        let rung = self.info.iter().find(|(name, _)| *name == "steering").map(|(_, rung)| rung);
+        let Some(rung) = rung.filter(|rung| *rung != "none") else { return };
+        text.push_str(
+            "# HELP quiclane_engine_steering The rung taken at start; with XDP, whether the \
+             program is on the interface now.\n# TYPE quiclane_engine_steering gauge\n",
+        );
+        let places = self.kernel.as_ref().map(|kernel| kernel.places()).unwrap_or_default();
+        if places.is_empty() {
+            let _ = writeln!(text, "quiclane_engine_steering{{rung=\"{rung}\"}} 1");
+        }
+        for Place { interface, mode, is_on } in places {
+            let _ = writeln!(
+                text,
+                "quiclane_engine_steering{{rung=\"{rung}\",interface=\"{}\",mode=\"{mode}\"}} {}",
+                escaped(&interface),
+                u8::from(is_on)
+            );
+        }
     }
 
     fn write_counters(&self, text: &mut String) {
@@ -303,19 +326,20 @@ impl Metrics {
 
     fn write_kernel(&self, text: &mut String) {
         let Some(counts) = self.kernel() else { return };
-        for (name, help, counts) in [
-            ("frames", "Frames by what became of them in XDP.", counts.frames),
-            (
-                "selections",
-                "Datagrams or trains by how their socket was chosen.",
-                counts.selections,
-            ),
-        ] {
-            let _ = writeln!(text, "# HELP quiclane_ebpf_{name}_total {help}");
-            let _ = writeln!(text, "# TYPE quiclane_ebpf_{name}_total counter");
-            for (reason, value) in counts {
-                let _ = writeln!(text, "quiclane_ebpf_{name}_total{{reason=\"{reason}\"}} {value}");
-            }
+        text.push_str(
+            "# HELP quiclane_ebpf_frames_total Frames by what they were, and what XDP did.\n\
+             # TYPE quiclane_ebpf_frames_total counter\n",
+        );
+        for FrameCount { reason, action, count } in counts.frames {
+            let labels = format!("reason=\"{reason}\",action=\"{action}\"");
+            let _ = writeln!(text, "quiclane_ebpf_frames_total{{{labels}}} {count}");
+        }
+        text.push_str(
+            "# HELP quiclane_ebpf_selections_total Datagrams or trains by how their socket was \
+             chosen.\n# TYPE quiclane_ebpf_selections_total counter\n",
+        );
+        for (reason, count) in counts.selections {
+            let _ = writeln!(text, "quiclane_ebpf_selections_total{{reason=\"{reason}\"}} {count}");
         }
     }
 
@@ -333,5 +357,29 @@ impl Metrics {
                     writeln!(text, "quiclane_datapath_{name}_total{{worker=\"{worker}\"}} {value}");
             }
         }
+    }
+}
+
+/// A name as the value of a label. Interfaces may be called almost anything.
+fn escaped(name: &str) -> String {
+    name.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rung_without_xdp_is_one_line_and_a_client_has_none() {
+        let text = |rung: &str| Metrics::new(1, vec![("steering", rung.to_owned())], None).text();
+        let cbpf = text("cbpf");
+        assert!(cbpf.contains("\nquiclane_engine_steering{rung=\"cbpf\"} 1\n"), "{cbpf}");
+        assert!(!text("none").contains("engine_steering"));
+    }
+
+    #[test]
+    fn no_name_of_an_interface_ends_its_label() {
+        assert_eq!(escaped(r#"a"b\"#), r#"a\"b\\"#);
+        assert_eq!(escaped("eth0.100"), "eth0.100");
     }
 }

@@ -15,6 +15,7 @@ pub struct Plan {
     cores: Vec<Option<usize>>,
     backend: Backend,
     steering: &'static str,
+    interfaces: Vec<(String, &'static str)>,
     epoch: u64,
     notes: Vec<String>,
 }
@@ -64,11 +65,20 @@ impl Plan {
                 }
             },
         };
-        Ok(Self { workers, cores, backend, steering: "none", epoch: 0, notes })
+        let interfaces = Vec::new();
+        Ok(Self { workers, cores, backend, steering: "none", interfaces, epoch: 0, notes })
     }
 
-    pub(crate) fn steered(&mut self, rung: &'static str, notes: Vec<String>, epoch: u64) {
+    /// What steering came to: the rung, and where XDP was put in which mode.
+    pub(crate) fn steered(
+        &mut self,
+        rung: &'static str,
+        interfaces: Vec<(String, &'static str)>,
+        notes: Vec<String>,
+        epoch: u64,
+    ) {
         self.steering = rung;
+        self.interfaces = interfaces;
         self.epoch = epoch;
         self.notes.extend(notes);
     }
@@ -108,13 +118,20 @@ impl Plan {
         self.steering
     }
 
+    /// The interfaces that the XDP program was put on at start, each with its mode, `native` or
+    /// `generic`. Empty on the rungs without XDP.
+    #[must_use]
+    pub fn interfaces(&self) -> &[(String, &'static str)] {
+        &self.interfaces
+    }
+
     /// This start's epoch, 0 for a client.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// One line for each rung that was stepped down, and why.
+    /// One line for each step down and why, and for each choice that has no effect.
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes

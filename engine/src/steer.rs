@@ -11,7 +11,8 @@ mod cbpf;
 mod interfaces;
 mod kernel;
 pub(crate) use kernel::Kernel;
-pub use kernel::KernelCounts;
+pub(crate) use kernel::Place;
+pub use kernel::{FrameCount, KernelCounts};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,6 +43,11 @@ impl Rung {
             Self::Hash => "hash",
         }
     }
+
+    /// Whether a program is on interfaces.
+    fn is_xdp(self) -> bool {
+        matches!(self, Self::Xdp | Self::XdpGeneric)
+    }
 }
 
 /// What the programs have to know.
@@ -71,7 +77,7 @@ impl Facts<'_> {
 /// The outcome.
 pub(crate) struct Steered {
     pub(crate) rung: Rung,
-    /// Why the better ones are not used, best first.
+    /// Why the better ones are not used, best first, and what has no effect without them.
     pub(crate) notes: Vec<String>,
     /// What has to live as long as the workers.
     pub(crate) kernel: Option<Arc<Kernel>>,
@@ -95,14 +101,18 @@ pub(crate) fn steer(choice: Steering, xdp: &Xdp, facts: &Facts<'_>) -> Result<St
         Steering::Hash => (Rung::Hash, None),
         Steering::Auto => automatic(xdp, facts, &mut notes),
     };
-    notes.extend(idle_budgets(rung, &xdp.budgets));
+    if !rung.is_xdp() {
+        notes.extend(idle_budgets(rung, &xdp.budgets));
+        notes.extend(idle_flags(rung, xdp));
+    } else if xdp.redirect && facts.cores.iter().all(Option::is_none) {
+        notes.push(NO_CORES.to_owned());
+    }
     Ok(Steered { rung, notes, kernel: kernel.map(Arc::new) })
 }
 
-/// That budgets somebody has chosen are kept by nobody.
+/// That budgets somebody has chosen are kept by nobody on this rung.
 fn idle_budgets(rung: Rung, budgets: &Budgets) -> Option<String> {
-    let kept = matches!(rung, Rung::Xdp | Rung::XdpGeneric);
-    (!kept && *budgets != Budgets::default()).then(|| {
+    (*budgets != Budgets::default()).then(|| {
         let rung = rung.name();
         format!(
             "budgets: XDP keeps them, and steering is {rung}: first flights are limited by the \
@@ -111,11 +121,36 @@ fn idle_budgets(rung: Rung, budgets: &Budgets) -> Option<String> {
     })
 }
 
+/// That what somebody has chosen for XDP does nothing on this rung.
+fn idle_flags(rung: Rung, xdp: &Xdp) -> Option<String> {
+    let mut flags: Vec<String> =
+        xdp.interfaces.iter().map(|name| format!("--interface {name}")).collect();
+    flags.extend(xdp.redirect.then(|| "--xdp-redirect cpu".to_owned()));
+    let all = match xdp.interfaces.len() {
+        0 | 1 => "",
+        _ => "; of several named interfaces all are taken or none",
+    };
+    (!flags.is_empty()).then(|| {
+        let (flags, rung) = (flags.join(", "), rung.name());
+        format!("without effect: {flags}: steering is {rung}, which uses no XDP{all}")
+    })
+}
+
+/// The line that says why rungs are not taken, or not on one interface.
+fn step_down(rungs: &[Rung], interface: Option<&str>, why: &str) -> String {
+    let names: Vec<&str> = rungs.iter().map(|rung| rung.name()).collect();
+    let on = interface.map(|name| format!(" on {name}")).unwrap_or_default();
+    format!("steering: no {}{on}: {why}", names.join(", "))
+}
+
 fn automatic(xdp: &Xdp, facts: &Facts<'_>, notes: &mut Vec<String>) -> (Rung, Option<Kernel>) {
     match kernel(Steering::Auto, xdp, facts, notes) {
         Ok(Some((rung, kernel))) => return (rung, Some(kernel)),
         Ok(None) => {}
-        Err(error) => notes.push(error.to_string()),
+        Err(error) => {
+            let rungs = [Rung::Xdp, Rung::XdpGeneric, Rung::Reuseport];
+            notes.push(step_down(&rungs, None, &error.to_string()));
+        }
     }
     if facts.sockets.len() == 1 {
         // Nothing to choose from: that is no step down.
@@ -124,7 +159,7 @@ fn automatic(xdp: &Xdp, facts: &Facts<'_>, notes: &mut Vec<String>) -> (Rung, Op
     match cbpf(facts) {
         Ok(()) => (Rung::Cbpf, None),
         Err(error) => {
-            notes.push(error.to_string());
+            notes.push(step_down(&[Rung::Cbpf], None, &error.to_string()));
             (Rung::Hash, None)
         }
     }
@@ -159,6 +194,9 @@ fn cbpf(facts: &Facts<'_>) -> Result<(), SteerError> {
     Ok(())
 }
 
+const NO_CORES: &str = "without effect: --xdp-redirect cpu: no worker is pinned to a core, so \
+    there is none to move frames to; give as many --cores as workers";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,10 +204,30 @@ mod tests {
     #[test]
     fn budgets_that_nobody_keeps_are_noted() {
         let chosen = Budgets { initials_per_s: None, ..Budgets::default() };
-        for rung in [Rung::Xdp, Rung::XdpGeneric, Rung::Reuseport, Rung::Cbpf, Rung::Hash] {
-            assert_eq!(idle_budgets(rung, &Budgets::default()), None);
-            let noted = idle_budgets(rung, &chosen).is_some();
-            assert_eq!(noted, !rung.name().starts_with("xdp"), "{rung:?}");
-        }
+        assert_eq!(idle_budgets(Rung::Cbpf, &Budgets::default()), None);
+        let noted = idle_budgets(Rung::Cbpf, &chosen).unwrap();
+        assert!(noted.contains("steering is cbpf"), "{noted}");
+    }
+
+    #[test]
+    fn what_is_for_xdp_and_does_nothing_is_named() {
+        let xdp = |interfaces: &[&str], redirect| {
+            let interfaces = interfaces.iter().map(ToString::to_string).collect();
+            Xdp { interfaces, redirect, ..Xdp::default() }
+        };
+        assert_eq!(idle_flags(Rung::Hash, &xdp(&[], false)), None);
+        let one = idle_flags(Rung::Reuseport, &xdp(&["eth0"], true)).unwrap();
+        let words = "--interface eth0, --xdp-redirect cpu: steering is reuseport";
+        assert!(one.contains(words) && !one.contains("all are taken"), "{one}");
+        let two = idle_flags(Rung::Cbpf, &xdp(&["eth0", "eth1"], false)).unwrap();
+        assert!(two.contains("--interface eth0, --interface eth1: "), "{two}");
+        assert!(two.contains("all are taken or none"), "{two}");
+    }
+
+    #[test]
+    fn a_step_down_names_the_rungs_and_where() {
+        let line = step_down(&[Rung::Xdp, Rung::XdpGeneric], Some("eth0"), "taken");
+        assert_eq!(line, "steering: no xdp, xdp-generic on eth0: taken");
+        assert_eq!(step_down(&[Rung::Cbpf], None, "refused"), "steering: no cbpf: refused");
     }
 }

@@ -72,8 +72,8 @@ fn inside() {
     // Until it is killed it says how many orphans the kernel answered.
     while !engine.is_finished() {
         let kernel = engine.metrics().kernel().unwrap_or_default();
-        let answered = kernel.frames.iter().find(|(name, _)| *name == "answered");
-        let answered = answered.map_or(0, |(_, count)| *count);
+        let answered = kernel.frames.iter().find(|frames| frames.reason == "answered");
+        let answered = answered.map_or(0, |frames| frames.count);
         fs::write(folder.join("answered"), answered.to_string()).unwrap();
         thread::sleep(Duration::from_millis(20));
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use quiclane::Budgets;
+use quiclane::{Budgets, FrameCount};
 
 use crate::flags::{Rate, rate};
 
@@ -92,7 +92,7 @@ impl Watch {
     pub(crate) fn look(
         &mut self,
         now: Instant,
-        frames: impl FnOnce() -> Vec<(&'static str, u64)>,
+        frames: impl FnOnce() -> Vec<FrameCount>,
     ) -> Option<String> {
         if now < self.look_at.max(self.quiet_until) {
             return None;
@@ -101,7 +101,7 @@ impl Watch {
         let frames = frames();
         let mut reached = Vec::new();
         for ((reason, what, flag), said) in self.budgets.each().into_iter().zip(&mut self.said) {
-            let count = frames.iter().find(|(name, _)| *name == reason).map_or(0, |(_, n)| *n);
+            let count = frames.iter().find(|one| one.reason == reason).map_or(0, |one| one.count);
             if count > *said {
                 reached.push(format!("{} {what} ({flag})", count - *said));
                 *said = count;
@@ -171,7 +171,9 @@ mod tests {
         let start = clock::now();
         let mut watch = Watch::new(flags("--max-initials-per-prefix 5").unwrap(), start);
         let mut look = |after: u64, prefix: u64, proven: u64| {
-            let frames = || vec![("live", 9), ("prefix_budget", prefix), ("proven_budget", proven)];
+            let dropped = |reason, count| FrameCount { reason, action: "dropped", count };
+            let frames =
+                || vec![dropped("prefix_budget", prefix), dropped("proven_budget", proven)];
             watch.look(start + Duration::from_secs(after), frames)
         };
         assert_eq!(look(0, 0, 0), None);

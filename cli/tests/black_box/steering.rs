@@ -68,14 +68,20 @@ impl Link {
 
     /// How many frames XDP counted for `reason`, by the server's metrics at this address.
     fn frames(&self, metrics: &str, reason: &str) -> u64 {
-        let (host, port) = metrics.split_once(':').unwrap();
+        let text = self.metrics(metrics);
+        let name = format!("quiclane_ebpf_frames_total{{reason=\"{reason}\",");
+        let labels = text.lines().find_map(|line| line.strip_prefix(&name));
+        let labels = labels.unwrap_or_else(|| panic!("no {reason}: {text}"));
+        labels.rsplit_once(' ').unwrap().1.parse().unwrap()
+    }
+
+    /// The server's metrics at this address.
+    fn metrics(&self, address: &str) -> String {
+        let (host, port) = address.split_once(':').unwrap();
         let request = r"GET /metrics HTTP/1.1\r\n\r\n";
         let script = format!("exec 3<>/dev/tcp/{host}/{port}; printf '{request}' >&3; cat <&3");
         let output = inside(&self.server, &["bash", "-c", &script]).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let name = format!("quiclane_ebpf_frames_total{{reason=\"{reason}\"}} ");
-        let value = text.lines().find_map(|line| line.strip_prefix(&name));
-        value.unwrap_or_else(|| panic!("no {reason}: {text}")).parse().unwrap()
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// What `quiclane doctor --json` says there, behind a command that changes what it may do.
@@ -174,8 +180,11 @@ impl Drop for Serving {
 #[test]
 fn a_veth_gets_a_native_program_that_dies_with_its_process() {
     let Some(link) = Link::new("native") else { return };
-    let mut server = link.serve("--listen [::]:4433");
+    let mut server = link.serve("--listen [::]:4433 --metrics 127.0.0.1:9433");
     assert_eq!(server.steering(), "xdp");
+    let place = "quiclane_engine_steering{rung=\"xdp\",interface=\"veth0\",mode=\"native\"} 1\n";
+    let metrics = link.metrics("127.0.0.1:9433");
+    assert!(metrics.contains(place), "{metrics}");
     assert!(link.device().contains(" xdp "), "{}", link.device());
     link.load("10.99.0.1", 4433);
     link.load("[fd99::1]", 4433);
@@ -187,8 +196,28 @@ fn a_veth_gets_a_native_program_that_dies_with_its_process() {
     assert!(ip(&format!("-n {} link set veth0 up", link.server)));
     link.load("10.99.0.1", 4433);
     let log = server.kill();
-    assert!(!log.contains("warning: xdp"), "{log}");
+    assert!(!log.contains("warning: "), "{log}");
+    assert!(log.contains("; steering xdp (native on veth0); "), "{log}");
     assert!(!link.device().contains("xdp"), "{}", link.device());
+}
+
+#[test]
+fn each_interface_takes_the_best_mode_that_it_has() {
+    let Some(link) = Link::new("modes") else { return };
+    for command in
+        ["link add br0 type bridge", "link set br0 up", "address add 10.96.0.1/24 dev br0"]
+    {
+        assert!(ip(&format!("-n {} {command}", link.server)));
+    }
+    let mut server = link.serve("--listen [::]:4433 --metrics 127.0.0.1:9433");
+    let metrics = link.metrics("127.0.0.1:9433");
+    for labels in [r#"interface="veth0",mode="native""#, r#"interface="br0",mode="generic""#] {
+        let line = format!("quiclane_engine_steering{{rung=\"xdp\",{labels}}} 1\n");
+        assert!(metrics.contains(&line), "{line}: {metrics}");
+    }
+    let log = server.kill();
+    assert!(log.contains("; steering xdp (native on veth0; generic on br0); "), "{log}");
+    assert!(log.contains("warning: steering: no xdp on br0: br0 takes no XDP program"), "{log}");
 }
 
 #[test]
@@ -213,7 +242,9 @@ fn somebody_elses_program_stays_and_is_named() {
     link.load("10.99.0.1", 4433);
     link.load("10.99.0.1", 4434);
     let log = second.kill();
-    assert!(log.contains("veth0 already runs the XDP program \"quiclane_xdp\" (id "), "{log}");
+    let step = "warning: steering: no xdp, xdp-generic on veth0: veth0 already runs the XDP \
+                program \"quiclane_xdp\" (id ";
+    assert_eq!(log.matches(step).count(), 1, "{log}");
 }
 
 #[test]
@@ -225,7 +256,8 @@ fn without_capabilities_the_server_runs_on_classic_bpf_and_says_why() {
     link.load("10.99.0.1", 4433);
     let log = server.kill();
     assert!(
-        log.contains("warning: eBPF, for xdp and reuseport: ") && log.contains("CAP_BPF"),
+        log.contains("warning: steering: no xdp, xdp-generic, reuseport: ")
+            && log.contains("CAP_BPF"),
         "{log}"
     );
 }
@@ -296,6 +328,15 @@ fn what_passes_through_the_host_is_left_alone() {
     }
     let count = |reason| link.frames("127.0.0.1:9544", reason);
     assert_eq!((count("other_address"), count("foreign_layout")), (100, 100));
+    let metrics = link.metrics("127.0.0.1:9544");
+    for labels in [
+        r#"reason="foreign_layout",action="dropped""#,
+        r#"reason="other_address",action="passed""#,
+        r#"reason="answered",action="answered""#,
+        r#"reason="live_moved",action="redirected""#,
+    ] {
+        assert!(metrics.contains(&format!("quiclane_ebpf_frames_total{{{labels}}} ")), "{labels}");
+    }
 }
 
 #[test]
@@ -306,6 +347,10 @@ fn redirecting_needs_native_mode_and_says_so() {
     link.load("10.99.0.1", 4433);
     let log = server.kill();
     assert!(log.contains("moving them needs native mode"), "{log}");
+    assert!(log.contains("; steering xdp-generic (generic on veth0); "), "{log}");
+    assert!(!log.contains("veth0 is virtual"), "nothing is moved: {log}");
+    let mut server = link.serve("--listen [::]:4433 --xdp-redirect cpu");
+    let log = server.kill();
     assert!(log.contains("veth0 is virtual") && log.contains("tx off"), "{log}");
 }
 

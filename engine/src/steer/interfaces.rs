@@ -49,7 +49,7 @@ fn choose(listen: &[SocketAddr], all: &[Interface]) -> Interfaces {
         };
         let mut owners = all.iter().filter(receives).peekable();
         if owners.peek().is_none() {
-            notes.push(format!("xdp: no interface owns {ip}: name it with --interface"));
+            notes.push(format!("no interface owns {ip}: name it with --interface"));
         }
         for owner in owners {
             if !owner.is_loopback() {
@@ -57,13 +57,13 @@ fn choose(listen: &[SocketAddr], all: &[Interface]) -> Interfaces {
                 let name = owner.name.split(':').next().unwrap_or_default();
                 names.insert(name.to_owned());
             } else if !ip.is_unspecified() {
-                notes.push(format!("xdp: {ip} is on {}, which has no driver", owner.name));
+                notes.push(format!("{ip} is on {}, which has no driver", owner.name));
             }
         }
     }
     notes.dedup();
     if names.is_empty() && notes.is_empty() {
-        notes.push("xdp: there is no interface but loopback".into());
+        notes.push("there is no interface but loopback".into());
     }
     Interfaces { names: names.into_iter().collect(), notes }
 }

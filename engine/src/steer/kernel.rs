@@ -6,12 +6,12 @@ use std::os::fd::AsFd as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use quiclane_ebpf::{
-    Answers, AttachError, Attachment, Budget, Capacity, Mode, Program, Settings,
+    Answers, AttachError, Attachment, Budget, Capacity, Count, Mode, Program, Settings,
     Steering as Programs,
 };
 use quiclane_wire::EpochTable;
 
-use super::{Facts, Rung, interfaces};
+use super::{Facts, Rung, interfaces, step_down};
 use crate::config::{Budgets, Limits, Steering, Xdp};
 use crate::error::SteerError;
 use crate::notices::Reports;
@@ -28,14 +28,35 @@ pub(crate) struct Kernel {
     lost: Mutex<Vec<(String, Mode)>>,
 }
 
+/// An interface that the steering program was put on at start.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Place {
+    pub(crate) interface: String,
+    /// `native` or `generic`.
+    pub(crate) mode: &'static str,
+    /// Whether the program is there now.
+    pub(crate) is_on: bool,
+}
+
 /// What the programs counted, summed over all cores.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct KernelCounts {
     /// Frames by what became of them in XDP: each is in exactly one.
-    pub frames: Vec<(&'static str, u64)>,
+    pub frames: Vec<FrameCount>,
     /// Datagrams, or trains that GRO made of them, by how their socket was chosen.
     pub selections: Vec<(&'static str, u64)>,
+}
+
+/// Frames that XDP treated alike.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FrameCount {
+    /// What they were, such as `live` or `prefix_budget`.
+    pub reason: &'static str,
+    /// What was done with them: `passed`, `dropped`, `answered` or `redirected`.
+    pub action: &'static str,
+    /// How many there were.
+    pub count: u64,
 }
 
 impl Kernel {
@@ -104,9 +125,10 @@ impl Kernel {
         notes: &mut Vec<String>,
     ) -> Result<Rung, SteerError> {
         let is_auto = choice == Steering::Auto;
+        let mut unowned = String::new();
         let names = if xdp.interfaces.is_empty() {
             let found = interfaces::of(listen)?;
-            notes.extend(found.notes);
+            unowned = found.notes.join("; ");
             found.names
         } else {
             let mut named = xdp.interfaces.clone();
@@ -120,12 +142,17 @@ impl Kernel {
             _ => &[Mode::Native, Mode::Generic],
         };
         if names.is_empty() && !is_auto {
-            return Err(SteerError::NoInterface(notes.join("; ")));
+            return Err(SteerError::NoInterface(unowned));
+        }
+        if !unowned.is_empty() {
+            let rungs: Vec<Rung> = modes.iter().map(rung).collect();
+            let on = (!names.is_empty()).then_some("some addresses");
+            notes.push(step_down(&rungs, on, &unowned));
         }
         for name in &names {
             let refused = self.attach(name, modes);
             if self.is_on(name) || is_auto {
-                notes.extend(refused.iter().map(|error| format!("xdp: {error}")));
+                notes.extend(steps_down(name, modes, &refused));
             } else if let Some(error) = refused.into_iter().next_back() {
                 return Err(error);
             }
@@ -145,19 +172,12 @@ impl Kernel {
                 let stay = Settings { move_to_cores: false, ..self.settings };
                 lock(&self.programs).apply(&stay)?;
                 notes.push(GENERIC_STAYS.to_owned());
+            } else {
+                notes.extend(attachments.iter().filter_map(unsummed));
             }
-            let made_here = |one: &&Attachment| interfaces::is_virtual(one.interface());
-            notes.extend(
-                attachments
-                    .iter()
-                    .filter(made_here)
-                    .map(|one| format!("xdp: {} is virtual, and {UNSUMMED}", one.interface())),
-            );
         }
         let place = |one: &Attachment| (one.interface().to_owned(), one.mode());
         *lock(&self.places) = attachments.iter().map(place).collect();
-        // Both modes are often refused for one reason.
-        notes.dedup();
         let rung = if attachments.iter().any(|one| one.mode() == Mode::Native) {
             Rung::Xdp
         } else if attachments.is_empty() {
@@ -194,6 +214,16 @@ impl Kernel {
             }
         }
         Ok(())
+    }
+
+    /// Where the steering program was put at start, and whether it is there now.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        let place = |(interface, mode): &(String, Mode)| Place {
+            interface: interface.clone(),
+            mode: mode.name(),
+            is_on: self.is_on(interface),
+        };
+        lock(&self.places).iter().map(place).collect()
     }
 
     fn is_on(&self, interface: &str) -> bool {
@@ -251,10 +281,39 @@ impl Kernel {
         let frames = programs.counts().unwrap_or_default();
         let selections = programs.selections().unwrap_or_default();
         KernelCounts {
-            frames: frames.into_iter().map(|(count, value)| (count.name(), value)).collect(),
+            frames: frames.into_iter().map(frame_count).collect(),
             selections: selections.into_iter().map(|(how, value)| (how.name(), value)).collect(),
         }
     }
+}
+
+fn frame_count((frames, count): (Count, u64)) -> FrameCount {
+    FrameCount { reason: frames.name(), action: frames.action().name(), count }
+}
+
+/// The trap of moving frames that were made on this host or a neighbour of it.
+fn unsummed(attachment: &Attachment) -> Option<String> {
+    let interface = attachment.interface();
+    interfaces::is_virtual(interface)
+        .then(|| format!("xdp: {interface} is virtual, and {UNSUMMED}"))
+}
+
+/// The rung that a program in this mode makes.
+fn rung(mode: &Mode) -> Rung {
+    if *mode == Mode::Native { Rung::Xdp } else { Rung::XdpGeneric }
+}
+
+/// Why an interface was refused in the first of `modes`. Both are often refused for one reason.
+fn steps_down(interface: &str, modes: &[Mode], refused: &[SteerError]) -> Vec<String> {
+    let mut steps: Vec<(Vec<Rung>, String)> = Vec::new();
+    for (mode, error) in modes.iter().zip(refused) {
+        let why = error.to_string();
+        match steps.last_mut() {
+            Some((rungs, last)) if *last == why => rungs.push(rung(mode)),
+            _ => steps.push((vec![rung(mode)], why)),
+        }
+    }
+    steps.iter().map(|(rungs, why)| step_down(rungs, Some(interface), why)).collect()
 }
 
 /// How many orphans XDP answers itself; `None`: nobody is answered.
@@ -283,8 +342,8 @@ fn in_kernel(budgets: &Budgets) -> quiclane_ebpf::Budgets {
     }
 }
 
-const GENERIC_STAYS: &str = "xdp: frames stay on the core where they arrive: moving them needs \
-    native mode on all interfaces";
+const GENERIC_STAYS: &str = "without effect: --xdp-redirect cpu: frames stay on the core where \
+    they arrive: moving them needs native mode on all interfaces";
 const UNSUMMED: &str = "moved frames are lost if their sender leaves checksums to the hardware: \
     turn that off at the other end (ethtool -K NAME tx off), or leave --xdp-redirect off";
 
@@ -298,6 +357,20 @@ const WITHOUT_PERFMON: &str = "xdp: the program copies the front of each frame, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_step_down_has_its_rung_and_both_one_line_for_one_reason() {
+        let refused = |names: &[&str]| -> Vec<SteerError> {
+            names.iter().map(|name| SteerError::NoInterface((*name).to_owned())).collect()
+        };
+        let modes = [Mode::Native, Mode::Generic];
+        let one = steps_down("br0", &modes, &refused(&["a"]));
+        assert_eq!(one, ["steering: no xdp on br0: no interface for XDP: a"]);
+        let both = steps_down("br0", &modes, &refused(&["a", "a"]));
+        assert_eq!(both, ["steering: no xdp, xdp-generic on br0: no interface for XDP: a"]);
+        assert_eq!(steps_down("br0", &modes, &refused(&["a", "b"])).len(), 2);
+        assert!(steps_down("br0", &modes, &[]).is_empty());
+    }
 
     #[test]
     fn the_default_budgets_are_those_of_the_programs() {

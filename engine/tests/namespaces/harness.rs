@@ -214,7 +214,8 @@ pub(crate) type Counted = BTreeMap<&'static str, u64>;
 /// What the XDP program counted so far.
 pub(crate) fn counted(server: &Served) -> Counted {
     let kernel = server.engine().metrics().kernel().unwrap();
-    kernel.frames.into_iter().filter(|(_, count)| *count > 0).collect()
+    let counts = kernel.frames.into_iter().map(|frames| (frames.reason, frames.count));
+    counts.filter(|(_, count)| *count > 0).collect()
 }
 
 /// How the selecting program chose so far.

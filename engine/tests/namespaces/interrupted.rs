@@ -21,7 +21,9 @@ fn the_program_is_detached_and_attached_in_mid_transfer() {
         let link = Link::with_clients();
         for (io, address) in [(Io::Epoll, SERVER_V4.into()), (Io::Uring, SERVER_V6.into())] {
             interrupted(&link, io, address, |server| {
+                assert!(says_it_is(server, 1));
                 server.engine().detach_xdp();
+                assert!(says_it_is(server, 0));
                 let (kernel, before) = (counted(server), received(server));
                 until(|| received(server) > before + 100, "without the program");
                 assert_eq!(since(&counted(server), &kernel), [].into(), "it is off");
@@ -49,6 +51,13 @@ fn the_interface_goes_down_and_up_in_mid_transfer() {
             });
         }
     });
+}
+
+/// Whether the metrics say 1, the program is on the interface, or 0.
+fn says_it_is(server: &Served, on: u8) -> bool {
+    let place = r#"rung="xdp",interface="veth0",mode="native""#;
+    let line = format!("quiclane_engine_steering{{{place}}} {on}\n");
+    server.engine().metrics().text().contains(&line)
 }
 
 /// Runs 8 transfers that never pause and disturbs them several times.
