@@ -41,6 +41,20 @@ pub(crate) enum Failure {
         /// What to add.
         needed: &'static str,
     },
+    /// Flags that do nothing beside another one.
+    #[error(
+        "{flags}: without effect with {beside}, {why}: leave out one or the other, or {remedy}"
+    )]
+    WithoutEffect {
+        /// The flags, with their values.
+        flags: String,
+        /// The other one, with its value.
+        beside: String,
+        /// Why they do nothing.
+        why: &'static str,
+        /// What else there is.
+        remedy: &'static str,
+    },
     /// Neither a DNS name nor an IP address.
     #[error("{0:?} cannot stand in a certificate: give --sni NAME, the server's name there")]
     ServerName(String),
@@ -91,6 +105,7 @@ impl Failure {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Incomplete { .. }
+            | Self::WithoutEffect { .. }
             | Self::ServerName(_)
             | Self::Root { .. }
             | Self::Certificate(_)

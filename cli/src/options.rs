@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use quiclane::{Congestion, Io, Provider, Steering, Transport};
 use quiclane_tuning::Rung;
 
+use crate::exit::Failure;
 use crate::flags::{Cores, cores, positive_time, positive_usize, size_u32, time};
 
 /// Threads, cores and I/O.
@@ -153,6 +154,42 @@ impl From<SteeringFlag> for Option<Rung> {
             SteeringFlag::Hash => Some(Rung::Hash),
         }
     }
+}
+
+/// --xdp-redirect.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum RedirectFlag {
+    /// Packets stay on the core that the device chose
+    Off,
+    /// To the core of their worker (CPUMAP)
+    Cpu,
+}
+
+/// Refuses what is for XDP beside a way of steering that has none. With `auto` it is not known
+/// before the start, and then the log says so.
+pub(crate) fn check_xdp_flags(
+    steering: SteeringFlag,
+    interfaces: &[String],
+    redirect: RedirectFlag,
+) -> Result<(), Failure> {
+    let beside = match steering {
+        SteeringFlag::Auto | SteeringFlag::Xdp | SteeringFlag::XdpGeneric => return Ok(()),
+        SteeringFlag::Reuseport => "--steering reuseport",
+        SteeringFlag::Cbpf => "--steering cbpf",
+        SteeringFlag::Hash => "--steering hash",
+    };
+    let mut flags: Vec<String> =
+        interfaces.iter().map(|name| format!("--interface {name}")).collect();
+    flags.extend((redirect == RedirectFlag::Cpu).then(|| "--xdp-redirect cpu".to_owned()));
+    if flags.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::WithoutEffect {
+        flags: flags.join(", "),
+        beside: beside.to_owned(),
+        why: "which puts no program on interfaces",
+        remedy: "give --steering auto, xdp or xdp-generic",
+    })
 }
 
 /// --provider.

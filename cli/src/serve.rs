@@ -16,7 +16,9 @@ use crate::certificate::{Identity, NAMES, seed};
 use crate::exit::{Exit, Failure};
 use crate::flags::{Bytes, address, hex, positive_time, time};
 use crate::metrics::MetricsServer;
-use crate::options::{SteeringFlag, TransportOptions, WorkerOptions};
+use crate::options::{
+    RedirectFlag, SteeringFlag, TransportOptions, WorkerOptions, check_xdp_flags,
+};
 use crate::{output, signals};
 use budgets::{BudgetOptions, Watch};
 use limits::LimitOptions;
@@ -72,13 +74,13 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_enum, default_value_t = SteeringFlag::Auto, value_name = "WAY")]
     steering: SteeringFlag,
 
-    /// Put the XDP program on this interface; may be repeated [default: those that own the listen
-    /// addresses, loopback left out]
+    /// Put the XDP program on this interface, with --steering auto, xdp and xdp-generic; may be
+    /// repeated [default: those that own the listen addresses, loopback left out]
     #[arg(long, value_name = "NAME")]
     interface: Vec<String>,
 
-    /// Whether XDP moves packets to the core of their worker; it pays where the device has fewer
-    /// receive queues than there are workers
+    /// Whether XDP moves packets to the core of their worker, with --steering auto and xdp; it pays
+    /// where the device has fewer receive queues than there are workers
     #[arg(long, value_enum, default_value_t = RedirectFlag::Off, value_name = "WHERE")]
     xdp_redirect: RedirectFlag,
 
@@ -118,6 +120,7 @@ pub(crate) struct ServeArgs {
 
 /// Runs the command.
 pub(crate) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
+    check_xdp_flags(args.steering, &args.interface, args.xdp_redirect)?;
     let identity = args.identity()?;
     let protocols = args.protocols()?;
     let metrics = args.metrics.map(MetricsServer::bind).transpose()?;
@@ -363,15 +366,6 @@ impl Protocol {
             Self::Echo => Echo::ALPN,
         }
     }
-}
-
-/// --xdp-redirect.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum RedirectFlag {
-    /// Packets stay on the core that the device chose
-    Off,
-    /// To the core of their worker (CPUMAP)
-    Cpu,
 }
 
 /// --retry.

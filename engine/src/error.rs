@@ -194,7 +194,9 @@ pub enum StartError {
         source: SocketError,
     },
     /// A rung of the steering ladder that was asked for by name.
-    #[error("steering: {0}; with auto the server would take the next way that works here")]
+    #[error(
+        "steering: {0}; with --steering auto the server would take the next way that works here"
+    )]
     Steer(#[from] SteerError),
     /// The capabilities of the process could not be given up.
     #[error("dropping capabilities: {0}")]

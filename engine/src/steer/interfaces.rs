@@ -57,7 +57,7 @@ fn choose(listen: &[SocketAddr], all: &[Interface]) -> Interfaces {
                 let name = owner.name.split(':').next().unwrap_or_default();
                 names.insert(name.to_owned());
             } else if !ip.is_unspecified() {
-                notes.push(format!("{ip} is on {}, which has no driver", owner.name));
+                notes.push(format!("{ip} is on {}, {LEFT_OUT}", owner.name));
             }
         }
     }
@@ -67,6 +67,8 @@ fn choose(listen: &[SocketAddr], all: &[Interface]) -> Interfaces {
     }
     Interfaces { names: names.into_iter().collect(), notes }
 }
+
+const LEFT_OUT: &str = "which is left out unless --interface names it";
 
 #[cfg(test)]
 mod tests {
