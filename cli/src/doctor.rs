@@ -11,16 +11,17 @@ use quiclane_loadgen::LoadConfig;
 use quiclane_tuning::{Ask, doctor};
 
 use crate::exit::{Exit, Failure};
-use crate::flags::{address, positive_usize, size};
-use crate::options::{IoFlag, SteeringFlag};
+use crate::flags::{Cores, address, cores, positive_usize, size};
+use crate::options::{IoFlag, RedirectFlag, SteeringFlag, check_xdp_flags};
 use crate::output;
 
 /// Say what this host can do and what is in the way, with the commands that mend it
 ///
 /// Looks at the kernel, this process's privileges and limits, and each network interface. Changes
-/// nothing, sends nothing beyond loopback, needs no root; what it could not read it says. Give it
-/// the flags of `serve` or `load` to judge what they need. A problem makes something asked for fail
-/// or be silently wrong or slow; a warning leaves something unused.
+/// nothing, sends nothing beyond loopback, needs no root; what it could not read it says. It takes
+/// those flags of `serve` and `load` that the host has a say in, and judges what they need. A
+/// problem makes something asked for fail or be silently wrong or slow; a warning leaves something
+/// unused.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DoctorArgs {
@@ -38,14 +39,26 @@ pub(crate) struct DoctorArgs {
     #[arg(long, value_enum, default_value_t = SteeringFlag::Auto, value_name = "WAY")]
     steering: SteeringFlag,
 
+    /// Whether XDP is to move packets to the core of their worker
+    #[arg(long, value_enum, default_value_t = RedirectFlag::Off, value_name = "WHERE")]
+    xdp_redirect: RedirectFlag,
+
     /// Worker threads [default: one per core this process may use]
     #[arg(short = 't', long, visible_alias = "threads", value_name = "N",
           value_parser = positive_usize)]
     workers: Option<usize>,
 
+    /// Cores to pin the workers to, in worker order [default: one each, if there are enough]
+    #[arg(long, value_name = "LIST", value_parser = cores)]
+    cores: Option<Cores>,
+
     /// Connections that `quiclane load` is to open
     #[arg(short, long, visible_alias = "clients", value_name = "N", value_parser = positive_usize)]
     connections: Option<usize>,
+
+    /// Idle connections that `quiclane load` is to hold
+    #[arg(long, value_name = "N", conflicts_with = "connections", value_parser = positive_usize)]
+    idle: Option<usize>,
 
     /// How datagrams enter and leave
     #[arg(long, value_enum, default_value_t = IoFlag::Auto, value_name = "WAY")]
@@ -66,6 +79,7 @@ pub(crate) struct DoctorArgs {
 
 /// Runs the command.
 pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
+    check_xdp_flags(args.steering, &args.interface, args.xdp_redirect)?;
     let report = doctor(&args.ask());
     if args.json {
         output::json(&report)?;
@@ -77,14 +91,16 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
 
 impl DoctorArgs {
     fn ask(&self) -> Ask {
-        let connections = self.connections.unwrap_or(0);
+        let connections = self.connections.or(self.idle);
         Ask {
             listen: self.listen.clone(),
             interfaces: self.interface.clone(),
             steering: self.steering.into(),
+            redirect: self.xdp_redirect == RedirectFlag::Cpu,
             workers: self.workers,
-            connections,
-            open_files: self.connections.map_or(0, LoadConfig::open_files),
+            cores: self.cores.as_ref().map(|cores| cores.0.clone()).unwrap_or_default(),
+            connections: connections.unwrap_or(0),
+            load_files: connections.map_or(0, LoadConfig::open_files),
             uring: matches!(self.io, IoFlag::Uring),
             socket_buffer_bytes: usize::try_from(self.socket_buffer).unwrap_or(usize::MAX),
         }
@@ -100,7 +116,7 @@ const EXAMPLES: &str = "\
 Examples:
   quiclane doctor
   quiclane doctor --listen [::]:4433 --interface eth0 --workers 4
-  quiclane doctor --steering xdp --io uring
+  quiclane doctor --steering xdp --xdp-redirect cpu --io uring
   quiclane doctor --connections 10000 --json";
 
 #[cfg(test)]
@@ -125,7 +141,12 @@ mod tests {
         let flags = ["doctor", "-c", "1k", "--io", "uring", "--listen", "[::]:1", "-t", "2"];
         let ask = Flags::parse_from(flags).doctor.ask();
         assert_eq!((ask.connections, ask.workers, ask.uring), (1_000, Some(2), true));
-        assert_eq!(ask.open_files, LoadConfig::open_files(1_000));
+        assert_eq!(ask.load_files, LoadConfig::open_files(1_000));
+        let idle = Flags::parse_from(["doctor", "--idle", "10k"]).doctor.ask();
+        assert_eq!((idle.connections, idle.load_files), (10_000, LoadConfig::open_files(10_000)));
+        let flags = ["doctor", "--cores", "0-2", "--xdp-redirect", "cpu"];
+        let moving = Flags::parse_from(flags).doctor.ask();
+        assert_eq!((moving.cores, moving.redirect), (vec![0, 1, 2], true));
         assert_eq!(ask.listen, ["[::]:1".parse().unwrap()]);
         let asked = |way| Flags::parse_from(["doctor", "--steering", way]).doctor.ask().steering;
         for rung in [Rung::Xdp, Rung::XdpGeneric, Rung::Reuseport, Rung::Cbpf, Rung::Hash] {

@@ -1,6 +1,6 @@
 //! checks judge facts: each is a pure function from what is known to what is found.
 
-use crate::ask::{Ask, Rung};
+use crate::ask::Ask;
 use crate::facts::{Facts, write_list};
 use crate::finding::{Finding, Report, Scope};
 
@@ -14,6 +14,7 @@ mod limits;
 mod listen;
 mod machine;
 mod privileges;
+mod redirect;
 mod steering;
 mod veth;
 mod xdp;
@@ -37,10 +38,13 @@ pub(crate) fn judge(facts: &Facts, ask: &Ask) -> Report {
     findings.extend(interface::missing(interfaces));
     for interface in interfaces.present() {
         findings.extend(interface::check(interface, process, host, ask));
-        if ask.steering.is_none_or(Rung::is_xdp) {
+        if ask.may_take_xdp() {
             let is_target = interfaces.targets.names.contains(&interface.link.name);
             findings.extend(xdp::check(interface, ask.steering.filter(|_| is_target)));
-            findings.extend(veth::check(interface, interfaces));
+            if is_target {
+                findings.extend(redirect::check(interface, process, ask));
+            }
+            findings.extend(veth::check(interface, interfaces, ask.redirect && is_target));
         }
     }
     findings.extend(unread(facts));
@@ -60,7 +64,15 @@ fn unread(facts: &Facts) -> Option<Finding> {
 
 /// How many workers there will be.
 fn workers(process: &crate::facts::Process, ask: &Ask) -> usize {
-    ask.workers.unwrap_or(process.cores.len()).max(1)
+    ask.workers_on(&process.cores)
+}
+
+/// The CPUs that the workers run on: those asked for, one each, or all that there are.
+fn cpus_used<'c>(process: &'c crate::facts::Process, ask: &'c Ask) -> &'c [usize] {
+    match ask.cores.is_empty() {
+        true => process.cores.get(..workers(process, ask)).unwrap_or(&process.cores),
+        false => &ask.cores,
+    }
 }
 
 /// `1 core`, `2 cores`.
@@ -70,7 +82,9 @@ fn plural(count: usize, noun: &str) -> String {
 
 /// `CPU 0`, `CPUs 0-3`.
 fn cpus(numbers: &[usize]) -> String {
-    format!("CPU{} {}", if numbers.len() == 1 { "" } else { "s" }, write_list(numbers))
+    let mut numbers = numbers.to_vec();
+    numbers.sort_unstable();
+    format!("CPU{} {}", if numbers.len() == 1 { "" } else { "s" }, write_list(&numbers))
 }
 
 #[cfg(test)]
@@ -89,7 +103,7 @@ mod tests {
     fn bare_metal_has_nothing_to_mend() {
         let report = judge(&recorded::bare_metal(), &Ask::default());
         assert_eq!(worse(&report), []);
-        assert_eq!(report.choice, "steering xdp on eth0, io io_uring");
+        assert_eq!(report.choice, "steering xdp (native on eth0), io io_uring");
         assert!(report.checks.is_sorted_by_key(|finding| finding.scope.clone()));
     }
 

@@ -37,7 +37,7 @@ pub(crate) use network::Network;
 
 mod process;
 #[cfg(test)]
-pub(crate) use process::Limit;
+pub(crate) use process::{Capabilities, Limit};
 pub(crate) use process::{Capability, Process};
 
 mod trial;
@@ -67,9 +67,13 @@ impl Facts {
         let mut process = Process::read(&files);
         process.program = env::current_exe()
             .map_or_else(|_| "quiclane".to_owned(), |path| path.display().to_string());
+        // Kubernetes sets the first, podman and systemd-nspawn the second.
+        process.container |= ["KUBERNETES_SERVICE_HOST", "container"]
+            .into_iter()
+            .any(|name| env::var_os(name).is_some());
         let (host, network) = (Host::read(&files), Network::read(&files));
         unread.extend(files.take_unread());
-        let workers = ask.workers.unwrap_or(process.cores.len()).max(1);
+        let workers = ask.workers_on(&process.cores);
         let (ebpf, trials) = (Ebpf::load(ask.listen.len()), Trials::run(ask, workers));
         Self { host, process, network, interfaces, ebpf, trials, unread }
     }

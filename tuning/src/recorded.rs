@@ -193,6 +193,7 @@ const BARE_METAL: &[(&str, &str)] = &[
 ];
 
 const CONTAINER: &[(&str, &str)] = &[
+    (".dockerenv", ""),
     ("proc/sys/kernel/osrelease", "6.8.0-1021-aws\n"),
     ("proc/sys/kernel/unprivileged_bpf_disabled", "2\n"),
     ("proc/sys/kernel/io_uring_disabled", "0\n"),

@@ -1,11 +1,12 @@
 //! command runs the built binary and looks at what comes out of it.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+#![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
-use std::thread;
 use std::time::Duration;
+use std::{env, fs, thread};
 
 use serde_json::Value;
 
@@ -21,6 +22,12 @@ impl Outcome {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
+}
+
+/// Says that `test` cannot run here, so that `cargo xtask test` lists it; with CI=true it fails.
+pub(crate) fn skip(test: &str, why: &str) {
+    assert!(env::var("CI").as_deref() != Ok("true"), "{test}: {why}");
+    println!("skipped: {test}: {why}");
 }
 
 /// Runs `quiclane` with `arguments` to its end.
@@ -64,6 +71,11 @@ impl Running {
             let read = self.stderr.as_mut().unwrap().read_line(&mut line).unwrap();
             assert_ne!(read, 0, "ended without {word:?} on stderr");
         }
+    }
+
+    /// How many files it has open.
+    pub(crate) fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
     /// Sends a signal by its name, without its SIG.

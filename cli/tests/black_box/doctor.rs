@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
 
 use std::fs;
+use std::io::BufRead;
 use std::net::UdpSocket;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -10,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::command::{Outcome, assert_fields, line};
+use crate::command::{Outcome, Running, assert_fields, line, skip};
 use crate::refused::without_uring;
 
 /// Asserts that the report is the contract and returns its checks.
@@ -76,7 +77,7 @@ fn shell(script: &str, user: Option<u32>) -> Outcome {
 fn root(test: &str) -> bool {
     let root = fs::metadata("/proc/self").unwrap().uid() == 0;
     if !root {
-        eprintln!("skipped: doctor::{test}: not root");
+        skip(test, "not root");
     }
     root
 }
@@ -135,10 +136,59 @@ fn more_connections_than_files_and_ports_are_problems() {
     let found = checks(&outcome);
     assert_eq!(status(&found, "open_files").0, "problem");
     assert!(status(&found, "open_files").1.contains("256"), "{found:?}");
+    assert!(status(&found, "open_files").1.contains("the load generator"), "{found:?}");
+    let idle = shell("ulimit -n 256; exec $quiclane doctor --json --idle 1000", None);
+    assert_eq!(status(&checks(&idle), "open_files"), status(&found, "open_files"));
     let outcome = shell("ulimit -n 256; exec $quiclane doctor --json -c 100", None);
     assert_eq!(status(&checks(&outcome), "open_files").0, "ok");
     let found = checks(&line("doctor --json -c 100000"));
     assert_eq!(status(&found, "local_ports").0, "problem");
+}
+
+#[test]
+fn workers_and_cores_that_no_server_takes_are_problems() {
+    for (flags, words, mend_words) in [
+        ("--workers 300", "300 workers: an engine has at most 255", "--workers "),
+        ("--workers 2 --cores 0", "1 core (0) for 2 workers", "--workers 1 --cores 0"),
+        ("--cores 5000", "not CPU 5000", "--workers 1"),
+    ] {
+        let doctor = line(&format!("doctor --json {flags}"));
+        let found = checks(&doctor);
+        let (status_of, found_of) = status(&found, "cores");
+        assert!(status_of == "problem" && found_of.contains(words), "{flags}: {found_of}");
+        assert!(mend(&found, "cores").contains(mend_words), "{flags}: {found:?}");
+        let serve = line(&format!("serve --listen 127.0.0.1:0 {flags}"));
+        assert_eq!((doctor.code, serve.code), (1, 2), "{flags}: {serve:?}");
+    }
+}
+
+/// The number of files that doctor says a server with these flags needs.
+fn needed(flags: &str) -> usize {
+    let found = checks(&line(&format!("doctor --json {flags}")));
+    let (_, found_of) = status(&found, "open_files");
+    assert!(found_of.contains(", a server with "), "{found_of}");
+    found_of.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_server_opens_as_many_files_as_doctor_says() {
+    let count = |flags: &str| {
+        let words = ["serve"].into_iter().chain(flags.split(' ')).collect::<Vec<_>>();
+        let mut server = Running::start(&words);
+        let mut ready = String::new();
+        server.stdout().read_line(&mut ready).unwrap();
+        assert!(ready.starts_with("ready "), "{flags}: {ready:?} {:?}", server.wait());
+        (needed(flags), server.open_files())
+    };
+    for io in ["uring", "epoll"] {
+        let flags = |more: &str| format!("--listen 127.0.0.1:0 {more} --steering cbpf --io {io}");
+        let (needed, opened) = count(&flags("--workers 1"));
+        let beside = needed - opened;
+        for more in ["--workers 3", "--workers 2 --listen [::1]:0 --listen 127.0.0.2:0"] {
+            let (needed, opened) = count(&flags(more));
+            assert_eq!(needed - opened, beside, "{io} {more}: {needed} said, {opened} open");
+        }
+    }
 }
 
 #[test]
@@ -210,7 +260,7 @@ fn a_rung_by_name_is_a_warning_no_more() {
     let text = line(&format!("doctor {lo} --steering xdp")).stdout;
     assert!(text.contains(": steering xdp refused, io "), "{text}");
     for rung in ["cbpf", "hash"] {
-        let found = checks(&line(&format!("doctor --json {lo} --steering {rung}")));
+        let found = checks(&line(&format!("doctor --json --steering {rung}")));
         let expected = format!("{rung}, as asked for");
         assert_eq!(status(&found, "steering"), ("ok", expected.as_str()));
         assert_eq!(status(&found, "ebpf").0, "ok");
@@ -251,7 +301,11 @@ impl Namespace {
             format!("-n {} link set veth0 up", namespace.0),
             format!("-n {} link set veth1 up", namespace.0),
         ];
-        commands.iter().all(|command| ip(command)).then_some(namespace)
+        let made = commands.iter().all(|command| ip(command));
+        if !made {
+            skip(name, "no `ip` or no veth here");
+        }
+        made.then_some(namespace)
     }
 
     fn doctor(&self, flags: &str) -> Vec<Value> {
@@ -276,18 +330,22 @@ fn the_traps_of_veth_are_named() {
     if !root("the_traps_of_veth_are_named") {
         return;
     }
-    let Some(namespace) = Namespace::new("veth") else {
-        eprintln!("skipped: doctor::the_traps_of_veth_are_named: no `ip` or no veth here");
-        return;
-    };
+    let Some(namespace) = Namespace::new("veth") else { return };
     let found = namespace.doctor("--interface veth0");
     assert_eq!(status(&found, "link"), ("ok", "up, veth, MTU 1500"));
     assert_eq!(status(&found, "xdp").0, "ok");
     assert_eq!(status(&found, "xdp_program").0, "ok");
-    for id in ["veth_checksum", "veth_reply"] {
-        let (status, found) = status(&found, id);
-        assert!(status == "warning" && found.contains("veth1"), "{id}: {found}");
-    }
+    let (reply, said) = status(&found, "veth_reply");
+    assert!(reply == "warning" && said.contains("veth1"), "{said}");
+    assert_eq!(status(&found, "veth_checksum").0, "ok", "nothing is moved: {found:?}");
+    let moving = namespace.doctor("--interface veth0 --xdp-redirect cpu --workers 2");
+    assert_eq!(status(&moving, "veth_checksum").0, "problem");
+    assert_eq!(mend(&moving, "veth_checksum"), "ethtool -K veth1 tx off");
+    assert_eq!(status(&moving, "xdp_redirect"), ("ok", "1 receive queue for 2 workers"));
+    let generic = "--interface veth0 --xdp-redirect cpu --steering xdp-generic";
+    let generic = namespace.doctor(generic);
+    assert_eq!(status(&generic, "xdp_redirect").0, "warning");
+    assert_eq!(mend(&generic, "xdp_redirect"), "quiclane serve --xdp-redirect off");
     assert_eq!(status(&found, "device_gro"), ("warning", "GRO is off"));
 
     assert_eq!(status(&namespace.doctor("--interface veth0 --steering xdp"), "steering").0, "ok");
@@ -316,12 +374,8 @@ fn the_other_end_of_a_veth_may_be_out_of_sight() {
     if !root("the_other_end_of_a_veth_may_be_out_of_sight") {
         return;
     }
-    let (Some(here), Some(there)) = (Namespace::new("here"), Namespace::new("there")) else {
-        eprintln!(
-            "skipped: doctor::the_other_end_of_a_veth_may_be_out_of_sight: no `ip` or no veth here"
-        );
-        return;
-    };
+    let Some(here) = Namespace::new("here") else { return };
+    let Some(there) = Namespace::new("there") else { return };
     let move_away = format!("-n {} link set veth1 netns {} name far", here.0, there.0);
     assert!(ip(&move_away));
     let found = here.doctor("");
@@ -334,10 +388,7 @@ fn loopback_that_is_down_is_recognised() {
     if !root("loopback_that_is_down_is_recognised") {
         return;
     }
-    let Some(namespace) = Namespace::new("down") else {
-        eprintln!("skipped: doctor::loopback_that_is_down_is_recognised: no `ip` or no veth here");
-        return;
-    };
+    let Some(namespace) = Namespace::new("down") else { return };
     assert!(ip(&format!("-n {} link set lo down", namespace.0)));
     let found = namespace.doctor("");
     assert!(status(&found, "gso").1.contains("loopback is down"), "{found:?}");

@@ -1,14 +1,14 @@
 //! steering serves in a network namespace of its own and looks at what the kernel does there.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
-#![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
-use std::env;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+
+use crate::command::skip;
 
 /// Two namespaces joined by a veth pair; gone when dropped.
 struct Link {
@@ -23,8 +23,7 @@ impl Link {
         let name = |side: &str| format!("quiclane-{process}-{test}-{side}");
         let link = Self { server: name("s"), client: name("c") };
         if !ip(&format!("netns add {}", link.server)) {
-            assert!(env::var("CI").as_deref() != Ok("true"), "{test}: no root, or no `ip`");
-            println!("skipped: {test}: needs root for network namespaces, and `ip`");
+            skip(test, "needs root for network namespaces, and `ip`");
             return None;
         }
         let Self { server, client } = &link;
@@ -209,6 +208,8 @@ fn each_interface_takes_the_best_mode_that_it_has() {
     {
         assert!(ip(&format!("-n {} {command}", link.server)));
     }
+    let found = link.doctor(&[], "--listen [::]:4433").check("steering")[1].to_owned();
+    assert!(found.starts_with("up to xdp (native on veth0; generic on br0)"), "{found}");
     let mut server = link.serve("--listen [::]:4433 --metrics 127.0.0.1:9433");
     let metrics = link.metrics("127.0.0.1:9433");
     for labels in [r#"interface="veth0",mode="native""#, r#"interface="br0",mode="generic""#] {
@@ -313,6 +314,38 @@ fn doctor_says_which_rung_a_server_takes() {
         assert_eq!(copies, held == ",+bpf,+net_admin", "{held}: {:?}", report.check("ebpf"));
         assert_eq!(words[..3], ["up", "to", server.steering()], "{held}: {found}");
     }
+}
+
+#[test]
+fn with_as_many_files_as_doctor_says_the_server_takes_every_rung() {
+    let Some(link) = Link::new("files") else { return };
+    let flags = "--listen 10.99.0.1:4433 --listen [fd99::1]:4433 --interface veth0";
+    let [_, found, _] = link.doctor(&[], flags).check("open_files").map(str::to_owned);
+    let needed = found.rsplit(' ').next().unwrap();
+    let limit = format!("ulimit -n {needed}; exec \"$0\" \"$@\"");
+    let state = tempfile::tempdir().unwrap();
+    let beside = format!("--metrics 127.0.0.1:9545 --state-dir {}", state.path().display());
+    let flags = format!("{flags} --xdp-redirect cpu {beside}");
+    let server = Serving::start(&link.server, &["bash", "-c", &limit], &flags);
+    assert_eq!(server.steering(), "xdp");
+    assert!(link.metrics("127.0.0.1:9545").contains("quiclane_engine_steering"));
+}
+
+#[test]
+fn what_is_for_xdp_and_does_nothing_is_named() {
+    let Some(link) = Link::new("idle") else { return };
+    let bare = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+    let flags = "--listen 10.99.0.1:4433 --interface veth0 --xdp-redirect cpu";
+    let mut server = Serving::start(&link.server, &bare, flags);
+    let log = server.kill();
+    let line = "warning: without effect: --interface veth0, --xdp-redirect cpu: steering is cbpf";
+    assert!(log.contains(line), "{log}");
+    let found = link.doctor(&bare, flags).check("steering")[1].to_owned();
+    assert!(found.ends_with("; without effect: --interface veth0, --xdp-redirect cpu"), "{found}");
+    let mut server = link.serve(&format!("{flags} --interface nosuch"));
+    let log = server.kill();
+    assert!(log.contains("no xdp, xdp-generic on nosuch: there is no interface nosuch"), "{log}");
+    assert!(log.contains("of several named interfaces all are taken or none"), "{log}");
 }
 
 #[test]

@@ -1,28 +1,63 @@
 //! cores judges whether each worker has a core, and how much of it.
 
-use super::{cpus, plural, workers};
-use crate::ask::Ask;
+use super::{cpus, cpus_used, plural, workers};
+use crate::ask::{Ask, WORKERS_MAX};
 use crate::facts::{Host, Process, write_list};
 use crate::finding::{Finding, Scope};
 
 pub(super) fn check(host: &Host, process: &Process, ask: &Ask) -> Vec<Finding> {
-    let mut findings = vec![cores(host, process, ask)];
+    let mut findings = vec![too_many(process, ask).unwrap_or_else(|| cores(host, process, ask))];
     findings.extend(isolated(host, process));
     findings.extend(quota(process, ask));
     findings
+}
+
+/// What no server starts with.
+fn too_many(process: &Process, ask: &Ask) -> Option<Finding> {
+    let (id, scope) = ("cores", Scope::Process);
+    let allowed = &process.cores;
+    let workers = workers(process, ask);
+    let here = allowed.len().clamp(1, WORKERS_MAX);
+    if workers > WORKERS_MAX {
+        let found = format!("{workers} workers: an engine has at most {WORKERS_MAX}");
+        let why = "one byte of the connection ID names the worker; the server does not start";
+        let mend = format!("quiclane serve --workers {here}");
+        return Some(Finding::problem(id, scope, found, why).mend(mend));
+    }
+    let why = "each worker is pinned to the core that it is given; the server does not start";
+    if !ask.cores.is_empty() && ask.cores.len() != workers {
+        let cores = plural(ask.cores.len(), "core");
+        let found = format!("{cores} ({}) for {}", list(&ask.cores), plural(workers, "worker"));
+        let mend =
+            format!("quiclane serve --workers {} --cores {}", ask.cores.len(), list(&ask.cores));
+        return Some(Finding::problem(id, scope, found, why).mend(mend));
+    }
+    let barred: Vec<usize> =
+        ask.cores.iter().copied().filter(|core| !allowed.contains(core)).collect();
+    if barred.is_empty() {
+        return None;
+    }
+    let found = format!("this process may use {}, not {}", cpus(allowed), cpus(&barred));
+    let mend = format!("quiclane serve --workers {}", workers.min(here));
+    Some(Finding::problem(id, scope, found, why).mend(mend))
+}
+
+/// Cores in the order in which they were given.
+fn list(cores: &[usize]) -> String {
+    cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn cores(host: &Host, process: &Process, ask: &Ask) -> Finding {
     let (id, scope) = ("cores", Scope::Process);
     let allowed = &process.cores;
     let workers = workers(process, ask);
-    let found = format!("{} on {}", plural(workers, "worker"), cpus(allowed));
-    if workers > allowed.len() {
+    let used = cpus_used(process, ask);
+    let found = format!("{} on {}", plural(workers, "worker"), cpus(used));
+    if workers > used.len() {
         let why = "workers that share a core wait for one another, and none is pinned";
         let finding = Finding::warning(id, scope, found, why);
         return finding.mend(format!("quiclane serve --workers {}", allowed.len().max(1)));
     }
-    let used = &allowed[..workers];
     let crowded = host.siblings.iter().any(|core| count(core, used) > 1);
     let spread = spread(host, allowed);
     if crowded && spread.len() >= workers {
@@ -32,7 +67,8 @@ fn cores(host: &Host, process: &Process, ask: &Ask) -> Finding {
         let finding = Finding::warning(id, scope, found, why);
         return finding.mend(format!("quiclane serve --workers {workers} --cores {list}"));
     }
-    let threads = host.siblings.iter().filter(|core| count(core, allowed) > 1).count();
+    let seen = if ask.cores.is_empty() { allowed } else { used };
+    let threads = host.siblings.iter().filter(|core| count(core, seen) > 1).count();
     let found = match threads {
         0 => found,
         _ => format!("{found} ({} have two threads)", plural(threads, "core")),
@@ -113,6 +149,15 @@ mod tests {
         let finding = cores(&facts.host, &facts.process, &ask(9));
         assert_eq!(finding.status, Status::Warning);
         assert_eq!(finding.mend.unwrap(), "quiclane serve --workers 8");
+        let facts_of = |workers| {
+            let all = check(&facts.host, &facts.process, &ask(workers));
+            (all[0].status, all[0].found.clone(), all[0].mend.clone().unwrap_or_default())
+        };
+        assert_eq!(facts_of(255).0, Status::Warning);
+        let (status, found, mend) = facts_of(256);
+        assert_eq!(status, Status::Problem);
+        assert_eq!(found, "256 workers: an engine has at most 255");
+        assert_eq!(mend, "quiclane serve --workers 8");
         let nothing = cores(&Host::default(), &Process::default(), &Ask::default());
         assert_eq!(nothing.status, Status::Warning);
     }
@@ -127,6 +172,26 @@ mod tests {
         assert_eq!(finding.status, Status::Warning);
         assert_eq!(finding.mend.unwrap(), "quiclane serve --workers 4 --cores 0,2,4,6");
         assert_eq!(cores(&facts.host, &facts.process, &ask(5)).status, Status::Ok);
+    }
+
+    #[test]
+    fn cores_that_were_asked_for_are_judged_as_the_server_does() {
+        let facts = recorded::bare_metal();
+        let judge = |workers, cores: &[usize]| {
+            let ask = Ask { workers, cores: cores.to_vec(), ..Ask::default() };
+            check(&facts.host, &facts.process, &ask).remove(0)
+        };
+        let finding = judge(None, &[4, 1]);
+        assert_eq!((finding.status, finding.found.as_str()), (Status::Ok, "2 workers on CPUs 1,4"));
+        let finding = judge(Some(2), &[0, 4]);
+        assert_eq!(finding.status, Status::Warning, "one core's threads: {finding:?}");
+        let finding = judge(Some(3), &[0, 1]);
+        assert_eq!(finding.status, Status::Problem);
+        assert_eq!(finding.found, "2 cores (0,1) for 3 workers");
+        assert_eq!(finding.mend.unwrap(), "quiclane serve --workers 2 --cores 0,1");
+        let finding = judge(None, &[7, 8]);
+        assert_eq!(finding.status, Status::Problem);
+        assert_eq!(finding.found, "this process may use CPUs 0-7, not CPU 8");
     }
 
     #[test]

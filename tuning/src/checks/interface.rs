@@ -1,6 +1,6 @@
 //! interface judges a network interface: link, queues, interrupts, NUMA node, GRO.
 
-use super::{cpus, plural, workers};
+use super::{cpus, plural, redirect, workers};
 use crate::ask::Ask;
 use crate::facts::{Host, Interface, Interfaces, Process};
 use crate::finding::{Finding, Scope};
@@ -29,7 +29,7 @@ pub(super) fn check(
         Some(link(interface)),
         queues(interface, process, ask),
         interrupts(interface),
-        numa(interface, process, host),
+        numa(interface, process, host, ask),
         gro(interface),
         gso(interface),
     ];
@@ -60,10 +60,7 @@ fn link(interface: &Interface) -> Finding {
 /// Receive queues against workers, and whether RPS makes up for missing ones.
 fn queues(interface: &Interface, process: &Process, ask: &Ask) -> Option<Finding> {
     let Interface { link, channels, device, .. } = interface;
-    let queues = match channels {
-        Some(channels) => usize::try_from(channels.now).unwrap_or(usize::MAX),
-        None => device.recv_queues,
-    };
+    let queues = recv_queues(interface);
     // Bridges, tunnels and loopback have no queues that an interrupt empties.
     let real = device.driver.is_some() || link.kind == "veth";
     if !real || queues == 0 {
@@ -71,17 +68,19 @@ fn queues(interface: &Interface, process: &Process, ask: &Ask) -> Option<Finding
     }
     let id = "queues";
     let workers = workers(process, ask);
+    let moves = ask.may_take_xdp() && redirect::helps(interface, process, ask);
     let set = |on, name| if on { name } else { "" };
     let found = format!(
-        "{} for {}{}{}",
+        "{} for {}{}{}{}",
         plural(queues, "receive queue"),
         plural(workers, "worker"),
         set(device.rps, ", RPS is set"),
         set(device.xps, ", XPS is set"),
+        set(moves, ", XDP moves frames on"),
     );
-    let why = "each queue is emptied by one CPU, which is the limit of what arrives; XDP can move \
-               packets on to the other workers' CPUs";
-    if queues >= workers || device.rps {
+    let why = "each queue is emptied by one CPU, which is the limit of what arrives; \
+               --xdp-redirect cpu moves packets on to the other workers' CPUs";
+    if queues >= workers || device.rps || moves {
         return Some(Finding::ok(id, scope(interface), found, why));
     }
     let name = word(&link.name);
@@ -97,6 +96,14 @@ fn queues(interface: &Interface, process: &Process, ask: &Ask) -> Option<Finding
         }
     };
     Some(Finding::warning(id, scope(interface), found, why).mend(mend))
+}
+
+/// Receive queues in use.
+pub(super) fn recv_queues(interface: &Interface) -> usize {
+    match interface.channels {
+        Some(channels) => usize::try_from(channels.now).unwrap_or(usize::MAX),
+        None => interface.device.recv_queues,
+    }
 }
 
 /// CPUs as the kernel reads masks: hexadecimal, in groups of 32 bits.
@@ -135,15 +142,15 @@ fn interrupts(interface: &Interface) -> Option<Finding> {
     Some(Finding::warning(id, scope(interface), found, why).mend(mend))
 }
 
-fn numa(interface: &Interface, process: &Process, host: &Host) -> Option<Finding> {
+fn numa(interface: &Interface, process: &Process, host: &Host, ask: &Ask) -> Option<Finding> {
     let node = interface.device.node?;
     let near = host.nodes.get(&node).filter(|_| host.nodes.len() > 1)?;
-    let far: Vec<usize> =
-        process.cores.iter().copied().filter(|core| !near.contains(core)).collect();
+    let used = if ask.cores.is_empty() { &process.cores } else { &ask.cores };
+    let far: Vec<usize> = used.iter().copied().filter(|core| !near.contains(core)).collect();
     let id = "numa";
     let why = "packets cross from the card's node to a worker's on another: slower memory for each";
     if far.is_empty() {
-        let found = format!("on node {node}, like every CPU of this process");
+        let found = format!("on node {node}, like every CPU of the workers");
         return Some(Finding::ok(id, scope(interface), found, why));
     }
     let found = format!("on node {node} ({}); {} on another", cpus(near), cpus(&far));
@@ -230,6 +237,10 @@ mod tests {
         let finding = judge(&facts);
         assert_eq!(finding.status, Status::Warning);
         assert!(finding.mend.unwrap().contains("echo ff > \"$f\""));
+        let moving = Ask { redirect: true, ..Ask::default() };
+        let finding = queues(eth0(&facts), &facts.process, &moving).unwrap();
+        assert_eq!(finding.status, Status::Ok);
+        assert!(finding.found.ends_with("XDP moves frames on"), "{}", finding.found);
         eth0_mut(&mut facts).device.rps = true;
         assert_eq!(judge(&facts).status, Status::Ok);
     }
@@ -256,12 +267,17 @@ mod tests {
     fn workers_far_from_the_card_are_warned_of() {
         let mut facts = recorded::bare_metal();
         facts.host.nodes = [(0, vec![0, 1, 2, 3]), (1, vec![4, 5, 6, 7])].into();
-        let finding = numa(eth0(&facts), &facts.process, &facts.host).unwrap();
+        let judge = |facts: &Facts, cores: &[usize]| {
+            let ask = Ask { cores: cores.to_vec(), ..Ask::default() };
+            numa(eth0(facts), &facts.process, &facts.host, &ask).unwrap()
+        };
+        let finding = judge(&facts, &[]);
         assert_eq!(finding.status, Status::Warning);
         assert_eq!(finding.mend.unwrap(), "quiclane serve --cores 0-3");
+        assert_eq!(judge(&facts, &[0, 3]).status, Status::Ok);
+        assert_eq!(judge(&facts, &[0, 4]).status, Status::Warning);
         facts.process.cores = vec![1, 2];
-        let finding = numa(eth0(&facts), &facts.process, &facts.host).unwrap();
-        assert_eq!(finding.status, Status::Ok);
+        assert_eq!(judge(&facts, &[]).status, Status::Ok);
     }
 
     #[test]

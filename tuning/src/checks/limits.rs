@@ -1,26 +1,41 @@
 //! limits judges open files, locked memory and local ports against what is asked for.
 
-use super::workers;
+use super::{plural, workers};
 use crate::ask::Ask;
 use crate::facts::{Facts, Host, Network, Process, Trials};
 use crate::finding::{Finding, Scope};
 
 pub(super) fn check(facts: &Facts, ask: &Ask) -> Vec<Finding> {
-    let Facts { host, process, network, trials, .. } = facts;
-    let checks =
-        [open_files(process, ask), locked_memory(host, process, trials, ask), ports(network, ask)];
-    checks.into_iter().flatten().collect()
+    let Facts { host, process, network, interfaces, trials, .. } = facts;
+    let mut findings = open_files(process, interfaces.targets.names.len(), ask);
+    findings.extend(locked_memory(host, process, trials, ask));
+    findings.extend(ports(network, ask));
+    findings
 }
 
-fn open_files(process: &Process, ask: &Ask) -> Option<Finding> {
+/// For the load generator, if it is to run, and for a server.
+fn open_files(process: &Process, interfaces: usize, ask: &Ask) -> Vec<Finding> {
+    let load = (ask.load_files > 0).then(|| {
+        let who = format!("the load generator with {}", plural(ask.connections, "connection"));
+        let why = "each connection of the load generator has a socket of its own";
+        files_of(process, &who, ask.load_files, why)
+    });
+    let workers = workers(process, ask);
+    // Without an address a server listens on one.
+    let addresses = ask.listen.len().max(1);
+    let needed = workers * (FILES_OF_WORKER + addresses) + FILES_BESIDE_WORKERS + interfaces;
+    let address = if addresses == 1 { "1 address" } else { &format!("{addresses} addresses") };
+    let who = format!("a server with {} and {address}", plural(workers, "worker"));
+    let why = "each worker has a ring, a way to be woken, and a socket for each address; eBPF, \
+               metrics and the like take some 30, files that hq-interop serves come on top";
+    [load, Some(files_of(process, &who, needed, why))].into_iter().flatten().flatten().collect()
+}
+
+/// Nothing if the limit is not known.
+fn files_of(process: &Process, who: &str, needed: usize, why: &str) -> Option<Finding> {
     let limit = process.open_files?;
-    let (id, scope) = ("open_files", Scope::Process);
-    let why = "the load generator has a socket for each connection, a server a few for each worker";
-    let needed = ask.open_files as u64;
-    let found = match needed {
-        0 => format!("RLIMIT_NOFILE is {}", number(limit.soft)),
-        _ => format!("RLIMIT_NOFILE is {}, {needed} needed", number(limit.soft)),
-    };
+    let (id, scope, needed) = ("open_files", Scope::Process, needed as u64);
+    let found = format!("RLIMIT_NOFILE is {}, {who} needs {needed}", number(limit.soft));
     if limit.soft >= needed {
         return Some(Finding::ok(id, scope, found, why));
     }
@@ -94,6 +109,14 @@ fn number(limit: u64) -> String {
 /// Measured on Linux 6.18: 20 KiB a ring with pages of 4 KiB; the rest is room for other kernels.
 const RING_BYTES: u64 = 32 << 10;
 
+/// A ring, or what epoll waits on, and an eventfd.
+const FILES_OF_WORKER: usize = 2;
+
+/// Counted: 3 standard streams, 2 for signals, the epoch's lock, metrics and who asks for them, 15
+/// maps, 3 programs; the rest is room for what the process was started with. Each interface has one
+/// more.
+const FILES_BESIDE_WORKERS: usize = 32;
+
 /// Rate tables and counters of the programs stay well below it.
 const LOCKED_BYTES_MIN: u64 = 64 << 20;
 
@@ -107,26 +130,43 @@ mod tests {
     use crate::finding::Status;
     use crate::recorded;
 
-    fn files(soft: u64, hard: u64, needed: usize) -> Finding {
+    fn files(soft: u64, hard: u64, load_files: usize) -> Finding {
         let open_files = Some(Limit { soft, hard });
-        let ask = Ask { open_files: needed, ..Ask::default() };
-        open_files_of(&Process { open_files, ..Process::default() }, &ask)
-    }
-
-    fn open_files_of(process: &Process, ask: &Ask) -> Finding {
-        open_files(process, ask).unwrap()
+        let ask = Ask { load_files, connections: load_files, ..Ask::default() };
+        super::open_files(&Process { open_files, ..Process::default() }, 0, &ask).remove(0)
     }
 
     #[test]
-    fn open_files_are_a_problem_when_too_few() {
-        assert_eq!(files(1_024, 4_096, 0).status, Status::Ok);
+    fn open_files_of_the_load_generator_are_a_problem_when_too_few() {
         assert_eq!(files(1_024, 4_096, 1_024).status, Status::Ok);
         assert_eq!(files(u64::MAX, u64::MAX, 1 << 40).status, Status::Ok);
         let finding = files(1_024, 4_096, 2_000);
         assert_eq!(finding.status, Status::Problem);
+        let found = "RLIMIT_NOFILE is 1024, the load generator with 2000 connections needs 2000";
+        assert_eq!(finding.found, found);
         assert_eq!(finding.mend.unwrap(), "ulimit -n 2000");
         let finding = files(1_024, 4_096, 5_000);
         assert_eq!(finding.mend.unwrap(), "prlimit --pid $$ --nofile=5000:5000");
+    }
+
+    #[test]
+    fn open_files_of_a_server_grow_with_workers_addresses_and_interfaces() {
+        let judge = |workers, addresses: u16, interfaces| {
+            let listen = (1..=addresses).map(|port| ([127, 0, 0, 1], port).into()).collect();
+            let ask = Ask { workers: Some(workers), listen, ..Ask::default() };
+            let open_files = Some(Limit { soft: 1_024, hard: 4_096 });
+            let process = Process { open_files, ..Process::default() };
+            let [finding] = super::open_files(&process, interfaces, &ask).try_into().unwrap();
+            finding
+        };
+        let finding = judge(2, 0, 0);
+        let found = "RLIMIT_NOFILE is 1024, a server with 2 workers and 1 address needs 38";
+        assert_eq!((finding.status, finding.found.as_str()), (Status::Ok, found));
+        assert!(judge(2, 1, 3).found.ends_with("1 address needs 41"));
+        assert!(judge(4, 2, 1).found.ends_with("2 addresses needs 49"));
+        let finding = judge(255, 2, 1);
+        assert_eq!(finding.status, Status::Problem);
+        assert_eq!(finding.mend.unwrap(), "ulimit -n 1053");
     }
 
     #[test]

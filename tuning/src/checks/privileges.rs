@@ -107,7 +107,9 @@ fn sort<'f>(outcomes: &[&'f Result<Verified, String>]) -> (Vec<String>, Vec<&'f 
 /// Whether this process has all that the rung asked for, or the best one, takes here.
 pub(super) fn enough(facts: &Facts, ask: &Ask) -> bool {
     let Facts { process, ebpf, .. } = facts;
-    let has = |one| process.effective.has(one);
+    // Those of a user namespace count only where the kernel takes them for ours.
+    let has =
+        |one| process.effective.has(one) && (!process.user_namespace || ebpf.reuseport.is_ok());
     let selecting = has(Capability::Bpf) && (has(Capability::Perfmon) || ebpf.reuseport.is_ok());
     match ask.steering {
         Some(Rung::Cbpf | Rung::Hash) => true,
@@ -121,13 +123,28 @@ pub(super) fn enough(facts: &Facts, ask: &Ask) -> bool {
 /// The command that gives this process what the best rung takes.
 pub(super) fn grant(process: &Process) -> String {
     let reachable = PRIVILEGES.into_iter().all(|one| process.bounding.has(one));
-    if process.user_namespace || !reachable {
+    let within = reachable && !process.user_namespace && !process.no_new_privileges;
+    let names = PRIVILEGES.map(Capability::name);
+    let program = word(&process.program);
+    if within {
+        return format!("setcap {}+ep {program}  # or start it with sudo", names.join(","));
+    }
+    if process.container {
         return "docker run --cap-add BPF --cap-add NET_ADMIN --cap-add PERFMON ...  # as root, \
                 without user namespaces"
             .to_owned();
     }
-    let names = PRIVILEGES.map(Capability::name).join(",");
-    format!("setcap {names}+ep {}", word(&process.program))
+    if process.user_namespace {
+        return format!("sudo {program} serve  # outside of this user namespace");
+    }
+    if process.systemd {
+        let names = names.join(" ").to_uppercase();
+        return format!(
+            "systemd-run --pty -p AmbientCapabilities='{names}' {program} serve  # a unit says so \
+             too, with CapabilityBoundingSet="
+        );
+    }
+    format!("sudo {program} serve  # from a shell that was not started without these capabilities")
 }
 
 fn list(names: &[&str]) -> String {
@@ -143,6 +160,7 @@ const PRIVILEGES: [Capability; 3] = [Capability::Bpf, Capability::NetAdmin, Capa
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::Capabilities;
     use crate::finding::Status;
     use crate::recorded;
 
@@ -171,7 +189,8 @@ mod tests {
         let mut facts = recorded::bare_metal();
         facts.process.effective.0 = 0;
         facts.ebpf.xdp = Err("loading BPF programs: not permitted".into());
-        let mend = "setcap cap_bpf,cap_net_admin,cap_perfmon+ep /usr/local/bin/quiclane";
+        let mend = "setcap cap_bpf,cap_net_admin,cap_perfmon+ep /usr/local/bin/quiclane  # or \
+                    start it with sudo";
         let (capabilities, programs) = judge(&facts);
         for finding in [&capabilities, &programs] {
             assert_eq!(finding.status, Status::Warning);
@@ -234,6 +253,44 @@ mod tests {
         assert!(found.contains("out of reach (bounding set): cap_bpf"), "{found}");
         assert!(capabilities.mend.unwrap().starts_with("docker run --cap-add BPF"));
         assert_eq!(programs.found.matches("creating BPF maps").count(), 1, "{}", programs.found);
+    }
+
+    #[test]
+    fn the_way_to_capabilities_is_that_of_the_place() {
+        let bare = recorded::bare_metal().process;
+        let barred = Process { bounding: Capabilities::default(), ..bare.clone() };
+        let sealed = Process { no_new_privileges: true, ..bare.clone() };
+        let mapped = Process { user_namespace: true, ..bare.clone() };
+        for process in [&barred, &sealed, &mapped] {
+            let inside = grant(&Process { container: true, ..process.clone() });
+            assert!(inside.starts_with("docker run --cap-add BPF"), "{inside}");
+            assert!(!grant(process).contains("docker"), "{}", grant(process));
+        }
+        let sudo = "sudo /usr/local/bin/quiclane serve  # ";
+        assert!(grant(&mapped).starts_with(&format!("{sudo}outside")), "{}", grant(&mapped));
+        assert!(grant(&barred).starts_with(&format!("{sudo}from a shell")), "{}", grant(&barred));
+        for process in [barred, sealed] {
+            let unit = grant(&Process { systemd: true, ..process });
+            let words = "AmbientCapabilities='CAP_BPF CAP_NET_ADMIN CAP_PERFMON' /usr/local/bin";
+            assert!(unit.starts_with("systemd-run ") && unit.contains(words), "{unit}");
+        }
+        let inside = Process { container: true, ..bare };
+        assert!(grant(&inside).starts_with("setcap "), "within reach: {}", grant(&inside));
+    }
+
+    #[test]
+    fn capabilities_of_a_user_namespace_are_not_enough() {
+        let mut facts = recorded::bare_metal();
+        facts.process.user_namespace = true;
+        assert_eq!(judge(&facts).0.status, Status::Ok, "the kernel takes them all the same");
+        let why = "creating BPF maps: not permitted".to_owned();
+        facts.ebpf.xdp = Err(why.clone());
+        facts.ebpf.reuseport = Err(why);
+        let (capabilities, programs) = judge(&facts);
+        for finding in [capabilities, programs] {
+            assert_eq!(finding.status, Status::Warning, "{finding:?}");
+            assert!(finding.mend.unwrap().starts_with("sudo "));
+        }
     }
 
     #[test]

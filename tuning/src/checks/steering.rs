@@ -66,7 +66,7 @@ impl Ladder {
         if reasons.is_empty() {
             return Finding::ok(id, scope, format!("up to {best}"), why);
         }
-        let found = format!("up to {best}; {}", reasons.join("; "));
+        let found = format!("up to {best}; {}{}", reasons.join("; "), self.without_effect(ask));
         let finding = Finding::warning(id, scope, found, why);
         match privileges::enough(facts, ask) {
             true => finding,
@@ -117,6 +117,19 @@ impl Ladder {
         targets.iter().find_map(in_the_way)
     }
 
+    /// What was asked for and does nothing on the best rung, if that is without XDP.
+    fn without_effect(&self, ask: &Ask) -> String {
+        let mut flags: Vec<String> =
+            ask.interfaces.iter().map(|name| format!("--interface {name}")).collect();
+        flags.extend(ask.redirect.then(|| "--xdp-redirect cpu".to_owned()));
+        let works = |(_, outcome): &&(Rung, Result<String, String>)| outcome.is_ok();
+        let is_xdp = self.rungs.iter().find(works).is_some_and(|(rung, _)| rung.is_xdp());
+        match flags.is_empty() || is_xdp {
+            true => String::new(),
+            false => format!("; without effect: {}", flags.join(", ")),
+        }
+    }
+
     /// Why not the rungs above the best one; neighbours with the same reason share a line.
     fn reasons(&self) -> Vec<String> {
         let mut reasons: Vec<(Vec<&str>, &str)> = Vec::new();
@@ -160,12 +173,22 @@ fn on_interfaces(facts: &Facts, ask: &Ask, mode: Mode) -> Result<String, String>
     if !everywhere.is_empty() {
         return Err(everywhere.join(", "));
     }
-    let works = |name: &&String| attach(name, mode).is_ok();
-    let on: Vec<&str> = targets.names.iter().filter(works).map(String::as_str).collect();
-    match on.is_empty() {
-        false => Ok(format!(" on {}", on.join(", "))),
-        true => Err([refused(mode), targets.notes.clone()].concat().join(", ")),
+    let (on, others): (Vec<&String>, Vec<&String>) =
+        targets.names.iter().partition(|name| attach(name, mode).is_ok());
+    if on.is_empty() {
+        return Err([refused(mode), targets.notes.clone()].concat().join(", "));
     }
+    // With auto the server takes for each interface what it has.
+    let is_auto = ask.steering.is_none() && mode == Mode::Native;
+    let generic = |name: &&&String| is_auto && attach(name, Mode::Generic).is_ok();
+    let others: Vec<&String> = others.iter().filter(generic).copied().collect();
+    let places = [(mode, on), (Mode::Generic, others)];
+    let place = |(mode, names): &(Mode, Vec<&String>)| {
+        let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+        (!names.is_empty()).then(|| format!("{mode} on {}", names.join(", ")))
+    };
+    let places: Vec<String> = places.iter().filter_map(place).collect();
+    Ok(format!(" ({})", places.join("; ")))
 }
 
 /// Whether a program of ours could get on the interface, and else why not, with its name.
@@ -211,7 +234,7 @@ mod tests {
     #[test]
     fn bare_metal_reaches_the_top() {
         let (choice, finding) = auto(&recorded::bare_metal());
-        assert_eq!((choice.as_str(), finding.status), ("xdp on eth0", Status::Ok));
+        assert_eq!((choice.as_str(), finding.status), ("xdp (native on eth0)", Status::Ok));
     }
 
     #[test]
@@ -219,7 +242,7 @@ mod tests {
         let mut facts = recorded::bare_metal();
         facts.interfaces.all[1].xdp = Some(crate::facts::XdpFeatures(0));
         let (choice, finding) = auto(&facts);
-        assert_eq!(choice, "xdp-generic on eth0");
+        assert_eq!(choice, "xdp-generic (generic on eth0)");
         assert_eq!(finding.status, Status::Warning);
         assert!(finding.found.contains("xdp: eth0 has no native XDP"), "{}", finding.found);
 
@@ -253,14 +276,17 @@ mod tests {
     #[test]
     fn a_rung_by_name_is_had_everywhere_or_a_problem() {
         let facts = with_bridge();
-        assert_eq!(auto(&facts).0, "xdp on eth0");
+        assert_eq!(auto(&facts).0, "xdp (native on eth0; generic on br0)");
         let (choice, finding) = asked(&facts, Rung::Xdp);
         assert_eq!((choice.as_str(), finding.status), ("xdp refused", Status::Problem));
         assert!(finding.found.starts_with("xdp was asked for: br0 has no"), "{}", finding.found);
         let mend = "quiclane serve --steering xdp-generic --interface br0";
         assert_eq!(finding.mend.as_deref(), Some(mend));
         let (choice, finding) = asked(&facts, Rung::XdpGeneric);
-        assert_eq!((choice.as_str(), finding.status), ("xdp-generic on eth0, br0", Status::Ok));
+        assert_eq!(
+            (choice.as_str(), finding.status),
+            ("xdp-generic (generic on eth0, br0)", Status::Ok)
+        );
         for rung in [Rung::Reuseport, Rung::Cbpf, Rung::Hash] {
             let (choice, finding) = asked(&facts, rung);
             assert_eq!((choice.as_str(), finding.status), (rung.name(), Status::Ok));
@@ -272,10 +298,17 @@ mod tests {
         let mut facts = with_bridge();
         let interfaces = vec!["eth0".to_owned(), "br0".to_owned()];
         let ask = Ask { interfaces, ..Ask::default() };
-        assert_eq!(Ladder::climb(&facts, &ask).choice(), "xdp on eth0");
+        let choice = Ladder::climb(&facts, &ask).choice();
+        assert_eq!(choice, "xdp (native on eth0; generic on br0)");
         let program = recorded::program("cil_xdp_entry");
         facts.interfaces.all[2].programs = vec![program];
-        assert_eq!(Ladder::climb(&facts, &ask).choice(), "reuseport");
+        let ladder = Ladder::climb(&facts, &ask);
+        assert_eq!(ladder.choice(), "reuseport");
+        let found = ladder.check(&facts, &ask).found;
+        assert!(found.ends_with("; without effect: --interface eth0, --interface br0"), "{found}");
+        let moving = Ask { redirect: true, ..Ask::default() };
+        let found = Ladder::climb(&with_bridge(), &moving).check(&facts, &moving).found;
+        assert!(!found.contains("without effect"), "{found}");
     }
 
     #[test]

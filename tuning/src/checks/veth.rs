@@ -5,7 +5,8 @@ use crate::facts::{Interface, Interfaces, Peer};
 use crate::finding::Finding;
 use crate::shell::word;
 
-pub(super) fn check(interface: &Interface, interfaces: &Interfaces) -> Vec<Finding> {
+/// `moves`: XDP is to move this interface's frames to their workers' cores.
+pub(super) fn check(interface: &Interface, interfaces: &Interfaces, moves: bool) -> Vec<Finding> {
     if interface.link.kind != "veth" {
         return Vec::new();
     }
@@ -14,25 +15,36 @@ pub(super) fn check(interface: &Interface, interfaces: &Interfaces) -> Vec<Findi
         Some(Peer::Elsewhere) | None => None,
     };
     let Some(peer) = peer else {
-        return vec![hidden(interface)];
+        return vec![hidden(interface, moves)];
     };
-    let checks = [checksum(interface, peer), Some(reply(interface, peer)), queues(interface, peer)];
+    let checks =
+        [checksum(interface, peer, moves), Some(reply(interface, peer)), queues(interface, peer)];
     checks.into_iter().flatten().collect()
 }
 
-const WHY_CHECKSUM: &str = "the peer leaves checksums unfinished; a packet that XDP redirects or \
-                            answers keeps the half and is dropped as damaged";
+const WHY_CHECKSUM: &str = "a frame whose sender leaves its checksum unfinished is dropped as \
+                            damaged when --xdp-redirect cpu moves it";
+const WHY_REPLY: &str = "what XDP answers on veth reaches only an end with an XDP program: else \
+                         clients learn nothing of a restart and wait for their idle timeout";
 
-fn hidden(interface: &Interface) -> Finding {
+fn hidden(interface: &Interface, moves: bool) -> Finding {
     let found = "the other end is in another network namespace: its checksum offload and XDP \
                  program are not known here; run doctor there too";
-    let why = "with checksum offload on there, or without an XDP program there, packets that XDP \
-               moves or answers are lost in silence";
-    Finding::warning("veth_peer", scope(interface), found, why)
-        .mend("ip netns exec NAMESPACE ethtool -K INTERFACE tx off  # at the other end")
+    let (why, mend) = match moves {
+        true => (
+            format!("{WHY_CHECKSUM}; {WHY_REPLY}"),
+            "ip netns exec NAMESPACE ethtool -K INTERFACE tx off  # at the other end",
+        ),
+        false => (
+            WHY_REPLY.to_owned(),
+            "ip netns exec NAMESPACE quiclane doctor --interface INTERFACE  # at the other end",
+        ),
+    };
+    Finding::warning("veth_peer", scope(interface), found, why).mend(mend)
 }
 
-fn checksum(interface: &Interface, peer: &Interface) -> Option<Finding> {
+/// In silence every frame is lost: no mere warning, if they are to be moved.
+fn checksum(interface: &Interface, peer: &Interface, moves: bool) -> Option<Finding> {
     let offloads = peer.offloads?;
     let (id, name) = ("veth_checksum", &peer.link.name);
     if !offloads.send_checksum {
@@ -40,20 +52,23 @@ fn checksum(interface: &Interface, peer: &Interface) -> Option<Finding> {
         return Some(Finding::ok(id, scope(interface), found, WHY_CHECKSUM));
     }
     let found = format!("{name}, the other end, leaves checksums to the receiver");
+    if !moves {
+        let found = format!("{found}; no frame is to be moved");
+        return Some(Finding::ok(id, scope(interface), found, WHY_CHECKSUM));
+    }
     let mend = format!("ethtool -K {} tx off", word(name));
-    Some(Finding::warning(id, scope(interface), found, WHY_CHECKSUM).mend(mend))
+    Some(Finding::problem(id, scope(interface), found, WHY_CHECKSUM).mend(mend))
 }
 
 fn reply(interface: &Interface, peer: &Interface) -> Finding {
     let (id, name) = ("veth_reply", &peer.link.name);
-    let why = "packets that XDP answers on veth (XDP_TX) reach only an end with an XDP program";
     if !peer.programs.is_empty() {
         let found = format!("{name}, the other end, has an XDP program");
-        return Finding::ok(id, scope(interface), found, why);
+        return Finding::ok(id, scope(interface), found, WHY_REPLY);
     }
     let found = format!("{name}, the other end, has no XDP program");
     let mend = format!("xdp-loader load {} xdp_pass.o  # any that passes all", word(name));
-    Finding::warning(id, scope(interface), found, why).mend(mend)
+    Finding::warning(id, scope(interface), found, WHY_REPLY).mend(mend)
 }
 
 fn queues(interface: &Interface, peer: &Interface) -> Option<Finding> {
@@ -80,7 +95,7 @@ mod tests {
     use crate::recorded;
 
     fn judge(facts: &Facts) -> Vec<Finding> {
-        check(facts.interfaces.by_name("veth0").unwrap(), &facts.interfaces)
+        check(facts.interfaces.by_name("veth0").unwrap(), &facts.interfaces, true)
     }
 
     fn peer(facts: &mut Facts) -> &mut Interface {
@@ -93,12 +108,15 @@ mod tests {
         let findings = judge(&facts);
         let seen: Vec<_> = findings.iter().map(|one| (one.id, one.status)).collect();
         let expected = [
-            ("veth_checksum", Status::Warning),
+            ("veth_checksum", Status::Problem),
             ("veth_reply", Status::Warning),
             ("veth_queues", Status::Ok),
         ];
         assert_eq!(seen, expected);
         assert_eq!(findings[0].mend.as_deref(), Some("ethtool -K veth1 tx off"));
+        let veth = facts.interfaces.by_name("veth0").unwrap();
+        let still = check(veth, &facts.interfaces, false);
+        assert_eq!((still[0].id, still[0].status), ("veth_checksum", Status::Ok));
     }
 
     #[test]
@@ -127,7 +145,7 @@ mod tests {
         let findings = judge(&facts);
         assert_eq!((findings.len(), findings[0].id), (1, "veth_peer"));
         let eth = recorded::bare_metal();
-        let eth = check(eth.interfaces.by_name("eth0").unwrap(), &eth.interfaces);
+        let eth = check(eth.interfaces.by_name("eth0").unwrap(), &eth.interfaces, true);
         assert!(eth.is_empty());
     }
 }

@@ -36,6 +36,11 @@ impl Files {
         }
     }
 
+    /// Whether there is anything at `path`.
+    pub(crate) fn exists(&self, path: &str) -> bool {
+        self.full(path).exists()
+    }
+
     /// The content of `path`, parsed.
     pub(crate) fn value<T: FromStr>(&self, path: &str) -> Option<T> {
         self.text(path)?.parse().ok()
@@ -130,6 +135,7 @@ mod tests {
         fs::write(folder.path().join("a"), "7\n").unwrap();
         let files = Files::at(folder.path());
         assert_eq!(files.value::<u32>("/a"), Some(7));
+        assert!(files.exists("/a") && !files.exists("/b"));
         assert_eq!(files.text("/b"), None);
         assert_eq!(files.text("/a/b"), None);
         assert!(files.names("/c").is_empty());

@@ -162,7 +162,7 @@ impl Targets {
                 if !owner.loopback {
                     names.insert(owner.name.clone());
                 } else if !ip.is_unspecified() {
-                    notes.push(format!("{ip} is on {}, which has no driver", owner.name));
+                    notes.push(format!("{ip} is on {}, {LEFT_OUT}", owner.name));
                 }
             }
         }
@@ -214,6 +214,9 @@ fn interrupts(files: &Files, folder: &str) -> Vec<(u32, Vec<usize>)> {
     };
     numbers.iter().filter_map(interrupt).collect()
 }
+
+/// The server's words.
+const LEFT_OUT: &str = "which is left out unless --interface names it";
 
 #[cfg(test)]
 mod tests {

@@ -12,6 +12,12 @@ pub(crate) struct Process {
     pub(crate) bounding: Capabilities,
     /// Whether its user IDs are mapped: its capabilities then do not count for the whole host.
     pub(crate) user_namespace: bool,
+    /// Whether files give it no capabilities (setcap) and sudo does nothing for it.
+    pub(crate) no_new_privileges: bool,
+    /// Whether it runs in a container, so that what it lacks is granted from outside.
+    pub(crate) container: bool,
+    /// Whether systemd runs services here.
+    pub(crate) systemd: bool,
     /// RLIMIT_NOFILE.
     pub(crate) open_files: Option<Limit>,
     /// RLIMIT_MEMLOCK in bytes.
@@ -97,6 +103,9 @@ impl Process {
             effective: capabilities("CapEff:"),
             bounding: capabilities("CapBnd:"),
             user_namespace: is_mapped(&files.text("/proc/self/uid_map").unwrap_or_default()),
+            no_new_privileges: field(&status, "NoNewPrivs:") == Some("1"),
+            container: is_container(files),
+            systemd: files.exists("/run/systemd/system"),
             open_files: limit(&limits, "Max open files"),
             locked_bytes: limit(&limits, "Max locked memory"),
             cores: number_list(field(&status, "Cpus_allowed_list:").unwrap_or_default()),
@@ -114,6 +123,26 @@ fn is_mapped(uid_map: &str) -> bool {
     let numbers: Vec<&str> = uid_map.split_ascii_whitespace().collect();
     !numbers.is_empty() && numbers != ["0", "0", "4294967295"]
 }
+
+/// By the files that Docker, podman and systemd-nspawn leave, or by the name of the control group.
+fn is_container(files: &Files) -> bool {
+    let marks = ["/.dockerenv", "/run/.containerenv", "/run/systemd/container"];
+    let groups = files.text("/proc/self/cgroup").unwrap_or_default();
+    marks.into_iter().any(|path| files.exists(path))
+        || CONTAINER_GROUPS.into_iter().any(|name| groups.contains(name))
+}
+
+/// Parts of the paths of containers' control groups. `docker.service` is the daemon's.
+const CONTAINER_GROUPS: [&str; 8] = [
+    "/docker/",
+    "/docker-",
+    "/kubepods",
+    "/libpod-",
+    "/lxc/",
+    "/lxc.payload",
+    "/crio-",
+    "/cri-containerd-",
+];
 
 fn limit(limits: &str, name: &str) -> Option<Limit> {
     let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
@@ -206,6 +235,19 @@ mod tests {
         assert_eq!(process.locked_bytes, Some(Limit { soft: 8 << 20, hard: u64::MAX }));
         assert!(!process.user_namespace);
         assert!(is_mapped("0 1000 1") && !is_mapped(""));
+    }
+
+    #[test]
+    fn containers_are_known_by_their_marks() {
+        let is = |path, text| is_container(&Tree::new(&[(path, text)]).files());
+        assert!(is(".dockerenv", "") && is("run/.containerenv", "engine=podman\n"));
+        let group = "proc/self/cgroup";
+        assert!(is(group, "0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-1.scope\n"));
+        assert!(is(group, "0::/system.slice/docker-0123.scope\n"));
+        assert!(!is(group, "0::/user.slice/user-1000.slice/session-1.scope\n"));
+        assert!(!is(group, "0::/system.slice/docker.service\n"));
+        let tree = Tree::new(&[("proc/self/status", "NoNewPrivs:\t1\n")]);
+        assert!(Process::read(&tree.files()).no_new_privileges);
     }
 
     #[test]

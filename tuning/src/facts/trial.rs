@@ -7,7 +7,7 @@ use quiclane_datapath::{
     Datapath, Epoll, FilterInstruction, Socket, SocketOptions, Transmit, Uring, UringOptions,
 };
 
-use crate::ask::Ask;
+use crate::ask::{Ask, WORKERS_MAX};
 
 /// What happened when it was tried.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -162,9 +162,6 @@ pub(super) const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNS
 
 /// The engine's: a page for each of the queues and buffer lists, whoever uses it.
 const RING: UringOptions = UringOptions { send_slots: 64, recv_buffers: 32 };
-
-/// The engine's.
-const WORKERS_MAX: usize = 255;
 
 /// A full train of QUIC's first datagrams is longer; ten equal ones show all that can go wrong.
 const DATAGRAMS: usize = 10;
