@@ -3,6 +3,9 @@
 //! A seccomp filter cannot be taken off again, so each case runs in a process of its own: this
 //! test binary, started again with the errno in the environment.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+#![expect(clippy::print_stdout, reason = "the other process says what it read")]
+
 use std::process::Command;
 
 use quiclane_datapath::{Epoll, Uring, UringOptions};
@@ -11,12 +14,15 @@ const VARIABLE: &str = "QUICLANE_TEST_REFUSE_IO_URING_WITH";
 
 #[test]
 fn a_container_without_io_uring_is_explained() {
+    if let Ok(errno) = std::env::var(VARIABLE) {
+        return in_a_process_of_its_own(errno.parse().unwrap());
+    }
     for (errno, remedies) in [
         (libc::EPERM, ["seccomp profile", "sysctl -w kernel.io_uring_disabled=0"]),
         (libc::ENOSYS, ["seccomp profile", "6.1 or later"]),
     ] {
         let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "in_a_process_of_its_own", "--nocapture"])
+            .args(["--exact", "a_container_without_io_uring_is_explained", "--nocapture"])
             .env(VARIABLE, errno.to_string())
             .output()
             .unwrap();
@@ -29,12 +35,8 @@ fn a_container_without_io_uring_is_explained() {
     }
 }
 
-#[test]
-fn in_a_process_of_its_own() {
-    let Ok(errno) = std::env::var(VARIABLE) else {
-        return;
-    };
-    refuse_io_uring(errno.parse().unwrap());
+fn in_a_process_of_its_own(errno: u32) {
+    refuse_io_uring(errno);
     println!("probe: {}", Uring::probe().unwrap_err());
     println!("new: {}", Uring::new(&UringOptions::default()).unwrap_err());
     // The other backend works there.

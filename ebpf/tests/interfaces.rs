@@ -9,22 +9,16 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use common::{bare_steering, is_inside, run_behind, settings, since};
+use common::{bare_steering, inside, settings, since};
 use quiclane_ebpf::{AttachError, Count, Mode, Program, Steering, attached_programs};
 use quiclane_wire::fixtures::{fixtures, world};
 
-const INSIDE: &str = "inside_a_namespace";
-
 #[test]
 fn programs_attach_and_leave() {
-    run_behind(&["unshare", "--net"], INSIDE);
+    inside(&["unshare", "--net"], "programs_attach_and_leave", in_a_namespace);
 }
 
-#[test]
-fn inside_a_namespace() {
-    if !is_inside(INSIDE) {
-        return;
-    }
+fn in_a_namespace() {
     ip("link set lo up");
     ip("link add left type veth peer name right");
     for mode in [Mode::Native, Mode::Generic] {

@@ -1,13 +1,14 @@
 //! programs checks what the table does not show: budgets, merged frames, the verifier, privileges.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+#![expect(clippy::print_stdout, reason = "the verifier's counts are worth reading")]
 
 mod common;
 
 use std::net::IpAddr;
 use std::process::Command;
 
-use common::{XDP_DROP, XDP_PASS, bare_steering, is_inside, run_behind, settings, since, steering};
+use common::{XDP_DROP, XDP_PASS, bare_steering, inside, settings, since, steering};
 use quiclane_ebpf::{Budget, Budgets, Count, Program, Settings, Steering};
 use quiclane_wire::fixtures::{CARRIERS, fixtures, world};
 use quiclane_wire::{IpVersion, Reason, Untouched, locate};
@@ -88,14 +89,11 @@ fn all_sources_share_a_budget_and_proven_ones_another() {
 
 #[test]
 fn a_frame_longer_than_the_device_receives_passes() {
-    run_behind(&["unshare", "--net"], "inside_a_namespace_with_a_small_mtu");
+    let test = "a_frame_longer_than_the_device_receives_passes";
+    inside(&["unshare", "--net"], test, with_a_small_mtu);
 }
 
-#[test]
-fn inside_a_namespace_with_a_small_mtu() {
-    if !is_inside("inside_a_namespace_with_a_small_mtu") {
-        return;
-    }
+fn with_a_small_mtu() {
     let mut steering = steering("a small MTU").unwrap();
     // Test runs take place on the loopback device of the namespace.
     let status = Command::new("ip").args(["link", "set", "lo", "mtu", "1400"]).status();
@@ -153,14 +151,10 @@ fn a_wildcard_on_a_host_takes_what_goes_to_the_host() {
 #[test]
 fn two_capabilities_are_enough() {
     let caps = "--bounding-set=-all,+bpf,+net_admin";
-    run_behind(&["setpriv", caps, "--"], "inside_two_capabilities");
+    inside(&["setpriv", caps, "--"], "two_capabilities_are_enough", with_two_capabilities);
 }
 
-#[test]
-fn inside_two_capabilities() {
-    if !is_inside("inside_two_capabilities") {
-        return;
-    }
+fn with_two_capabilities() {
     let mut steering = steering("two capabilities").unwrap();
     for program in [Program::Steer, Program::Select] {
         let instructions = steering.verified_instructions(program).unwrap().unwrap();

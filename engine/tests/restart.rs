@@ -1,6 +1,7 @@
 //! restart kills a server with SIGKILL and starts it again: clients learn of it at once.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+#![expect(clippy::print_stdout, reason = "the server says that it is ready")]
 
 mod common;
 
@@ -28,7 +29,7 @@ struct Server {
 impl Server {
     fn start(folder: &Path, listen: SocketAddr, how: &str) -> Self {
         let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "inside", "--nocapture"])
+            .args(["--exact", "clients_learn_of_a_restart_on_hash", "--nocapture"])
             .env(FOLDER, folder)
             .env(LISTEN, listen.to_string())
             .env(HOW, how)
@@ -46,11 +47,8 @@ impl Server {
     }
 }
 
-/// The server, if this is its process.
-#[test]
-fn inside() {
-    let Some(folder) = env::var_os(FOLDER) else { return };
-    let folder = Path::new(&folder);
+/// The server: in its process the test that it was started as comes here.
+fn serve(folder: &Path) {
     let (listen, how) = (env::var(LISTEN).unwrap(), env::var(HOW).unwrap());
     let tls = Certificate::load(folder).server(&["perf"], false);
     let mut server = ServerConfig::new(listen.parse().unwrap(), tls);
@@ -93,6 +91,9 @@ async fn connect(certificate: &Certificate, address: SocketAddr) -> (Endpoint, C
 }
 
 fn clients_learn_of_a_restart(how: &str) {
+    if let Some(folder) = env::var_os(FOLDER) {
+        return serve(Path::new(&folder));
+    }
     let folder = tempfile::tempdir().unwrap();
     let certificate = Certificate::new();
     certificate.save(folder.path());

@@ -86,8 +86,13 @@ pub(crate) fn skip(test: &str, why: &str) {
     println!("skipped: {test}: {why}");
 }
 
-/// Runs one test of this binary again, behind a command that changes what it may do.
-pub(crate) fn run_behind(command: &[&str], test: &str) {
+/// Runs `body` in a process of its own, behind a command that changes what it may do. `test` is the
+/// name that this binary knows the calling test by.
+pub(crate) fn inside(command: &[&str], test: &str, body: impl FnOnce()) {
+    if env::var(INSIDE).as_deref() == Ok(test) {
+        body();
+        return;
+    }
     let probe = Command::new(command[0]).args(&command[1..]).arg("true").output();
     if !probe.as_ref().is_ok_and(|output| output.status.success()) {
         skip(test, &format!("{} is not permitted or not there", command.join(" ")));
@@ -105,12 +110,8 @@ pub(crate) fn run_behind(command: &[&str], test: &str) {
         return;
     }
     assert!(output.status.success(), "{test}:\n{text}\n{errors}");
-    assert!(text.contains("1 passed"), "{test}:\n{text}\n{errors}");
+    assert!(text.contains("1 passed"), "{test} is not the name of a test:\n{text}\n{errors}");
 }
 
-/// Whether this is a test that [`run_behind`] started. By itself it has nothing to do.
-pub(crate) fn is_inside(test: &str) -> bool {
-    env::var(INSIDE).as_deref() == Ok(test)
-}
-
+/// Set for that process to the name of the test.
 const INSIDE: &str = "QUICLANE_EBPF_INSIDE";

@@ -262,6 +262,8 @@ pub(crate) fn in_namespace(test: &str) -> bool {
     if inside(OsStr::new("true"), &[]).is_ok_and(|output| output.status.success()) {
         let output = inside(env::current_exe().unwrap().as_os_str(), &["--exact", test]).unwrap();
         assert!(output.status.success(), "{output:?}");
+        let ran = String::from_utf8_lossy(&output.stdout).contains("1 passed");
+        assert!(ran, "{test} is not the name of a test: {output:?}");
     } else {
         assert!(env::var("CI").as_deref() != Ok("true"), "no root, or no `ip`");
         println!("skipped: {test}: needs root for a network namespace, and `ip`");
