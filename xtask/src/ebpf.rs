@@ -12,6 +12,7 @@
 //! Other toolchains write other instructions; then the fresh build must agree with `wire` instead.
 
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
@@ -158,9 +159,33 @@ pub(crate) fn check(run: &mut Run) -> Result<(), Stop> {
 }
 
 /// `cargo xtask ebpf --bench`: prints how long the programs take.
+///
+/// cargo runs as the user, whose it is, and only what it built as root: sudo finds no cargo of
+/// rustup's, and root's build would leave files that the user cannot write.
 pub(crate) fn bench(run: &Run) -> Result<(), Stop> {
     // Not a release build: the kernel measures, and it runs the same object.
-    run.cargo(&["run", "--quiet", "--package=quiclane-ebpf", "--example=figures"], &[])
+    run.cargo(&["build", "--quiet", "--package=quiclane-ebpf", "--example=figures"], &[])?;
+    let figures = crate::floors::target_folder(&run.root).join("debug/examples/figures");
+    let mut command = as_root(&figures, fs::metadata("/proc/self")?.uid() == 0);
+    let line = format!("{command:?}").replace('"', "");
+    println!("$ {line}");
+    shown(&mut command).map_err(|stop| match stop {
+        Stop::Failed(why) => Stop::Failed(format!(
+            "{why}; loading the programs takes root, or CAP_BPF and CAP_NET_ADMIN: run {} so",
+            figures.display()
+        )),
+        skipped @ Stop::Skipped(_) => skipped,
+    })
+}
+
+/// `program` by itself if we are root, else through sudo.
+fn as_root(program: &Path, is_root: bool) -> Command {
+    if is_root {
+        return Command::new(program);
+    }
+    let mut command = Command::new("sudo");
+    command.arg(program);
+    command
 }
 
 /// The compiler's flags. No path of this machine gets into the object.
@@ -216,3 +241,22 @@ const FLAGS: [&str; 3] = [
 ];
 /// What cargo splits CARGO_ENCODED_RUSTFLAGS at.
 const FLAG_SEPARATOR: &str = "\u{1f}";
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn only_what_was_built_runs_as_root() {
+        let words = |is_root| {
+            let command = as_root(Path::new("target/figures"), is_root);
+            let words: Vec<&OsStr> =
+                [command.get_program()].into_iter().chain(command.get_args()).collect();
+            words.join(OsStr::new(" "))
+        };
+        assert_eq!(words(true), "target/figures");
+        assert_eq!(words(false), "sudo target/figures");
+    }
+}

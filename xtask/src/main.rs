@@ -19,7 +19,7 @@ usage: cargo xtask COMMAND
   tidy                              check the house rules that compilers do not check
   ebpf                              rebuild the committed BPF object from its source
   ebpf --check                      fail if the object is not what its source builds to
-  ebpf --bench                      print how long the programs take for a packet; needs root
+  ebpf --bench                      print how long the programs take for a packet; asks sudo
   deny                              audit licences, advisories and sources with cargo-deny
 
 With CI=true in the environment a floor or test that has to be skipped is a failure.
