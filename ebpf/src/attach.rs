@@ -45,6 +45,7 @@ pub struct Attachment {
     mode: Mode,
     /// The program's, by which it is found again.
     id: Option<u32>,
+    is_veth: bool,
     _link: FdLink,
 }
 
@@ -59,11 +60,17 @@ impl Attachment {
         self.mode
     }
 
+    /// Whether what XDP sends is lost: a veth delivers that only if its other end, which may be in
+    /// a namespace that nobody can look into from here, has an XDP program too.
+    pub fn loses_answers(&self) -> bool {
+        self.is_veth && self.mode == Mode::Native
+    }
+
     /// Whether the program is on an interface of that name still: one that was removed and made
     /// again has none. True if the kernel does not answer.
     pub fn is_in_place(&self) -> bool {
-        match netlink::xdp_programs(&self.interface) {
-            Ok(found) => found.iter().any(|(_, id)| self.id.is_none_or(|own| own == *id)),
+        match netlink::link(&self.interface) {
+            Ok(link) => link.programs.iter().any(|(_, id)| self.id.is_none_or(|own| own == *id)),
             Err(error) => {
                 error.kind() != io::ErrorKind::NotFound && error.raw_os_error() != Some(ENODEV)
             }
@@ -100,9 +107,9 @@ impl Steering {
         // Not a link: the kernel took the older way, which survives a crash. Dropped, it is off.
         let link = FdLink::try_from(link)
             .map_err(|_| AttachError::NoLink { interface: interface.to_owned() })?;
-        let found = netlink::xdp_programs(interface).unwrap_or_default();
-        let id = found.into_iter().find_map(|(of, id)| (of == mode).then_some(id));
-        Ok(Attachment { interface: interface.to_owned(), mode, id, _link: link })
+        let netlink::Link { programs, is_veth } = netlink::link(interface).unwrap_or_default();
+        let id = programs.into_iter().find_map(|(of, id)| (of == mode).then_some(id));
+        Ok(Attachment { interface: interface.to_owned(), mode, id, is_veth, _link: link })
     }
 }
 
@@ -111,7 +118,7 @@ impl Steering {
 /// # Errors
 /// When there is no such interface or the kernel does not answer.
 pub fn attached_programs(interface: &str) -> Result<Vec<ForeignProgram>, AttachError> {
-    let found = netlink::xdp_programs(interface).map_err(|source| match source.kind() {
+    let link = netlink::link(interface).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => unknown(interface),
         _ if source.raw_os_error() == Some(ENODEV) => unknown(interface),
         _ => AttachError::Other {
@@ -120,7 +127,7 @@ pub fn attached_programs(interface: &str) -> Result<Vec<ForeignProgram>, AttachE
         },
     })?;
     let foreign = |(mode, id)| ForeignProgram { id, mode, name: name_of(id) };
-    Ok(found.into_iter().map(foreign).collect())
+    Ok(link.programs.into_iter().map(foreign).collect())
 }
 
 fn name_of(id: u32) -> Option<String> {

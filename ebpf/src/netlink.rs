@@ -1,4 +1,5 @@
-//! netlink asks the kernel which XDP programs an interface has: rtnetlink(7), one question.
+//! netlink asks the kernel which XDP programs an interface has, and of what kind it is:
+//! rtnetlink(7), one question.
 //!
 //! Whoever attached it: a program that came over netlink has no bpf_link that could be listed.
 
@@ -8,11 +9,19 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::Mode;
 
-/// The ids of the XDP programs on an interface, one a mode at most.
+/// What the kernel says of an interface.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(crate) struct Link {
+    /// The ids of its XDP programs, one a mode at most.
+    pub(crate) programs: Vec<(Mode, u32)>,
+    pub(crate) is_veth: bool,
+}
+
+/// Asks about an interface.
 ///
 /// # Errors
 /// `NotFound` or ENODEV if there is no such interface.
-pub(crate) fn xdp_programs(interface: &str) -> io::Result<Vec<(Mode, u32)>> {
+pub(crate) fn link(interface: &str) -> io::Result<Link> {
     let mut socket = Socket::new(Domain::from(AF_NETLINK), Type::RAW, Some(Protocol::from(0)))?;
     socket.write_all(&question(interface)?)?;
     let mut answer = vec![0; ANSWER_LEN_MAX];
@@ -38,7 +47,7 @@ fn question(interface: &str) -> io::Result<Vec<u8>> {
     Ok(message)
 }
 
-fn read_answer(answer: &[u8]) -> io::Result<Vec<(Mode, u32)>> {
+fn read_answer(answer: &[u8]) -> io::Result<Link> {
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "netlink answer cut short");
     let kind = u16_at(answer, 4).ok_or_else(malformed)?;
     if kind == NLMSG_ERROR {
@@ -47,7 +56,13 @@ fn read_answer(answer: &[u8]) -> io::Result<Vec<(Mode, u32)>> {
     }
     let attributes_at = HEADER_LEN + LINK_LEN;
     let link = answer.get(attributes_at..).ok_or_else(malformed)?;
-    let Some(xdp) = attribute(link, IFLA_XDP) else { return Ok(Vec::new()) };
+    let kind = attribute(link, IFLA_LINKINFO).and_then(|info| attribute(info, IFLA_INFO_KIND));
+    let is_veth = kind.is_some_and(|kind| kind == VETH);
+    Ok(Link { programs: programs(link), is_veth })
+}
+
+fn programs(link: &[u8]) -> Vec<(Mode, u32)> {
+    let Some(xdp) = attribute(link, IFLA_XDP) else { return Vec::new() };
     let by_mode = [
         (Mode::Native, IFLA_XDP_DRV_PROG_ID),
         (Mode::Generic, IFLA_XDP_SKB_PROG_ID),
@@ -57,7 +72,7 @@ fn read_answer(answer: &[u8]) -> io::Result<Vec<(Mode, u32)>> {
     let found: Vec<_> =
         by_mode.into_iter().filter_map(|(mode, kind)| Some((mode, id(kind)?))).collect();
     if !found.is_empty() {
-        return Ok(found);
+        return found;
     }
     // Kernels before 4.19 have one program at most, and say its mode apart from its id.
     let mode = match attribute(xdp, IFLA_XDP_ATTACHED) {
@@ -65,7 +80,7 @@ fn read_answer(answer: &[u8]) -> io::Result<Vec<(Mode, u32)>> {
         Some([XDP_ATTACHED_HW]) => Mode::Hardware,
         _ => Mode::Generic,
     };
-    Ok(id(IFLA_XDP_PROG_ID).map(|id| (mode, id)).into_iter().collect())
+    id(IFLA_XDP_PROG_ID).map(|id| (mode, id)).into_iter().collect()
 }
 
 /// The value of the first attribute of this kind.
@@ -104,6 +119,9 @@ const NLM_F_REQUEST: u16 = 1;
 const NLMSG_ERROR: u16 = 2;
 const NLA_TYPE_MASK: u16 = 0x3fff;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const VETH: &[u8] = b"veth\0";
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
@@ -121,7 +139,7 @@ mod tests {
 
     /// RTM_NEWLINK of one end of a veth pair with an XDP program, from Linux 6.18, without its
     /// counters.
-    const VETH: &str = "\
+    const OF_VETH: &str = "\
         800000001000000001000000515c0000000001000600000043100100000000000b0003006476657468300000\
         08000d00e803000008000400dc05000008001f000200000008002000020000001c002b000800050050010000\
         05000200010000000800040050010000100012000900010076657468000000000800050005000000";
@@ -143,34 +161,34 @@ mod tests {
 
     #[test]
     fn loopback_exists_and_others_do_not() {
-        xdp_programs("lo").unwrap();
-        assert!(xdp_programs("no such device").is_err());
-        let long = xdp_programs("a name that is longer than the kernel allows").unwrap_err();
+        link("lo").unwrap();
+        assert!(link("no such device").is_err());
+        let long = link("a name that is longer than the kernel allows").unwrap_err();
         assert_eq!(long.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]
     fn a_recorded_veth_with_a_program_is_understood() {
-        assert_eq!(read_answer(&bytes(VETH)).unwrap(), [(Mode::Native, 336)]);
+        assert_eq!(read_answer(&bytes(OF_VETH)).unwrap().programs, [(Mode::Native, 336)]);
     }
 
     #[test]
     fn several_programs_have_a_mode_each() {
         let both = [5, 0, 2, 0, 4, 0, 0, 0, 8, 0, 5, 0, 7, 0, 0, 0, 8, 0, 6, 0, 9, 0, 0, 0];
         let expected = [(Mode::Native, 7), (Mode::Generic, 9)];
-        assert_eq!(read_answer(&answer(&both)).unwrap(), expected);
+        assert_eq!(read_answer(&answer(&both)).unwrap().programs, expected);
         let old = [5, 0, 2, 0, 2, 0, 0, 0, 8, 0, 4, 0, 3, 0, 0, 0];
-        assert_eq!(read_answer(&answer(&old)).unwrap(), [(Mode::Generic, 3)]);
+        assert_eq!(read_answer(&answer(&old)).unwrap().programs, [(Mode::Generic, 3)]);
         let none = [5, 0, 2, 0, 0, 0, 0, 0];
-        assert_eq!(read_answer(&answer(&none)).unwrap(), []);
+        assert_eq!(read_answer(&answer(&none)).unwrap().programs, []);
     }
 
     #[test]
     fn an_answer_cut_anywhere_is_no_panic() {
         let mut answer = answer(&[8, 0, 5, 0, 57, 0, 0, 0]);
-        assert_eq!(read_answer(&answer).unwrap(), [(Mode::Native, 57)]);
+        assert_eq!(read_answer(&answer).unwrap().programs, [(Mode::Native, 57)]);
         for len in 0..answer.len() {
-            assert!(read_answer(&answer[..len]).unwrap_or_default().is_empty(), "{len}");
+            assert!(read_answer(&answer[..len]).unwrap_or_default().programs.is_empty(), "{len}");
         }
         answer[4] = 2;
         assert!(read_answer(&answer).is_err());

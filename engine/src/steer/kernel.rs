@@ -166,16 +166,21 @@ impl Kernel {
         if !attachments.is_empty() && lock(&self.programs).copies() {
             notes.push(WITHOUT_PERFMON.to_owned());
         }
-        if self.settings.move_to_cores {
+        let mut settings = self.settings;
+        if settings.move_to_cores {
             if attachments.iter().any(|one| one.mode() == Mode::Generic) {
                 // Behind GRO the kernel drops moved frames as damaged.
-                let stay = Settings { move_to_cores: false, ..self.settings };
-                lock(&self.programs).apply(&stay)?;
+                settings.move_to_cores = false;
                 notes.push(GENERIC_STAYS.to_owned());
             } else {
                 notes.extend(attachments.iter().filter_map(unsummed));
             }
         }
+        if attachments.iter().any(Attachment::loses_answers) {
+            // No note: the workers answer as well.
+            settings.answers = None;
+        }
+        lock(&self.programs).apply(&settings)?;
         let place = |one: &Attachment| (one.interface().to_owned(), one.mode());
         *lock(&self.places) = attachments.iter().map(place).collect();
         let rung = if attachments.iter().any(|one| one.mode() == Mode::Native) {

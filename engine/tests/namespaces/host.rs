@@ -6,7 +6,8 @@ use std::net::Ipv4Addr;
 use std::thread::sleep;
 use std::time::Duration;
 
-use quiclane::Steering;
+use quiclane::{ServerConfig, Steering};
+use quinn::ConnectionError;
 
 use crate::common::{Served, exchange, law_holds, perf_server, quinn_client_on, runtime};
 use crate::harness::{Link, PORT, SERVER_V4, client_address, counted, inside, ip, poll};
@@ -62,9 +63,44 @@ fn what_goes_to_an_address_that_came_later_is_judged() {
     });
 }
 
+/// What XDP sends from a veth is lost, unless its other end has a program: the workers answer.
+#[test]
+fn orphans_behind_a_veth_are_answered() {
+    inside("host::orphans_behind_a_veth_are_answered", || {
+        let link = Link::with_clients();
+        let folder = tempfile::tempdir().unwrap();
+        let start = || {
+            let state = folder.path().to_owned();
+            xdp_server_with(&format!("{SERVER_V4}:{PORT}"), |server| server.state_dir = Some(state))
+        };
+        let server = start();
+        runtime().block_on(async {
+            let socket = link.client_socket(client_address(SERVER_V4.into(), 0));
+            let endpoint = quinn_client_on(socket, &server.certificate, KEEP_ALIVE);
+            let connecting = endpoint.connect(server.address(), "localhost").unwrap();
+            let connection = connecting.await.unwrap();
+            exchange(&connection, 10_000, 10_000).await.unwrap();
+            // It does not hear that the server stops.
+            link.in_client(|| ip("link set veth1 down"));
+            server.finish();
+            let server = start();
+            link.in_client(|| ip("link set veth1 up"));
+            let ended = tokio::time::timeout(Duration::from_secs(20), connection.closed()).await;
+            assert_eq!(ended, Ok(ConnectionError::Reset));
+            assert!(counted(&server)["orphan"] > 0, "{:?}", counted(&server));
+            law_holds(&server.finish());
+        });
+    });
+}
+
 fn xdp_server(listen: &str) -> Served {
+    xdp_server_with(listen, |_| {})
+}
+
+fn xdp_server_with(listen: &str, change: impl FnOnce(&mut ServerConfig)) -> Served {
     perf_server(listen, 2, |config| {
         let server = config.server.as_mut().unwrap();
+        change(server);
         server.steering = Steering::Xdp;
         server.xdp.interfaces = vec!["veth0".to_owned()];
     })

@@ -63,7 +63,9 @@ enum Who {
     Reuseport,
     /// Ours without any privilege.
     Cbpf,
-    /// Ours over veth; native XDP answers.
+    /// Ours; generic XDP on loopback answers.
+    XdpGeneric,
+    /// Ours over veth; native XDP filters, and the worker answers.
     Xdp,
 }
 
@@ -102,7 +104,7 @@ fn run(args: &Args) -> Result<()> {
 }
 
 fn restart(args: &Args, who: Who, scratch: &Path) -> Result<Row> {
-    let _veth = (who == Who::Xdp).then(|| Veth::new(&args.quiclane)).transpose()?;
+    let _veth = (who == Who::Xdp).then(Veth::new).transpose()?;
     let mut address = match who {
         Who::Xdp => Veth::address()?,
         _ => "127.0.0.1:0".parse()?,
@@ -158,10 +160,14 @@ fn serve(
             command.args(["serve", "-q", "--workers", "1", "--cores", &core, "--alpn", "perf"]);
             let steering = match who {
                 Who::Xdp => "xdp",
+                Who::XdpGeneric => "xdp-generic",
                 Who::Cbpf => "cbpf",
                 _ => "reuseport",
             };
             command.args(["--steering", steering]).arg("--state-dir").arg(state);
+            if who == Who::XdpGeneric {
+                command.args(["--interface", "lo"]);
+            }
             command
         }
     };

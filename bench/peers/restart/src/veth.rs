@@ -1,27 +1,19 @@
 //! veth is a pair of namespaces in which native XDP can be had anywhere: needs root.
-//!
-//! XDP answers by XDP_TX, which a veth delivers only to an end that has an XDP program itself: a
-//! second server of ours, which nobody talks to, brings one to the client's end.
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::Duration;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
 /// Two namespaces, removed when dropped.
-pub(crate) struct Veth {
-    /// Carries the client's program.
-    companion: Option<Child>,
-}
+pub(crate) struct Veth(());
 
 impl Veth {
     pub(crate) const LISTEN: &str = "10.87.0.1:4433";
 
-    pub(crate) fn new(quiclane: &Path) -> Result<Self> {
-        let mut veth = Self { companion: None };
+    pub(crate) fn new() -> Result<Self> {
+        let veth = Self(());
         for name in [SERVER, CLIENT] {
             ip(&format!("netns add {name}"))?;
             ip(&format!("-n {name} link set lo up"))?;
@@ -37,13 +29,6 @@ impl Veth {
             ip(&format!("-n {name} address add {address} dev {end}"))?;
             ip(&format!("-n {name} link set {end} up"))?;
         }
-        let serve = ["serve", "-q", "--listen", "10.87.0.2:9", "--workers", "1"];
-        let mut companion = Self::inside(CLIENT, quiclane);
-        companion.args(serve).args(["--steering", "xdp"]).stdout(Stdio::null());
-        veth.companion = Some(companion.spawn().context("cannot start the client's program")?);
-        thread::sleep(Duration::from_millis(500));
-        let exited = veth.companion.as_mut().map(Child::try_wait).transpose()?.flatten();
-        ensure!(exited.is_none(), "no native XDP on the client's end");
         Ok(veth)
     }
 
@@ -71,10 +56,6 @@ impl Veth {
 
 impl Drop for Veth {
     fn drop(&mut self) {
-        if let Some(mut companion) = self.companion.take() {
-            let _ = companion.kill();
-            let _ = companion.wait();
-        }
         for name in [SERVER, CLIENT] {
             let _ = ip(&format!("netns delete {name}"));
         }
