@@ -112,8 +112,7 @@ mod tests {
         let report = judge(&recorded::container(), &Ask::default());
         assert!(report.ok, "{report:?}");
         let ids: Vec<_> = worse(&report).into_iter().map(|(id, _)| id).collect();
-        let expected =
-            ["cpu_quota", "capabilities", "ebpf", "steering", "io", "socket_buffers", "veth_peer"];
+        let expected = ["cpu_quota", "capabilities", "ebpf", "steering", "io", "socket_buffers"];
         assert!(expected.iter().all(|id| ids.contains(id)), "{ids:?}");
         assert_eq!(report.choice, "steering cbpf, io epoll");
     }

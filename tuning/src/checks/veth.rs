@@ -1,4 +1,4 @@
-//! veth judges the traps of virtual cables: what XDP sends or moves gets lost there in silence.
+//! veth judges the traps of virtual cables: what XDP moves gets lost there in silence.
 
 use super::interface::scope;
 use crate::facts::{Interface, Interfaces, Peer};
@@ -17,30 +17,23 @@ pub(super) fn check(interface: &Interface, interfaces: &Interfaces, moves: bool)
     let Some(peer) = peer else {
         return vec![hidden(interface, moves)];
     };
-    let checks =
-        [checksum(interface, peer, moves), Some(reply(interface, peer)), queues(interface, peer)];
+    let checks = [checksum(interface, peer, moves), queues(interface, peer)];
     checks.into_iter().flatten().collect()
 }
 
 const WHY_CHECKSUM: &str = "a frame whose sender leaves its checksum unfinished is dropped as \
                             damaged when --xdp-redirect cpu moves it";
-const WHY_REPLY: &str = "what XDP answers on veth reaches only an end with an XDP program: else \
-                         clients learn nothing of a restart and wait for their idle timeout";
 
 fn hidden(interface: &Interface, moves: bool) -> Finding {
-    let found = "the other end is in another network namespace: its checksum offload and XDP \
-                 program are not known here; run doctor there too";
-    let (why, mend) = match moves {
-        true => (
-            format!("{WHY_CHECKSUM}; {WHY_REPLY}"),
-            "ip netns exec NAMESPACE ethtool -K INTERFACE tx off  # at the other end",
-        ),
-        false => (
-            WHY_REPLY.to_owned(),
-            "ip netns exec NAMESPACE quiclane doctor --interface INTERFACE  # at the other end",
-        ),
-    };
-    Finding::warning("veth_peer", scope(interface), found, why).mend(mend)
+    let id = "veth_peer";
+    if !moves {
+        let found = "the other end is in another network namespace; no frame is to be moved";
+        return Finding::ok(id, scope(interface), found, WHY_CHECKSUM);
+    }
+    let found = "the other end is in another network namespace: its checksum offload is not known \
+                 here";
+    let mend = "ip netns exec NAMESPACE ethtool -K INTERFACE tx off  # at the other end";
+    Finding::warning(id, scope(interface), found, WHY_CHECKSUM).mend(mend)
 }
 
 /// In silence every frame is lost: no mere warning, if they are to be moved.
@@ -58,17 +51,6 @@ fn checksum(interface: &Interface, peer: &Interface, moves: bool) -> Option<Find
     }
     let mend = format!("ethtool -K {} tx off", word(name));
     Some(Finding::problem(id, scope(interface), found, WHY_CHECKSUM).mend(mend))
-}
-
-fn reply(interface: &Interface, peer: &Interface) -> Finding {
-    let (id, name) = ("veth_reply", &peer.link.name);
-    if !peer.programs.is_empty() {
-        let found = format!("{name}, the other end, has an XDP program");
-        return Finding::ok(id, scope(interface), found, WHY_REPLY);
-    }
-    let found = format!("{name}, the other end, has no XDP program");
-    let mend = format!("xdp-loader load {} xdp_pass.o  # any that passes all", word(name));
-    Finding::warning(id, scope(interface), found, WHY_REPLY).mend(mend)
 }
 
 fn queues(interface: &Interface, peer: &Interface) -> Option<Finding> {
@@ -107,11 +89,7 @@ mod tests {
         let facts = recorded::veth_host();
         let findings = judge(&facts);
         let seen: Vec<_> = findings.iter().map(|one| (one.id, one.status)).collect();
-        let expected = [
-            ("veth_checksum", Status::Problem),
-            ("veth_reply", Status::Warning),
-            ("veth_queues", Status::Ok),
-        ];
+        let expected = [("veth_checksum", Status::Problem), ("veth_queues", Status::Ok)];
         assert_eq!(seen, expected);
         assert_eq!(findings[0].mend.as_deref(), Some("ethtool -K veth1 tx off"));
         let veth = facts.interfaces.by_name("veth0").unwrap();
@@ -124,7 +102,6 @@ mod tests {
         let mut facts = recorded::veth_host();
         let end = peer(&mut facts);
         end.offloads.as_mut().unwrap().send_checksum = false;
-        end.programs = vec![recorded::program("pass")];
         assert!(judge(&facts).iter().all(|finding| finding.status == Status::Ok));
     }
 
@@ -133,7 +110,7 @@ mod tests {
         let mut facts = recorded::veth_host();
         peer(&mut facts).channels = Some(Channels { now: 4, max: 4, combined: false });
         let findings = judge(&facts);
-        assert_eq!(findings[2].mend.as_deref(), Some("ethtool -L veth0 rx 4"));
+        assert_eq!(findings[1].mend.as_deref(), Some("ethtool -L veth0 rx 4"));
     }
 
     #[test]
@@ -144,6 +121,9 @@ mod tests {
         veth.link.peer = Some(Peer::Elsewhere);
         let findings = judge(&facts);
         assert_eq!((findings.len(), findings[0].id), (1, "veth_peer"));
+        assert_eq!(findings[0].status, Status::Warning);
+        let veth = facts.interfaces.by_name("veth0").unwrap();
+        assert_eq!(check(veth, &facts.interfaces, false)[0].status, Status::Ok);
         let eth = recorded::bare_metal();
         let eth = check(eth.interfaces.by_name("eth0").unwrap(), &eth.interfaces, true);
         assert!(eth.is_empty());
