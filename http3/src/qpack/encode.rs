@@ -4,6 +4,7 @@
 //! Nothing refers to a dynamic table, so a section is the same bytes each time, on every
 //! connection, and lines can be added behind others.
 
+use super::fields::FIELD_OVERHEAD_BYTES;
 use super::huffman;
 use super::integer;
 use super::static_table::{self, Found};
@@ -13,8 +14,8 @@ pub(crate) fn begin(out: &mut Vec<u8>) {
     out.extend_from_slice(&[0, 0]);
 }
 
-/// Appends one field line. The name has to be in lower case.
-pub(crate) fn line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+/// Appends one field line and tells its size as limits count it. The name has to be in lower case.
+pub(crate) fn line(name: &[u8], value: &[u8], out: &mut Vec<u8>) -> u64 {
     //= https://www.rfc-editor.org/rfc/rfc9204#section-7.1.3
     //# An encoder might also choose not to index field values that are
     //# considered to be highly valuable or sensitive to recovery
@@ -30,6 +31,7 @@ pub(crate) fn line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
             string(value, 7, 0, out);
         }
     }
+    (name.len() + value.len()) as u64 + FIELD_OVERHEAD_BYTES
 }
 
 /// A length with `bits` bits in a first byte, and the text.
@@ -60,7 +62,9 @@ mod tests {
     fn encoded(fields: &[(&[u8], &[u8])]) -> Vec<u8> {
         let mut out = Vec::new();
         begin(&mut out);
-        fields.iter().for_each(|(name, value)| line(name, value, &mut out));
+        for (name, value) in fields {
+            line(name, value, &mut out);
+        }
         out
     }
 

@@ -56,13 +56,10 @@ impl Fields {
         self.iter().find(|field| field.name == name).map(|field| field.value)
     }
 
-    /// Memory held, in bytes, used or not.
-    pub(crate) fn capacity_bytes(&self) -> usize {
-        self.arena.capacity() + self.entries.capacity() * size_of::<Entry>()
-    }
-
+    /// Empties it. Memory of usual size is kept for the next section.
     pub(crate) fn clear(&mut self) {
         self.arena.clear();
+        self.arena.shrink_to(ARENA_BYTES_KEPT);
         self.entries.clear();
         self.section_bytes = 0;
     }
@@ -73,7 +70,7 @@ impl Fields {
     }
 
     /// Each field line with the index of its name in the static table, if it came from there.
-    pub(super) fn entries(&self) -> impl ExactSizeIterator<Item = (Option<u32>, Field<'_>)> {
+    pub(crate) fn entries(&self) -> impl ExactSizeIterator<Item = (Option<u32>, Field<'_>)> {
         self.entries.iter().map(|entry| (entry.name.static_index(), self.field(entry)))
     }
 
@@ -140,6 +137,9 @@ impl Text {
         (self.bytes == STATIC).then_some(self.at)
     }
 }
+
+/// The largest arena kept between sections: more than a browser's request needs.
+const ARENA_BYTES_KEPT: usize = 8 << 10;
 
 /// What each field counts beyond its texts, RFC 9114 section 4.2.2.
 pub(super) const FIELD_OVERHEAD_BYTES: u64 = 32;
