@@ -210,9 +210,8 @@ impl Control {
 
     fn told_to_go_away(&mut self, id: u64) -> Result<Told, Violation> {
         //= https://www.rfc-editor.org/rfc/rfc9114#section-7.2.6
-        //# A client that receives a GOAWAY frame containing a stream
-        //# ID of any other type MUST treat this as a connection error of type
-        //# H3_ID_ERROR.
+        //# A client MUST treat receipt of a GOAWAY frame containing a stream ID
+        //# of any other type as a connection error of type H3_ID_ERROR.
         if self.role == Role::Client && !id.is_multiple_of(4) {
             return Err(Violation::GoAwayId);
         }

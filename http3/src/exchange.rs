@@ -281,10 +281,11 @@ impl Exchange {
                 };
                 if method == Some(b"CONNECT") && !takes {
                     //= https://www.rfc-editor.org/rfc/rfc9220#section-3
-                    //# If a server receives an Extended CONNECT request with a
-                    //# :protocol value that is unknown or is not supported, the
-                    //# server SHOULD respond to the request with a 501 (Not
-                    //# Implemented) status code
+                    //# If a server advertises support for Extended CONNECT but
+                    //# receives an Extended CONNECT request with a ":protocol" value
+                    //# that is unknown or is not supported, the server SHOULD respond
+                    //# to the request with a 501 (Not Implemented) status code
+                    // So we do for all of them.
                     return self.refuse(501, context);
                 }
                 Ok(Step::Request)

@@ -26,9 +26,8 @@ pub(crate) mod kind {
 }
 
 //= https://www.rfc-editor.org/rfc/rfc9114#section-7.2.8
-//# Frame types that were used in HTTP/2 where there is no corresponding HTTP/3 frame type
-//# have also been reserved (Section 11.2.1).  These frame types MUST NOT be sent, and
-//# their receipt MUST be treated as a connection error of type H3_FRAME_UNEXPECTED.
+//# These frame types MUST NOT be sent, and their receipt MUST be treated as a connection
+//# error of type H3_FRAME_UNEXPECTED.
 /// Whether a frame type is one of HTTP/2 that HTTP/3 does not have.
 pub(crate) const fn is_of_http2(kind: u64) -> bool {
     matches!(kind, 0x02 | 0x06 | 0x08 | 0x09)

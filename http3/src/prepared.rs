@@ -14,7 +14,7 @@ use std::fmt;
 
 use crate::frame::{HEADER_BYTES_MAX, kind};
 use crate::qpack::encode;
-use crate::validate::{self, Name, Pseudo};
+use crate::validate::{self, Name};
 use crate::varint;
 use crate::violation::Violation;
 
@@ -154,13 +154,19 @@ impl Prepared {
     ///
     /// # Errors
     /// For a name that is not in lower case or no token, a value with control characters or with
-    /// whitespace around it, and for a field that belongs to a connection. Nothing is added then.
+    /// whitespace around it, a content-length that is no number, and for a field that belongs to a
+    /// connection. Nothing is added then.
     pub fn push(&mut self, name: &[u8], value: &[u8]) -> Result<(), Invalid> {
         match Name::of(name).map_err(Invalid)? {
+            // Those that belong in a message are there already.
+            Name::Pseudo(_) => return Err(Invalid(Violation::PseudoForbidden)),
             Name::ConnectionSpecific => return Err(Invalid(Violation::FieldConnectionSpecific)),
-            // RFC 9220: a client that knows what it does may name a protocol.
-            Name::Pseudo(Pseudo::Protocol) => return Err(Invalid(Violation::PseudoForbidden)),
-            Name::Pseudo(_) => return Err(Invalid(Violation::PseudoTwice)),
+            Name::Te if value != b"trailers" => {
+                return Err(Invalid(Violation::FieldConnectionSpecific));
+            }
+            Name::ContentLength if validate::number(value).is_none() => {
+                return Err(Invalid(Violation::ContentLengthInvalid));
+            }
             _ => {}
         }
         validate::value(value).map_err(Invalid)?;

@@ -98,11 +98,8 @@ impl Settings {
             id::ENABLE_CONNECT_PROTOCOL => self.extended_connect = flag(value)?,
             id::H3_DATAGRAM => self.datagrams = flag(value)?,
             //= https://www.rfc-editor.org/rfc/rfc9114#section-7.2.4.1
-            //# Setting identifiers that were defined in [HTTP/2] where there is no
-            //# corresponding HTTP/3 setting have also been reserved
-            //# (Section 11.2.2).  These reserved settings MUST NOT be sent, and
-            //# their receipt MUST be treated as a connection error of type
-            //# H3_SETTINGS_ERROR.
+            //# These reserved settings MUST NOT be sent, and their receipt MUST
+            //# be treated as a connection error of type H3_SETTINGS_ERROR.
             0x00 | 0x02..=0x05 => return Err(Violation::SettingOfHttp2),
             _ => {}
         }

@@ -157,8 +157,8 @@ fn regular(name: Name, field: Field<'_>, head: &mut Head) -> Result<(), Violatio
     match name {
         //= https://www.rfc-editor.org/rfc/rfc9114#section-4.2
         //# An endpoint MUST NOT generate an HTTP/3 field section containing
-        //# connection-specific fields; any message containing connection-
-        //# specific fields MUST be treated as malformed.
+        //# connection-specific fields; any message containing
+        //# connection-specific fields MUST be treated as malformed.
         Name::ConnectionSpecific => Err(Violation::FieldConnectionSpecific),
         //= https://www.rfc-editor.org/rfc/rfc9114#section-4.2
         //# The only exception to this is the TE header field, which MAY be
@@ -247,9 +247,8 @@ pub(crate) fn method(method: &[u8]) -> Result<(), Violation> {
 }
 
 //= https://www.rfc-editor.org/rfc/rfc9114#section-10.3
-//# Therefore, any request or response that
-//# contains a character not permitted in a field value MUST be treated as
-//# malformed.
+//# Any request or response that contains a
+//# character not permitted in a field value MUST be treated as malformed.
 /// Whether a value is one: no control characters, no whitespace around it.
 pub(crate) fn value(value: &[u8]) -> Result<(), Violation> {
     let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
@@ -275,7 +274,7 @@ fn status_code(value: &[u8]) -> Result<u16, Violation> {
 }
 
 /// Digits, nothing else.
-fn number(digits: &[u8]) -> Option<u64> {
+pub(crate) fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }

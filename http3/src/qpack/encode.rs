@@ -17,8 +17,9 @@ pub(crate) fn begin(out: &mut Vec<u8>) {
 /// Appends one field line and tells its size as limits count it. The name has to be in lower case.
 pub(crate) fn line(name: &[u8], value: &[u8], out: &mut Vec<u8>) -> u64 {
     //= https://www.rfc-editor.org/rfc/rfc9204#section-7.1.3
-    //# An encoder might also choose not to index field values that are
-    //# considered to be highly valuable or sensitive to recovery
+    //# An encoder might also choose not to index values for fields that are
+    //# considered to be highly valuable or sensitive to recovery, such as the
+    //# Cookie or Authorization header fields.
     let never_indexed = |bit| if is_secret(name) { bit } else { 0 };
     match static_table::find(name, value) {
         Found::Field(index) => integer::write(index, 6, 0xc0, out),

@@ -1,0 +1,7 @@
+//! The protocol as peers see it: whole messages, every rule, every way to cut the bytes.
+
+#![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+
+mod exchanges;
+mod support;
+mod violations;
