@@ -14,6 +14,7 @@ mod metrics;
 mod options;
 mod output;
 mod progress;
+mod rlimits;
 mod serve;
 mod signals;
 mod target;
@@ -46,6 +47,7 @@ enum Command {
 fn main() -> ExitCode {
     let command = Cli::parse().command;
     keylog::check();
+    rlimits::raise();
     let result = match command {
         Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args),

@@ -139,6 +139,9 @@ fn more_connections_than_files_and_ports_are_problems() {
     assert!(status(&found, "open_files").1.contains("the load generator"), "{found:?}");
     let idle = shell("ulimit -n 256; exec $quiclane doctor --json --idle 1000", None);
     assert_eq!(status(&checks(&idle), "open_files"), status(&found, "open_files"));
+    // A soft limit is raised to the hard one.
+    let raised = shell("ulimit -S -n 100; exec $quiclane doctor --json -c 1000", None);
+    assert_eq!(status(&checks(&raised), "open_files").0, "ok");
     let outcome = shell("ulimit -n 256; exec $quiclane doctor --json -c 100", None);
     assert_eq!(status(&checks(&outcome), "open_files").0, "ok");
     let found = checks(&line("doctor --json -c 100000"));
