@@ -156,8 +156,9 @@ impl Frame for Copied {
     #[inline(always)]
     fn new(ctx: &XdpContext) -> Option<Self> {
         let front = SCRATCH.get_ptr_mut(0)?.cast::<[u8; SCRATCH_LEN]>();
+        // 32 bits, so that all that is forgotten of it is the same on both paths below.
         // SAFETY: the context is the kernel's own.
-        let end = unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as usize;
+        let end = unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as u32 as usize;
         let mut copied = end;
         if copied > SCRATCH_LEN {
             copied = SCRATCH_LEN;

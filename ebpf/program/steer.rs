@@ -57,6 +57,8 @@ fn judge<F: Frame>(ctx: &XdpContext) -> Result<Outcome, Untouched> {
     if is_merged(ctx, &located) {
         return Err(Untouched::Merged);
     }
+    // The verifier knows it again: which address was compared depends on it.
+    let located = Located { ip: forget_version(frame, located.ip), ..located };
     Ok(match verdict(ctx, frame, &located) {
         Ok(outcome) => outcome,
         Err(reason) => {
@@ -70,14 +72,20 @@ fn judge<F: Frame>(ctx: &XdpContext) -> Result<Outcome, Untouched> {
 #[inline(always)]
 fn forget<F: Frame>(frame: F, located: Located) -> Located {
     let Located { ip, source_at, payload_at, payload_len, .. } = located;
-    let is_v6 = frame.forget(usize::from(ip == IpVersion::V6)) != 0;
     Located {
-        ip: if is_v6 { IpVersion::V6 } else { IpVersion::V4 },
+        ip: forget_version(frame, ip),
         source_at: frame.forget(source_at),
         payload_at: frame.forget(payload_at),
         payload_len: frame.forget(payload_len),
         ..located
     }
+}
+
+/// The same version, of which the verifier does not know which one it is.
+#[inline(always)]
+fn forget_version<F: Frame>(frame: F, ip: IpVersion) -> IpVersion {
+    let is_v6 = frame.forget(usize::from(ip == IpVersion::V6)) != 0;
+    if is_v6 { IpVersion::V6 } else { IpVersion::V4 }
 }
 
 #[inline(always)]
