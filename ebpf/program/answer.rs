@@ -24,7 +24,7 @@ use quiclane_ebpf::{ANSWER_BUCKET, Budget, Count, SettingsValue};
 use quiclane_wire::{IpVersion, Located, Unanswered, reset_len, token_words};
 
 use crate::budget;
-use crate::maps::{ANSWER_PREFIXES, ANSWERED, BUCKETS, EPOCHS};
+use crate::maps::{self, ANSWER_PREFIXES, ANSWERED, BUCKETS, EPOCHS};
 use crate::memory::{Frame, Payload};
 use crate::steer::Outcome;
 
@@ -86,7 +86,7 @@ fn within_limits(
     let now_ns = budget::now();
     let who = token[0] ^ prefix.rotate_left(7) ^ u64::from(located.source_port) << 48;
     ANSWERED.get()[(who % ANSWERED_PLACES as u64) as usize].take(who, now_ns)?;
-    let bucket = BUCKETS.get(ANSWER_BUCKET).ok_or(Unanswered::ResetBudget)?;
+    let bucket = maps::entry(&BUCKETS, ANSWER_BUCKET).ok_or(Unanswered::ResetBudget)?;
     let all: Budget = settings.answer_budget;
     if !all.is_unlimited() && !all.has_room(bucket, now_ns) {
         return Err(Unanswered::ResetBudget);

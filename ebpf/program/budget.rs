@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use quiclane_ebpf::{Bucket, INITIAL_BUCKET, PROVEN_BUCKET, SettingsValue};
 use quiclane_wire::{IpVersion, Located, Reason};
 
-use crate::maps::{BUCKETS, PREFIXES};
+use crate::maps::{self, BUCKETS, PREFIXES};
 use crate::memory::Frame;
 
 /// Pays for a datagram whose client knows no connection ID of ours.
@@ -27,7 +27,7 @@ pub(crate) fn take_initial<F: Frame>(
         return Ok(());
     }
     let now = now();
-    let shared = BUCKETS.get(INITIAL_BUCKET).ok_or(Reason::InitialBudget)?;
+    let shared = maps::entry(&BUCKETS, INITIAL_BUCKET).ok_or(Reason::InitialBudget)?;
     if !all.is_unlimited() && !all.has_room(shared, now) {
         return Err(Reason::InitialBudget);
     }
@@ -58,7 +58,7 @@ pub(crate) fn take_proven(settings: &SettingsValue) -> Result<(), Reason> {
     if budget.is_unlimited() {
         return Ok(());
     }
-    let bucket = BUCKETS.get(PROVEN_BUCKET).ok_or(Reason::ProvenBudget)?;
+    let bucket = maps::entry(&BUCKETS, PROVEN_BUCKET).ok_or(Reason::ProvenBudget)?;
     if budget.take(bucket, now()) { Ok(()) } else { Err(Reason::ProvenBudget) }
 }
 

@@ -5,7 +5,10 @@
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
+use core::ffi::c_void;
+use core::ptr::NonNull;
 
+use aya_ebpf::helpers::generated::bpf_map_lookup_elem;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, CpuMap, HashMap, LruHashMap, PerCpuArray, ReusePortSockArray};
 use quiclane_ebpf::{
@@ -125,9 +128,33 @@ pub(crate) fn count_selection(selection: Selection) {
 
 #[inline(always)]
 fn increment(counts: &PerCpuArray<u64>, index: u32) {
-    if let Some(count) = counts.get_ptr_mut(index) {
+    if let Some(count) = of_core(counts, index) {
         // SAFETY: the map gave the pointer to this core's own value, and nothing preempts a
         // program to run another one that counts here.
-        unsafe { *count += 1 };
+        unsafe { *count.as_ptr() += 1 };
     }
+}
+
+/// An entry of an array.
+#[inline(always)]
+pub(crate) fn entry<T>(array: &Array<T>, index: u32) -> Option<&T> {
+    let found = lookup((&raw const *array).cast(), index)?;
+    // SAFETY: the kernel's own pointer to a value of this map, which lives as long as the program.
+    Some(unsafe { found.cast().as_ref() })
+}
+
+/// An entry of an array, that of this core.
+#[inline(always)]
+pub(crate) fn of_core<T>(array: &PerCpuArray<T>, index: u32) -> Option<NonNull<T>> {
+    lookup((&raw const *array).cast(), index).map(NonNull::cast)
+}
+
+/// Looks an index up as aya does, but with a key of eight bytes, of which the kernel reads the
+/// lower four: a word of the stack that is written in part keeps what it held before, and without
+/// CAP_PERFMON the verifier holds paths apart that differ in that.
+#[inline(always)]
+fn lookup(array: *const c_void, index: u32) -> Option<NonNull<c_void>> {
+    let key = u64::from(index);
+    // SAFETY: the address of a map of the kernel, and of a key that outlives the call.
+    NonNull::new(unsafe { bpf_map_lookup_elem(array.cast_mut(), (&raw const key).cast()) })
 }

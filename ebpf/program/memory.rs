@@ -18,7 +18,7 @@ use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf
 use aya_ebpf::programs::{SkReuseportContext, XdpContext};
 use quiclane_wire::Bytes;
 
-use crate::maps::SCRATCH;
+use crate::maps::{self, SCRATCH};
 
 /// A frame, or its end behind some byte.
 pub(crate) trait Frame: Bytes + Copy {
@@ -155,7 +155,7 @@ impl Frame for Copied {
 
     #[inline(always)]
     fn new(ctx: &XdpContext) -> Option<Self> {
-        let front = SCRATCH.get_ptr_mut(0)?.cast::<[u8; SCRATCH_LEN]>();
+        let front = maps::of_core(&SCRATCH, 0)?.as_ptr().cast::<[u8; SCRATCH_LEN]>();
         // 32 bits, so that all that is forgotten of it is the same on both paths below.
         // SAFETY: the context is the kernel's own.
         let end = unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as u32 as usize;

@@ -175,10 +175,11 @@ fn is_merged(ctx: &XdpContext, located: &Located) -> bool {
     if len <= CERTAINLY_RECEIVED {
         return false;
     }
-    // In: how long the IP packet is. Out: the MTU, which nobody here needs.
-    let mut mtu = (len - located.ip_at()) as u32;
+    // In: how long the IP packet is. Out: the MTU, which nobody here needs. The kernel takes the
+    // lower half; the stack is written in whole words, see `maps::lookup`.
+    let mut mtu = (len - located.ip_at()) as u64;
     // SAFETY: the context is the kernel's own, and `mtu` outlives the call.
-    let result = unsafe { bpf_check_mtu(ctx.as_ptr(), 0, &raw mut mtu, 0, 0) };
+    let result = unsafe { bpf_check_mtu(ctx.as_ptr(), 0, (&raw mut mtu).cast(), 0, 0) };
     result > 0
 }
 
@@ -197,7 +198,7 @@ fn to_worker(settings: &SettingsValue, worker: u8) -> u32 {
     if settings.redirect == 0 {
         return XDP_PASS;
     }
-    let cpu = match WORKER_CPUS.get(u32::from(worker)) {
+    let cpu = match maps::entry(&WORKER_CPUS, u32::from(worker)) {
         Some(cpu) => *cpu,
         None => NO_CPU,
     };
