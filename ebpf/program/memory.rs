@@ -32,6 +32,9 @@ pub(crate) trait Frame: Bytes + Copy {
     /// again for each, but what it learned of another one splits no paths any more.
     fn again(self, ctx: &XdpContext) -> Self;
 
+    /// The same frame, of whose end the verifier has forgotten what the paths to here learned.
+    fn forget_end(self) -> Self;
+
     /// What lies behind the first `at` bytes.
     fn behind(self, at: usize) -> Self;
 
@@ -87,6 +90,12 @@ impl Frame for Direct {
     #[inline(always)]
     fn again(self, ctx: &XdpContext) -> Self {
         Self::new(ctx).unwrap_or(self)
+    }
+
+    #[inline(always)]
+    fn forget_end(self) -> Self {
+        // A pointer, which is read anew instead: see `again`.
+        self
     }
 
     #[inline(always)]
@@ -182,6 +191,11 @@ impl Frame for Copied {
     }
 
     #[inline(always)]
+    fn forget_end(self) -> Self {
+        Self { end: forget(self.end, self.unknown), ..self }
+    }
+
+    #[inline(always)]
     fn behind(self, at: usize) -> Self {
         Self { start: self.start + at, ..self }
     }
@@ -199,24 +213,22 @@ impl Frame for Copied {
 }
 
 impl Copied {
-    /// Where the frame ends, without what earlier comparisons taught the verifier.
+    /// Whether the frame ends at `at` or behind it. By the sign of a difference: comparing the two
+    /// would teach the verifier about the end, and on each path something else.
     #[inline(always)]
-    fn end_forgotten(&self) -> usize {
-        let mut end = self.end;
-        // Not pure: else the compiler keeps one copy, and the verifier learns again.
-        // SAFETY: exclusive-or with the same register twice leaves the number as it was.
-        unsafe {
-            asm!("{0} ^= {1}", "{0} ^= {1}", inout(reg) end, in(reg) self.unknown,
-                options(nomem, nostack));
-        }
-        end
+    fn reaches(&self, at: usize) -> bool {
+        let mut rest = self.end.wrapping_sub(at);
+        // Else the compiler makes it that comparison.
+        // SAFETY: no instruction at all.
+        unsafe { asm!("/* {0} */", inout(reg) rest, options(pure, nomem, nostack)) };
+        rest as isize >= 0
     }
 }
 
 impl Bytes for Copied {
     #[inline(always)]
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
-        if self.start + at + N > self.end_forgotten() {
+        if !self.reaches(self.start + at + N) {
             return None;
         }
         // Without CAP_PERFMON an addition to a pointer is masked, and the same way on all paths: so
@@ -239,7 +251,7 @@ impl Bytes for Copied {
 
     #[inline(always)]
     fn holds(&self, len: usize) -> bool {
-        len <= OFFSET_MAX && self.start + len <= self.end_forgotten()
+        len <= OFFSET_MAX && self.reaches(self.start + len)
     }
 }
 

@@ -53,6 +53,7 @@ fn judge<F: Frame>(ctx: &XdpContext) -> Result<Outcome, Untouched> {
         Err(Untouched::Malformed) if frame.is_in_pieces(ctx) => return Err(Untouched::Merged),
         Err(untouched) => return Err(untouched),
     };
+    let frame = frame.forget_end();
     for_the_server(frame.again(ctx), &located)?;
     if is_merged(ctx, &located) {
         return Err(Untouched::Merged);
