@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
+use crate::debian::{in_ci, install_packages, said, shown};
 use crate::test::{Run, Stop};
 
 /// What the programs are compiled with.
@@ -53,11 +54,7 @@ impl Toolchain {
 
     /// Installs what CI needs from Debian's packages; anything else is left to people.
     fn install(run: &Run) -> Result<(), Stop> {
-        let mut update = Command::new("apt-get");
-        shown(update.args(["update", "-qq"]))?;
-        let mut install = Command::new("apt-get");
-        install.args(["install", "-y", "-qq", "--no-install-recommends"]).args(DEBIAN_PACKAGES);
-        shown(install.env("DEBIAN_FRONTEND", "noninteractive"))?;
+        install_packages(&DEBIAN_PACKAGES)?;
         let tools = tools_folder(run);
         let mut linker = Command::new(crate::cargo());
         linker.args(["install", "--locked", "--quiet", "bpf-linker@0.13.0"]);
@@ -206,23 +203,6 @@ fn flags(root: &Path) -> OsString {
 
 fn tools_folder(run: &Run) -> PathBuf {
     crate::floors::target_folder(&run.root).join("bpf-tools")
-}
-
-fn in_ci() -> bool {
-    env::var_os("CI").is_some_and(|value| value == "true")
-}
-
-/// What a command writes, if it succeeds.
-fn said(command: &mut Command) -> Option<String> {
-    let output = command.output().ok().filter(|output| output.status.success())?;
-    String::from_utf8(output.stdout).ok()
-}
-
-/// Runs a command whose output is for the reader.
-fn shown(command: &mut Command) -> Result<(), Stop> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let status = command.status().map_err(|error| Stop::Failed(format!("{name}: {error}")))?;
-    if status.success() { Ok(()) } else { Err(Stop::Failed(format!("{name}: {status}"))) }
 }
 
 const TARGET: &str = "bpfel-unknown-none";

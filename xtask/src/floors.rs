@@ -7,6 +7,7 @@ use std::process::{self, Command};
 use std::time::Duration;
 use std::{env, fs};
 
+use crate::debian::{in_ci, install_packages, said};
 use crate::ebpf;
 use crate::test::{Run, Stop, has_cargo, wait_at_most};
 use crate::tidy;
@@ -25,6 +26,7 @@ pub(crate) const FLOORS: &[Floor] = &[
     Floor { name: "clippy", proves: "no compiler or clippy warning", run: clippy },
     Floor { name: "unit", proves: "unit, property and integration tests pass", run: unit },
     Floor { name: "ebpf", proves: "the BPF object is what its source builds to", run: ebpf::check },
+    Floor { name: "peers", proves: "clients of other stacks learn of a restart", run: peers },
     Floor { name: "doctests", proves: "the examples in the docs work", run: doctests },
     Floor { name: "sim", proves: "1,000 seeds of simulated networks do no harm", run: simulation },
     Floor { name: "flood", proves: "a minute of random datagrams does no harm", run: flood },
@@ -36,6 +38,9 @@ pub(crate) const FLOORS: &[Floor] = &[
 /// The packet fixtures that the tests of several rooms share. Named in every build of the
 /// workspace, so that nothing is compiled twice.
 const FEATURES: &str = "--features=quiclane-wire/fixtures";
+
+/// What quiche builds its TLS library with: programs, and Debian's packages of the same names.
+const BORINGSSL_BUILDERS: [&str; 2] = ["cmake", "g++"];
 
 /// Enough that a fault of one in a hundred runs shows every time; about a minute on two cores.
 const SIMULATION_SEEDS: &str = "1000";
@@ -75,6 +80,29 @@ fn clippy(run: &mut Run) -> Result<(), Stop> {
 fn unit(run: &mut Run) -> Result<(), Stop> {
     let arguments = ["test", "--workspace", "--tests", FEATURES, "--no-fail-fast", "--"];
     run.cargo_test(&[&arguments[..], &["--show-output"]].concat(), &[])
+}
+
+/// Clients of other stacks live in a workspace of their own, and get our command as it is built
+/// here.
+fn peers(run: &mut Run) -> Result<(), Stop> {
+    let missing = |program| said(Command::new(program).arg("--version")).is_none();
+    if BORINGSSL_BUILDERS.into_iter().any(missing) {
+        let packages = BORINGSSL_BUILDERS.join(" ");
+        if !in_ci() {
+            return Err(Stop::Skipped(format!("BoringSSL needs apt-get install {packages}")));
+        }
+        install_packages(&BORINGSSL_BUILDERS)?;
+    }
+    // As the unit tests have it, whose dependencies' features differ from a plain build's.
+    run.cargo(&["test", "--workspace", "--tests", FEATURES, "--no-run", "--quiet"], &[])?;
+    let target = target_folder(&run.root);
+    let program = target.join("debug/quiclane");
+    // The same target folder: crates that both workspaces have are built once.
+    let folders = [("CARGO_TARGET_DIR", target), ("QUICLANE_PROGRAM", program)];
+    let folders = folders.each_ref().map(|(name, path)| (*name, path.to_string_lossy()));
+    let env = folders.each_ref().map(|(name, path)| (*name, path.as_ref()));
+    let arguments = ["test", "--manifest-path=bench/peers/Cargo.toml", "--package=resets"];
+    run.cargo_test(&[&arguments[..], &["--locked", "--", "--show-output"]].concat(), &env)
 }
 
 fn doctests(run: &mut Run) -> Result<(), Stop> {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
+mod debian;
 mod ebpf;
 mod floors;
 mod test;
