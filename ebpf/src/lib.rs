@@ -65,6 +65,11 @@ pub use listeners::Listener;
 mod netlink;
 
 #[cfg(not(target_arch = "bpf"))]
+mod runs;
+#[cfg(not(target_arch = "bpf"))]
+pub use runs::RunTimes;
+
+#[cfg(not(target_arch = "bpf"))]
 mod settings;
 #[cfg(not(target_arch = "bpf"))]
 pub use settings::{Answers, Budgets, Capacity, Settings};

@@ -359,7 +359,7 @@ pub(crate) fn map_error(map: &'static str) -> impl Fn(MapError) -> SteeringError
     move |source| SteeringError::Map { map, source: Box::new(source) }
 }
 
-fn program_error(program: Program) -> impl Fn(ProgramError) -> SteeringError {
+pub(crate) fn program_error(program: Program) -> impl Fn(ProgramError) -> SteeringError {
     move |source| {
         if is_not_permitted(&source) {
             return SteeringError::NotPermitted { what: "loading BPF programs" };
