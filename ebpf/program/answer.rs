@@ -16,16 +16,17 @@ use core::cell::UnsafeCell;
 use core::ptr;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
-use aya_ebpf::helpers::generated::{
-    bpf_get_prandom_u32, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
-};
+use aya_ebpf::helpers::generated::{bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
 use quiclane_ebpf::{ANSWER_BUCKET, Budget, Count, SettingsValue};
-use quiclane_wire::{IpVersion, Located, Unanswered, reset_len, token_words};
+use quiclane_wire::{
+    IpVersion, Located, RESET_LEN_MIN, TRIGGER_LEN_MIN, Unanswered, reset_len, token_words,
+};
 
 use crate::budget;
 use crate::maps::{self, ANSWER_PREFIXES, ANSWERED, BUCKETS, EPOCHS};
 use crate::memory::{Frame, Payload};
+use crate::signer::{self, GOLDEN, Noise};
 use crate::steer::Outcome;
 
 /// Answers the packet of an orphan, which `payload` is.
@@ -43,21 +44,28 @@ pub(crate) fn answer<F: Frame>(
     if !F::WRITABLE || settings.answers == 0 || !is_plain(frame.again(ctx), located) {
         return left_alone;
     }
-    let Some(len) = reset_len(located.payload_len, random()) else {
+    if located.payload_len < TRIGGER_LEN_MIN {
         return Outcome::new(XDP_DROP, Count::Unanswered(Unanswered::TooShort));
-    };
-    let root = EPOCHS.get()[usize::from(epoch)].entry().reset_root;
-    let token = token_words(payload, &settings.layout(), &root, worker);
-    let (Some(token), Some(prefix)) = (token, budget::prefix(frame.again(ctx), located, settings))
+    }
+    let layout = settings.layout();
+    let connection = layout.connection(payload);
+    let (Some(connection), Some(prefix)) =
+        (connection, budget::prefix(frame.again(ctx), located, settings))
     else {
         return left_alone;
     };
-    if let Err(reason) = within_limits(settings, located, prefix, token) {
+    if let Err(reason) = within_limits(settings, located, prefix, connection) {
         return Outcome::new(XDP_DROP, Count::Unanswered(reason));
     }
-    match write(ctx, located, len, token) {
+    let root = EPOCHS.get()[usize::from(epoch)].entry().reset_root;
+    let Some((key, noise)) = signer::signer(&root, worker) else { return left_alone };
+    let token = token_words(payload, &layout, &key);
+    let (Some(token), Some(len)) = (token, reset_len(located.payload_len, noise.word(0))) else {
+        return left_alone;
+    };
+    match write(ctx, located, len, token, &noise) {
         Some(()) => Outcome::new(XDP_TX, Count::Answered),
-        // Its length was changed already: nobody can read it any more.
+        // It is written over in part: nobody can read it any more.
         None => Outcome::new(XDP_DROP, Count::Orphan),
     }
 }
@@ -81,11 +89,13 @@ fn within_limits(
     settings: &SettingsValue,
     located: &Located,
     prefix: u64,
-    token: [u64; 2],
+    (name, check): (u64, u32),
 ) -> Result<(), Unanswered> {
     let now_ns = budget::now();
-    let who = token[0] ^ prefix.rotate_left(7) ^ u64::from(located.source_port) << 48;
-    ANSWERED.get()[(who % ANSWERED_PLACES as u64) as usize].take(who, now_ns)?;
+    let who = name ^ prefix.rotate_left(7) ^ u64::from(located.source_port) << 48;
+    // The check is a keyed hash, so nobody can choose whom to meet.
+    let last = &ANSWERED.get()[check as usize % ANSWERED_PLACES];
+    last.take((who.wrapping_mul(GOLDEN) >> 32) as u32, now_ns)?;
     let bucket = maps::entry(&BUCKETS, ANSWER_BUCKET).ok_or(Unanswered::ResetBudget)?;
     let all: Budget = settings.answer_budget;
     if !all.is_unlimited() && !all.has_room(bucket, now_ns) {
@@ -105,14 +115,15 @@ fn within_limits(
     }
 }
 
-/// Writes the answer. The frame gets room for the longest one first, so that all places in it are
-/// known, and is cut at the end.
+/// Writes the answer over the packet, which is longer, and cuts it.
 #[inline(always)]
-fn write(ctx: &XdpContext, located: &Located, len: usize, token: [u64; 2]) -> Option<()> {
-    let room_end = located.payload_at + ROOM;
-    // SAFETY: the context is the kernel's own.
-    let frame_len = unsafe { bpf_xdp_get_buff_len(ctx.ctx) };
-    adjust(ctx, room_end as i32 - frame_len as i32)?;
+fn write(
+    ctx: &XdpContext,
+    located: &Located,
+    len: usize,
+    token: [u64; 2],
+    noise: &Noise,
+) -> Option<()> {
     // SAFETY: the context is the kernel's own, whose fields are always there.
     let start = unsafe { ptr::read_volatile(&raw const (*ctx.ctx).data) } as usize;
     // SAFETY: as above.
@@ -121,14 +132,12 @@ fn write(ctx: &XdpContext, located: &Located, len: usize, token: [u64; 2]) -> Op
     // 14, 18 or 22; the bound is for the verifier.
     let ip = start + (located.ip_at() & 31);
     match located.ip {
-        IpVersion::V4 => write_v4(ip, end, len, token)?,
-        IpVersion::V6 => write_v6(ip, end, len, token)?,
+        IpVersion::V4 => write_v4(ip, end, len, token, noise)?,
+        IpVersion::V6 => write_v6(ip, end, len, token, noise)?,
     }
-    adjust(ctx, len as i32 - ROOM as i32)
-}
-
-#[inline(always)]
-fn adjust(ctx: &XdpContext, by: i32) -> Option<()> {
+    // SAFETY: the context is the kernel's own.
+    let frame_len = unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as i32;
+    let by = (located.payload_at + len) as i32 - frame_len;
     // SAFETY: the context is the kernel's own; pointers into the frame are not used any more.
     (unsafe { bpf_xdp_adjust_tail(ctx.ctx, by) } == 0).then_some(())
 }
@@ -150,13 +159,13 @@ fn change_over_ethernet(start: usize, end: usize) -> Option<()> {
 }
 
 #[inline(always)]
-fn write_v4(ip: usize, end: usize, len: usize, token: [u64; 2]) -> Option<()> {
-    if ip + 20 + 8 + ROOM > end {
+fn write_v4(ip: usize, end: usize, len: usize, token: [u64; 2], noise: &Noise) -> Option<()> {
+    if ip + 20 + 8 + RESET_LEN_MIN > end {
         return None;
     }
     let header = ip as *mut u8;
     let udp_len = swapped(8 + len);
-    // SAFETY: the comparison above: headers and room lie in front of `data_end`.
+    // SAFETY: the comparison above: headers and shortest reset lie in front of `data_end`.
     unsafe {
         let source: u32 = ptr::read_unaligned(header.add(12).cast());
         let target: u32 = ptr::read_unaligned(header.add(16).cast());
@@ -167,18 +176,18 @@ fn write_v4(ip: usize, end: usize, len: usize, token: [u64; 2]) -> Option<()> {
         ptr::write_unaligned(header.cast(), words);
         ptr::write_unaligned(header.add(10).cast(), folded(sum));
         let pseudo = u64::from(source) + u64::from(target) + (17 << 8) + u64::from(udp_len);
-        write_udp(header.add(20), end, udp_len, len, token, pseudo)
+        write_udp(header.add(20), end, udp_len, len, token, noise, pseudo)
     }
 }
 
 #[inline(always)]
-fn write_v6(ip: usize, end: usize, len: usize, token: [u64; 2]) -> Option<()> {
-    if ip + 40 + 8 + ROOM > end {
+fn write_v6(ip: usize, end: usize, len: usize, token: [u64; 2], noise: &Noise) -> Option<()> {
+    if ip + 40 + 8 + RESET_LEN_MIN > end {
         return None;
     }
     let header = ip as *mut u8;
     let udp_len = swapped(8 + len);
-    // SAFETY: the comparison above: headers and room lie in front of `data_end`.
+    // SAFETY: the comparison above: headers and shortest reset lie in front of `data_end`.
     unsafe {
         let source: [u32; 4] = ptr::read_unaligned(header.add(8).cast());
         let target: [u32; 4] = ptr::read_unaligned(header.add(24).cast());
@@ -187,14 +196,16 @@ fn write_v6(ip: usize, end: usize, len: usize, token: [u64; 2]) -> Option<()> {
         ptr::write_unaligned(header.add(24).cast(), source);
         let addresses = source.iter().chain(&target).map(|word| u64::from(*word)).sum::<u64>();
         let pseudo = addresses + (17 << 8) + u64::from(udp_len);
-        write_udp(header.add(40), end, udp_len, len, token, pseudo)
+        write_udp(header.add(40), end, udp_len, len, token, noise, pseudo)
     }
 }
 
 /// Writes the UDP header and the reset behind it. `pseudo`: the sum of the pseudo header.
 ///
+/// Sums what it writes as it writes it: read back, bytes would have to wait for their stores.
+///
 /// # Safety
-/// `udp` has eight bytes and [`ROOM`] behind them.
+/// `udp` has eight bytes and [`RESET_LEN_MIN`] behind them, in front of `end`.
 #[inline(always)]
 unsafe fn write_udp(
     udp: *mut u8,
@@ -202,25 +213,36 @@ unsafe fn write_udp(
     udp_len: u32,
     len: usize,
     token: [u64; 2],
+    noise: &Noise,
     pseudo: u64,
 ) -> Option<()> {
     // A reset is never shorter than that; the bound is for the verifier.
     let noise_len = (len - TOKEN_LEN) & (ROOM - 1);
-    // SAFETY: the caller's word; the token ends with the reset, in front of the end of the room.
+    // At an odd place bytes count for the other half: 256 times as much (RFC 1071).
+    let mut sum = pseudo + ((halves(token[0]) + halves(token[1])) << (8 * (noise_len & 1)));
+    // SAFETY: the caller's word; noise and token are compared with the end.
     unsafe {
         let ports: u32 = ptr::read_unaligned(udp.cast());
         let ports = ports.rotate_left(16);
         let room = udp.add(8);
-        for word in 0..ROOM / 8 {
-            let noise = match word * 8 < NOISE_MAX {
-                true => random(),
-                false => 0,
-            };
-            let used = noise_len.saturating_sub(word * 8).min(8);
-            ptr::write_unaligned(room.add(word * 8).cast(), noise & low_bytes(used));
+        let mut masks_at = ROOM - noise_len;
+        // Else the compiler subtracts from the address, below the table in the verifier's eyes.
+        asm!("/* {0} */", inout(reg) masks_at, options(pure, nomem, nostack));
+        let masks = MASKS.as_ptr().add(masks_at);
+        for index in 0..NOISE_MAX.div_ceil(8) {
+            // What is beyond the packet is beyond its answer.
+            if room as usize + index * 8 + 8 > end {
+                break;
+            }
+            let mut word = noise.word(1 + index as u64);
+            if index == 0 {
+                word = word & !0xc0 | 0x40;
+            }
+            // SAFETY: bytes `ROOM - noise_len + 8 * index` to 8 later; the last is under 64 + 48.
+            word &= ptr::read_unaligned(masks.add(index * 8).cast::<u64>());
+            sum += halves(word);
+            ptr::write_unaligned(room.add(index * 8).cast(), word);
         }
-        let first: u8 = ptr::read(room);
-        ptr::write(room, 0x40 | first & 0x3f);
         // A place that the verifier does not know needs a comparison of its own.
         let mut place = room.add(noise_len);
         asm!("/* {0} */", inout(reg) place, options(pure, nomem, nostack));
@@ -228,11 +250,7 @@ unsafe fn write_udp(
             return None;
         }
         ptr::write_unaligned(place.cast(), token);
-        let mut sum = pseudo + u64::from(ports) + u64::from(udp_len);
-        for word in 0..ROOM / 8 {
-            let word: u64 = ptr::read_unaligned(room.add(word * 8).cast());
-            sum += (word & 0xffff_ffff) + (word >> 32);
-        }
+        sum += u64::from(ports) + u64::from(udp_len);
         // Without a checksum it is 0, so a sum of 0 is sent as its other form (RFC 768).
         let sum = match folded(sum) {
             0 => 0xffff,
@@ -241,6 +259,12 @@ unsafe fn write_udp(
         ptr::write_unaligned(udp.cast(), [ports, udp_len | u32::from(sum) << 16]);
     }
     Some(())
+}
+
+/// Both halves of a word, for a sum that is folded later.
+#[inline(always)]
+fn halves(word: u64) -> u64 {
+    (word & 0xffff_ffff) + (word >> 32)
 }
 
 /// The Internet checksum (RFC 1071) of a sum of little-endian words, in the order of the machine.
@@ -258,22 +282,14 @@ fn swapped(number: usize) -> u32 {
     u32::from((number as u16).to_be())
 }
 
-#[inline(always)]
-fn low_bytes(len: usize) -> u64 {
-    if len >= 8 { u64::MAX } else { (1 << (8 * len)) - 1 }
-}
-
-#[inline(always)]
-fn random() -> u64 {
-    // SAFETY: the helper takes nothing and gives a number.
-    let half = || unsafe { bpf_get_prandom_u32() };
-    u64::from(half()) << 32 | u64::from(half())
-}
-
 /// Who was answered last of those that share this place, and when. Cores may overwrite each other:
 /// then there is an answer too many.
+///
+/// 23 bits of who and 9 of when: the smaller the table, the more of it stays in the caches. Two of
+/// the same number wait for each other, and time begins anew every four seconds; both cost one
+/// packet in very many its answer, and the next one gets it.
 #[repr(transparent)]
-pub(crate) struct LastAnswer(UnsafeCell<u64>);
+pub(crate) struct LastAnswer(UnsafeCell<u32>);
 
 // SAFETY: it is read and written whole.
 unsafe impl Sync for LastAnswer {}
@@ -281,36 +297,46 @@ unsafe impl Sync for LastAnswer {}
 impl LastAnswer {
     pub(crate) const NEVER: Self = Self(UnsafeCell::new(0));
 
-    /// Remembers an answer to `who`, unless there was one just before.
+    /// Remembers an answer to the one with this number, unless there was one just before.
     #[inline(always)]
-    fn take(&self, who: u64, now_ns: u64) -> Result<(), Unanswered> {
-        // In units of about a millisecond. From 1: 0 is never.
-        let now = (now_ns >> 20) as u32 | 1;
-        let who = who & !0xffff_ffff;
+    fn take(&self, who: u32, now_ns: u64) -> Result<(), Unanswered> {
+        let (who, now) = (who & !TIME_MASK, (now_ns >> 23) as u32 & TIME_MASK);
         // SAFETY: the map keeps the value alive, and it is read in one piece.
         let last = unsafe { ptr::read_volatile(self.0.get()) };
-        let passed = now.wrapping_sub(last as u32);
-        if last & !0xffff_ffff == who && last as u32 != 0 && passed < REPEAT_UNITS {
+        if last & !TIME_MASK == who && now.wrapping_sub(last) & TIME_MASK < REPEAT_UNITS {
             return Err(Unanswered::Repeated);
         }
         // SAFETY: as above, and written in one piece.
-        unsafe { ptr::write_volatile(self.0.get(), who | u64::from(now)) };
+        unsafe { ptr::write_volatile(self.0.get(), who | now) };
         Ok(())
     }
 }
 
 /// Room for the longest reset, in whole words.
 const ROOM: usize = 64;
+/// All ones and then all zeros: eight bytes at `ROOM - len` keep the first `len` bytes of a word. A
+/// load instead of branches, which nobody could foretell for a length that is drawn.
+static MASKS: [u8; 2 * ROOM] = {
+    let mut masks = [0; 2 * ROOM];
+    let mut at = 0;
+    while at < ROOM {
+        masks[at] = 0xff;
+        at += 1;
+    }
+    masks
+};
 /// The longest reset has 58 bytes.
 const NOISE_MAX: usize = 58 - TOKEN_LEN;
 const TOKEN_LEN: usize = 16;
 /// The hop limit, Linux's default.
 const HOPS: u32 = 64;
-/// Connections whose last answers are remembered: 256 KiB.
-pub(crate) const ANSWERED_PLACES: usize = 1 << 15;
+/// Connections whose last answers are remembered: 64 KiB.
+pub(crate) const ANSWERED_PLACES: usize = 1 << 14;
 /// Budgets of source prefixes: 128 KiB.
 pub(crate) const ANSWER_PREFIX_PLACES: usize = 1 << 14;
-/// A tenth of a second in units of 2^20 ns.
-const REPEAT_UNITS: u32 = 96;
+/// The bits of a time in units of 2^23 ns.
+const TIME_MASK: u32 = 0x1ff;
+/// A tenth of a second.
+const REPEAT_UNITS: u32 = 12;
 
 const _: () = assert!(quiclane_wire::RESET_LEN_MAX == NOISE_MAX + TOKEN_LEN);

@@ -17,6 +17,7 @@ mod budget;
 mod maps;
 mod memory;
 mod reuseport;
+mod signer;
 mod steer;
 
 use memory::{Copied, Direct};

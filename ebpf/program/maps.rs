@@ -20,6 +20,7 @@ use quiclane_wire::{EpochEntry, Epochs};
 use crate::answer::{ANSWER_PREFIX_PLACES, ANSWERED_PLACES, LastAnswer};
 use crate::budget::Shared;
 use crate::memory::Scratch;
+use crate::signer::Signer;
 
 /// A map of one value, which the kernel gives the program the address of when it is loaded. All
 /// zeros until user space writes it.
@@ -100,6 +101,10 @@ static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Count::LEN, 0);
 /// What became of each choice of a socket, by [`Selection::index`].
 #[map]
 static SELECTIONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Selection::LEN, 0);
+
+/// What answers of each worker are signed with, by worker.
+#[map]
+pub(crate) static SIGNERS: PerCpuArray<Signer> = PerCpuArray::with_max_entries(256, 0);
 
 /// What the copying program copies to.
 #[map]

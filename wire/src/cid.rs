@@ -10,10 +10,10 @@
 //! a table of connections. A forger guesses one in 2^32; the check is a filter against floods and
 //! for routing, never a proof of identity, which remains the packet's own protection.
 
-use crate::Reason;
 use crate::header::ConnectionId;
 use crate::siphash::{Key, siphash64, siphash64_seven, siphash64_words};
 use crate::words::{Words, low_bytes};
+use crate::{Bytes, Reason};
 
 /// Where the destination connection ID starts in a packet with a short header.
 pub const SHORT_HEADER_CID_AT: usize = 1;
@@ -212,6 +212,15 @@ impl Layout {
         }
         let [_, worker, epoch, a, b, c, d, e] = own.to_le_bytes();
         Some(Parts { worker, epoch, unique: u64::from_be_bytes([0, 0, 0, a, b, c, d, e]) })
+    }
+
+    /// What tells the connection of a short header of ours from all others: its worker, epoch and
+    /// unique number in the low 56 bits, and the check. `None` if there is no connection ID.
+    #[inline]
+    pub fn connection<B: Bytes + ?Sized>(&self, datagram: &B) -> Option<(u64, u32)> {
+        let cid = Words::read(datagram, SHORT_HEADER_CID_AT, self.cid_len())?;
+        let (own, check) = self.behind_server(&cid);
+        Some((own >> 8, check))
     }
 
     /// The last byte of the server ID, or the first of the ID if there is none, with the seven

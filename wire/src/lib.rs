@@ -102,7 +102,7 @@ pub use frame::{IpVersion, Located, Untouched, locate};
 mod reset;
 pub use reset::{
     RESET_LEN_MAX, RESET_LEN_MIN, TOKEN_LEN, TRIGGER_LEN_MIN, Unanswered, reset_len, token,
-    token_words, worker_key, write_reset,
+    token_words, worker_key, worker_key_words, write_reset,
 };
 
 #[cfg(feature = "fixtures")]

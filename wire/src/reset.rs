@@ -80,20 +80,24 @@ pub fn token(worker_key: &Key, cid: &[u8]) -> [u8; TOKEN_LEN] {
     siphash128(worker_key, cid)
 }
 
-/// The token of the connection that a short header of this layout belonged to, under the reset root
-/// of its epoch: two little-endian words. `None` if there is no connection ID.
+/// [`worker_key`], the kernel program's form: two little-endian words.
+#[inline]
+pub fn worker_key_words(reset_root: &Key, worker: u8) -> [u64; 2] {
+    siphash128_words(reset_root, [u64::from(worker), 0, 0], 1)
+}
+
+/// The token of the connection that a short header of this layout belonged to, under the key of its
+/// worker: two little-endian words. `None` if there is no connection ID.
 ///
-/// The kernel program's form of [`token`] and [`worker_key`].
+/// The kernel program's form of [`token`].
 #[inline]
 pub fn token_words<B: Bytes + ?Sized>(
     datagram: &B,
     layout: &Layout,
-    reset_root: &Key,
-    worker: u8,
+    worker_key: &Key,
 ) -> Option<[u64; 2]> {
     let cid = Words::read(datagram, SHORT_HEADER_CID_AT, layout.cid_len())?;
-    let [k0, k1] = siphash128_words(reset_root, [u64::from(worker), 0, 0], 1);
-    Some(siphash128_words(&Key { k0, k1 }, cid.words(), cid.len()))
+    Some(siphash128_words(worker_key, cid.words(), cid.len()))
 }
 
 /// How long the reset for a datagram of `trigger_len` bytes is; `None` if it gets no answer.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use quiclane_wire::{
     ConnectionId, EpochEntry, EpochState, EpochTable, Key, Layout, Parts, RESET_LEN_MAX,
     RESET_LEN_MIN, Reason, ServerId, TOKEN_LEN, UniqueSequence, Verdict, classify, peek, reset_len,
-    spread, token, worker_key, worker_of_spread, write_reset,
+    spread, token, token_words, worker_key, worker_key_words, worker_of_spread, write_reset,
 };
 
 proptest! {
@@ -257,6 +257,28 @@ fn workers_and_cids_have_tokens_of_their_own() {
         }
     }
     assert_eq!(tokens.len(), 256 * 16);
+}
+
+/// The kernel's program reads words where everybody else reads bytes.
+#[test]
+fn the_kernels_form_of_a_token_is_the_same() {
+    let root = Key { k0: 1, k1: 2 };
+    for server_len in 0..=8 {
+        let layout = Layout::new(ServerId::new(&[7; 8][..server_len]).unwrap());
+        for n in 0..1_000_u64 {
+            let parts = Parts { worker: n.to_le_bytes()[0], epoch: 9, unique: n * 0x1_0000_0001 };
+            let cid = layout.encode(&root, parts);
+            let packet = [&[0x41], cid.as_slice(), &[0xab; 8]].concat();
+            let [k0, k1] = worker_key_words(&root, parts.worker);
+            let words = token_words(&packet[..], &layout, &Key { k0, k1 }).unwrap();
+            let expected = token(&worker_key(&root, parts.worker), cid.as_slice());
+            assert_eq!(words.map(u64::to_le_bytes).as_flattened(), expected);
+            let (name, check) = layout.connection(&packet[..]).unwrap();
+            let bytes = cid.as_slice();
+            assert_eq!(name.to_le_bytes()[..7], bytes[layout.worker_at()..layout.check_at()]);
+            assert_eq!(check.to_le_bytes(), bytes[layout.check_at()..]);
+        }
+    }
 }
 
 #[test]
