@@ -4,12 +4,15 @@
 
 mod common;
 
+use std::thread;
+use std::time::Duration;
+
 use common::{XDP_DROP, XDP_PASS, XDP_TX, returned, settings, since, steering};
 use quiclane_ebpf::{Answers, Budget, Count, Program, Settings, Steering};
 use quiclane_wire::fixtures::{CARRIERS, LIVE_EPOCH, RETIRED_EPOCH, fixtures, world};
 use quiclane_wire::{
-    IpVersion, Located, Parts, RESET_LEN_MAX, RESET_LEN_MIN, TRIGGER_LEN_MIN, Unanswered, locate,
-    token, worker_key,
+    IpVersion, Layout, Located, Parts, RESET_LEN_MAX, RESET_LEN_MIN, ServerId, TRIGGER_LEN_MIN,
+    Unanswered, locate, token, worker_key,
 };
 
 const UNLIMITED: Answers = Answers { prefix: Budget::UNLIMITED, all: Budget::UNLIMITED };
@@ -29,6 +32,18 @@ fn packet(epoch: u8, worker: u8, unique: u64, len: usize) -> (Vec<u8>, Vec<u8>) 
     packet.extend(&cid);
     packet.resize(len, 0xab);
     (packet, cid)
+}
+
+/// The answer to `frame`, of a connection that had none before. Where another one has the same
+/// place and number by chance, one in some millions, it is asked for again a little later.
+fn answer(steering: &mut Steering, frame: &[u8]) -> Vec<u8> {
+    let (mut action, mut answer) = steering.run_once(Program::Steer, frame).unwrap();
+    if action == XDP_DROP {
+        thread::sleep(Duration::from_millis(120));
+        (action, answer) = steering.run_once(Program::Steer, frame).unwrap();
+    }
+    assert_eq!(action, XDP_TX, "{} bytes", frame.len());
+    answer
 }
 
 /// Sums to all ones with its own checksum in it (RFC 1071).
@@ -68,34 +83,137 @@ fn checked(frame: &[u8], answer: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_hundred_thousand_answers_are_right_in_every_byte() {
+fn answers_over_both_families_are_right_in_every_byte() {
     let Some(mut steering) = answering("answers of XDP", UNLIMITED) else { return };
     let (_, _, epochs) = world();
     let root = epochs.get(RETIRED_EPOCH).reset_root;
-    // Plain IPv4 and IPv6, and both with tags.
-    let carriers = [0, 1, 4, 5, 7].map(|carrier| CARRIERS[carrier]);
-    let (mut bytes_in, mut bytes_out, mut lengths) = (0, 0, [0; RESET_LEN_MAX + 1]);
-    let before = steering.counts().unwrap();
-    for n in 0..ANSWERS {
-        let len = TRIGGER_LEN_MIN + usize::try_from(n % 1_300).unwrap();
-        let (packet, cid) = packet(RETIRED_EPOCH, n.to_le_bytes()[0], n, len);
-        let carrier = carriers[usize::try_from(n / 1_300 % 5).unwrap()];
-        let port = 20_000 + u16::try_from(n % 40_000).unwrap();
-        let frame = carrier.frame_between(port, 4433, &packet);
-        let (action, answer) = steering.run_once(Program::Steer, frame.as_slice()).unwrap();
-        assert_eq!(action, XDP_TX, "{n}: {len} bytes");
-        let reset = checked(frame.as_slice(), &answer);
-        let expected = token(&worker_key(&root, n.to_le_bytes()[0]), &cid);
-        assert!(reset.ends_with(&expected), "{n}: the token");
-        assert_eq!(reset[0] >> 6, 0b01);
-        assert!((RESET_LEN_MIN..=RESET_LEN_MAX).contains(&reset.len()) && reset.len() < len);
-        assert!(len > 43 || reset.len() == len - 1, "{len}: {}", reset.len());
-        lengths[reset.len()] += 1;
-        (bytes_in, bytes_out) = (bytes_in + len, bytes_out + reset.len());
+    // Plain ones, and with one and two tags.
+    for carriers in [[0, 0, 4], [1, 5, 7]].map(|family| family.map(|carrier| CARRIERS[carrier])) {
+        let (mut bytes_in, mut bytes_out, mut lengths) = (0, 0, [0; RESET_LEN_MAX + 1]);
+        let before = steering.counts().unwrap();
+        for n in 0..ANSWERS {
+            let len = TRIGGER_LEN_MIN + usize::try_from(n % TRIGGER_LENGTHS).unwrap();
+            let (packet, cid) = packet(RETIRED_EPOCH, n.to_le_bytes()[0], n, len);
+            let carrier = carriers[usize::try_from(n / TRIGGER_LENGTHS % 3).unwrap()];
+            let port = 20_000 + u16::try_from(n % 40_000).unwrap();
+            let frame = carrier.frame_between(port, 4433, &packet);
+            let answer = answer(&mut steering, frame.as_slice());
+            let reset = checked(frame.as_slice(), &answer);
+            let expected = token(&worker_key(&root, n.to_le_bytes()[0]), &cid);
+            assert!(reset.ends_with(&expected), "{n}: the token");
+            assert_eq!(reset[0] >> 6, 0b01);
+            assert!((RESET_LEN_MIN..=RESET_LEN_MAX).contains(&reset.len()) && reset.len() < len);
+            assert!(len > 43 || reset.len() == len - 1, "{len}: {}", reset.len());
+            lengths[reset.len()] += 1;
+            (bytes_in, bytes_out) = (bytes_in + len, bytes_out + reset.len());
+        }
+        let mut counts = since(&steering, &before);
+        counts.retain(|(count, n)| *count != REPEATED || *n > 3);
+        assert_eq!(counts, [(Count::Answered, ANSWERS)]);
+        assert!(bytes_out < bytes_in);
+        assert!(lengths[RESET_LEN_MIN..].iter().all(|count| *count > 0), "{lengths:?}");
+        // One byte less, and no answer could be shorter.
+        let (packet, _) = packet(RETIRED_EPOCH, 1, ANSWERS, TRIGGER_LEN_MIN - 1);
+        let frame = carriers[0].frame(&packet);
+        assert_eq!(steering.run_once(Program::Steer, frame.as_slice()).unwrap().0, XDP_DROP);
     }
-    assert_eq!(since(&steering, &before), [(Count::Answered, ANSWERS)]);
-    assert!(bytes_out < bytes_in);
-    assert!(lengths[RESET_LEN_MIN..].iter().all(|count| *count > 0), "{lengths:?}");
+}
+
+/// What peers were told by the workers is what XDP says.
+#[test]
+fn a_million_tokens_are_those_of_user_space() {
+    let Some(mut steering) = answering("tokens of XDP", UNLIMITED) else { return };
+    let (_, _, epochs) = world();
+    let entry = epochs.get(RETIRED_EPOCH);
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    for server_id in [&[][..], &[1], &[0xff; 4], &[1, 2, 3, 4, 5, 6, 7, 8]] {
+        let layout = Layout::new(ServerId::new(server_id).unwrap());
+        steering.apply(&Settings { layout, answers: Some(UNLIMITED), ..settings() }).unwrap();
+        for _ in 0..TOKENS / 4 {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let [worker, a, b, c, d, e, len, _] = random.to_le_bytes();
+            let unique = u64::from_le_bytes([a, b, c, d, e, 0, 0, 0]);
+            let parts = Parts { worker, epoch: RETIRED_EPOCH, unique };
+            let cid = layout.encode(&entry.check_key, parts);
+            let mut packet = vec![0x41];
+            packet.extend(cid.as_slice());
+            packet.resize(TRIGGER_LEN_MIN + usize::from(len), 0xab);
+            let frame = CARRIERS[usize::from(len % 2)].frame(&packet);
+            let answer = answer(&mut steering, frame.as_slice());
+            let expected = token(&worker_key(&entry.reset_root, worker), cid.as_slice());
+            assert!(answer.ends_with(&expected), "{cid:?}");
+        }
+    }
+}
+
+/// A server whose address is the source of an orphan's packet gets the answer. To its XDP, that is
+/// a forged packet, or one of another server's layout: an answer has no connection ID.
+#[test]
+fn an_answer_is_never_answered() {
+    let Some(mut steering) = answering("answers to answers", UNLIMITED) else { return };
+    let before = steering.counts().unwrap();
+    for n in 0..10_000 {
+        let (packet, _) = packet(RETIRED_EPOCH, 1, n, 1_500);
+        let carrier = CARRIERS[usize::try_from(n % 2).unwrap()];
+        let frame = carrier.frame_between(4_433, 4_433, &packet);
+        let (action, answer) = steering.run_once(Program::Steer, frame.as_slice()).unwrap();
+        assert_eq!(action, XDP_TX);
+        let reset = checked(frame.as_slice(), &answer);
+        let back = carrier.frame_between(4_433, 4_433, &reset);
+        assert_ne!(steering.run_once(Program::Steer, back.as_slice()).unwrap().0, XDP_TX);
+    }
+    let counts = since(&steering, &before);
+    let all_but = counts.iter().filter(|(count, _)| !matches!(count, Count::Junk(_)));
+    assert!(all_but.eq(&[(Count::Answered, 10_000)]), "{counts:?}");
+}
+
+/// Somebody in the middle makes an orphan's packet of each answer again, of another connection.
+#[test]
+fn a_chain_of_answers_ends_by_their_lengths() {
+    let Some(mut steering) = answering("chains of answers", UNLIMITED) else { return };
+    let mut unique = 0;
+    for len in [TRIGGER_LEN_MIN, 40, 100, 1_500] {
+        let (mut len, mut hops) = (len, 0);
+        loop {
+            unique += 1;
+            let (packet, _) = packet(RETIRED_EPOCH, 1, unique, len);
+            let frame = CARRIERS[0].frame_between(4_433, 4_433, &packet);
+            let (action, answer) = steering.run_once(Program::Steer, frame.as_slice()).unwrap();
+            if action == XDP_DROP {
+                break;
+            }
+            let reset = checked(frame.as_slice(), &answer);
+            assert!(reset.len() < len);
+            (len, hops) = (reset.len(), hops + 1);
+        }
+        assert_eq!(len, RESET_LEN_MIN, "the last answer");
+        // From 44 bytes on the length is drawn again, so it may take all steps, or few.
+        assert!((1..=1 + RESET_LEN_MAX - RESET_LEN_MIN).contains(&hops), "{hops} from {len}");
+    }
+    // Of one connection there is but one answer, whatever its length.
+    let (packet, _) = packet(RETIRED_EPOCH, 1, 0, 1_500);
+    let frame = CARRIERS[0].frame(&packet);
+    for expected in [XDP_TX, XDP_DROP] {
+        assert_eq!(steering.run_once(Program::Steer, frame.as_slice()).unwrap().0, expected);
+    }
+}
+
+/// The same, and each packet has 1,500 bytes again.
+#[test]
+fn a_chain_of_answers_ends_by_the_budget() {
+    let answers = Answers { prefix: Budget::new(1, 100), all: Budget::UNLIMITED };
+    let Some(mut steering) = answering("budget of a chain", answers) else { return };
+    let before = steering.counts().unwrap();
+    for n in 0..1_000 {
+        let (packet, _) = packet(RETIRED_EPOCH, 1, n, 1_500);
+        let frame = CARRIERS[0].frame_between(4_433, 4_433, &packet);
+        let (action, _) = steering.run_once(Program::Steer, frame.as_slice()).unwrap();
+        assert_eq!(action, if n < 100 { XDP_TX } else { XDP_DROP }, "{n}");
+    }
+    let over = Count::Unanswered(Unanswered::PrefixBudget);
+    assert_eq!(since(&steering, &before), [(Count::Answered, 100), (over, 900)]);
 }
 
 #[test]
@@ -179,9 +297,8 @@ fn a_connection_is_answered_once_in_a_while() {
     }
     let other_port = CARRIERS[0].frame_between(7_777, 4433, &packet);
     assert_eq!(steering.run_once(Program::Steer, other_port.as_slice()).unwrap().0, XDP_TX);
-    let repeated = Count::Unanswered(Unanswered::Repeated);
-    assert_eq!(since(&steering, &before), [(Count::Answered, 2), (repeated, 2)]);
-    std::thread::sleep(std::time::Duration::from_millis(120));
+    assert_eq!(since(&steering, &before), [(Count::Answered, 2), (REPEATED, 2)]);
+    thread::sleep(Duration::from_millis(120));
     assert_eq!(steering.run_once(Program::Steer, frame.as_slice()).unwrap().0, XDP_TX);
 }
 
@@ -205,4 +322,9 @@ fn prefixes_and_all_sources_have_their_budgets() {
     assert_eq!(round(&mut steering, 1), [(Count::Answered, 50), (all, 150)]);
 }
 
+const REPEATED: Count = Count::Unanswered(Unanswered::Repeated);
+/// Over each family.
 const ANSWERS: u64 = 100_000;
+/// Up to packets of 1,500 bytes.
+const TRIGGER_LENGTHS: u64 = 1_501 - TRIGGER_LEN_MIN as u64;
+const TOKENS: u64 = 1_000_000;
