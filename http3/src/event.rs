@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::code::Code;
 use crate::message::{Request, Response};
 use crate::qpack::Fields;
 use crate::settings::Settings;
@@ -74,9 +75,12 @@ pub enum Event<'c, 'd> {
     Trailers(&'c Fields),
     /// The peer's message is complete.
     Finished,
-    /// The peer broke a rule on this stream alone. Stop reading it with the violation's code, and
-    /// if it is bidirectional reset it too. No event follows, and the stream is forgotten.
+    /// The peer broke a rule on this stream alone. Stop reading it and reset it with the
+    /// violation's code. No event follows, and the stream is forgotten.
     Failed(Violation),
+    /// A unidirectional stream of a type that means nothing here, which is legal. Stop reading it
+    /// with this code. No event follows, and the stream is forgotten.
+    Stop(Code),
     /// The peer's settings, once, at the start of a connection.
     Settings(Settings),
     /// The peer is going away. Client: requests on streams from this ID on were not and will not

@@ -12,3 +12,6 @@ mod huffman;
 pub(crate) mod instructions;
 mod integer;
 mod static_table;
+
+#[cfg(test)]
+mod tests;

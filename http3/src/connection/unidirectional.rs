@@ -1,6 +1,7 @@
 //! unidirectional is the part of a connection that reads the peer's unidirectional streams.
 
 use super::Connection;
+use crate::code::Code;
 use crate::control::{Told, Uni, UniKind};
 use crate::event::{Event, Input, Role};
 use crate::glitch::Glitch;
@@ -20,7 +21,7 @@ impl Connection {
                     Some(kind) => {
                         if !self.told(at, UniKind::of(kind))? {
                             input.is_end = false;
-                            return Ok(Some(Event::Failed(Violation::StreamTypeUnknown)));
+                            return Ok(Some(Event::Stop(Code::StreamCreationError)));
                         }
                         continue;
                     }

@@ -3,5 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
 
 mod exchanges;
+mod h3_memory;
+mod oracles;
 mod support;
 mod violations;

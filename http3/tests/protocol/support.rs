@@ -1,6 +1,8 @@
 //! support is what the tests share: raw frames, and what a connection makes of them.
 
-use quiclane_http3::{Config, Connection, Event, Field, Input, Opened, Prepared, Role, Violation};
+use quiclane_http3::{
+    Code, Config, Connection, Event, Field, Input, Opened, Prepared, Role, Violation,
+};
 
 /// A varint in its shortest form.
 pub(crate) fn varint(value: u64) -> Vec<u8> {
@@ -67,6 +69,7 @@ pub(crate) enum Said {
     Trailers(Vec<(String, String)>),
     Finished,
     Failed(Violation),
+    Stop(Code),
     Settings,
     GoAway(u64),
     /// The connection has to be closed.
@@ -95,6 +98,7 @@ fn said(event: Event<'_, '_>) -> Said {
         Event::Trailers(fields) => Said::Trailers(pairs(fields.iter())),
         Event::Finished => Said::Finished,
         Event::Failed(violation) => Said::Failed(violation),
+        Event::Stop(code) => Said::Stop(code),
         Event::Settings(_) => Said::Settings,
         Event::GoAway { from } => Said::GoAway(from),
         _ => panic!("an event that the tests do not know"),

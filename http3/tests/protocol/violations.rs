@@ -142,7 +142,7 @@ fn unidirectional_streams() {
     assert_eq!(last(&told(Client, &[1, 0])), V::PushIdUnknown);
     // Of an unknown type, and of one that is reserved to be unknown: no more is read.
     for unknown in [&[0x21][..], &[0x54, 0x01], &[0x40, 0x40, 1, 2]] {
-        assert_eq!(told(Server, unknown), [Said::Failed(V::StreamTypeUnknown)]);
+        assert_eq!(told(Server, unknown), [Said::Stop(Code::StreamCreationError)]);
     }
     for kind in [0, 2, 3] {
         let mut conn = Connection::new(Server, Config::default());
