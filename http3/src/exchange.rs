@@ -101,6 +101,11 @@ impl Unfinished {
         Self { bytes: 0, bytes_max, spare: Vec::new() }
     }
 
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn collect(&mut self, block: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Violation> {
         if self.bytes + bytes.len() > self.bytes_max {
             return Err(Violation::BlocksInPieces);
@@ -134,6 +139,12 @@ impl Exchange {
             content: Content::Any,
             block: Vec::new(),
         }
+    }
+
+    /// Bytes of a cut section.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn collected(&self) -> usize {
+        self.block.len()
     }
 
     /// Whether both sides said all.
@@ -172,10 +183,7 @@ impl Exchange {
             }
             let step = match self.frames.next(&mut input.data) {
                 Some(Piece::Header(header)) => self.begin(header, context)?,
-                Some(Piece::Payload { kind: kind::DATA, bytes, .. }) => {
-                    self.count(bytes.len() as u64)?;
-                    Step::Data(bytes)
-                }
+                Some(Piece::Payload { kind: kind::DATA, bytes, .. }) => Step::Data(bytes),
                 Some(Piece::Payload { kind: kind::HEADERS, bytes, is_last }) => {
                     self.section(bytes, is_last, context)?
                 }
@@ -211,7 +219,7 @@ impl Exchange {
                 if header.length < header.header_bytes as u64 {
                     context.glitches.add(Glitch::EmptyData)?;
                 }
-                Ok(Step::Nothing)
+                self.count(header.length).map(|()| Step::Nothing)
             }
             kind::HEADERS if header.length > context.sections.block_bytes_max() => {
                 self.unreadable(Violation::FieldSectionTooLarge, context)
@@ -338,13 +346,14 @@ impl Exchange {
     //# contains a Content-Length header field (Section 8.6 of [HTTP]) is
     //# malformed if the value of the Content-Length header field does not
     //# equal the sum of the DATA frame lengths received.
-    /// Content came.
+    /// Content is announced by a DATA frame.
     fn count(&mut self, bytes: u64) -> Result<(), Violation> {
         match &mut self.content {
             Content::Any => {}
             Content::Announced(left) => {
                 *left = left.checked_sub(bytes).ok_or(Violation::BodyTooLong)?;
             }
+            Content::Forbidden if bytes == 0 => {}
             Content::Forbidden => return Err(Violation::BodyForbidden),
         }
         Ok(())

@@ -65,6 +65,9 @@ mod exchange;
 mod frame;
 pub use frame::DataHeader;
 
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
+
 mod glitch;
 pub use glitch::Glitch;
 

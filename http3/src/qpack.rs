@@ -8,7 +8,7 @@ pub(crate) mod encode;
 mod fields;
 pub use fields::{Field, Fields};
 
-mod huffman;
+pub(crate) mod huffman;
 pub(crate) mod instructions;
 mod integer;
 mod static_table;

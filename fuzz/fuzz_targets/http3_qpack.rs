@@ -1,0 +1,4 @@
+//! Hands what libFuzzer invents to `quiclane_http3::fuzz::qpack`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| quiclane_http3::fuzz::qpack(data));
