@@ -207,10 +207,10 @@ impl Prepared {
     fn seal(&mut self) {
         let (length, length_bytes) = varint::to_bytes((self.bytes.len() - HEADER_BYTES_MAX) as u64);
         self.start = HEADER_BYTES_MAX - 1 - length_bytes;
-        let room = self.bytes.iter_mut().skip(self.start);
-        let header = std::iter::once(HEADERS_TYPE).chain(length.into_iter().take(length_bytes));
-        for (to, from) in room.zip(header) {
-            *to = from;
+        let header = self.bytes.get_mut(self.start..HEADER_BYTES_MAX).unwrap_or_default();
+        if let Some((first, rest)) = header.split_first_mut() {
+            *first = HEADERS_TYPE;
+            rest.iter_mut().zip(length).for_each(|(to, from)| *to = from);
         }
     }
 }

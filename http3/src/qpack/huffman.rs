@@ -53,54 +53,96 @@ pub(crate) fn decode(
 ) -> Result<(), HuffmanError> {
     let end = out.len().saturating_add(bytes_max);
     // The shortest code has five bits.
-    out.reserve((coded.len() * 8 / 5).min(bytes_max));
-    let (mut coded, mut window, mut bits) = (coded, 0_u64, 0_u32);
+    out.reserve((coded.len() * 8 / 5).min(bytes_max).saturating_add(SYMBOLS_A_FILL));
+    let mut bits = Bits { coded, window: 0, count: 0 };
     loop {
-        // The next bits stand at the top of the window; below them are ones, as in a padding.
-        if bits <= 32
-            && let Some((four, rest)) = coded.split_first_chunk()
-        {
-            window |= u64::from(u32::from_be_bytes(*four)) << (32 - bits);
-            (bits, coded) = (bits + 32, rest);
+        bits.fill();
+        let mut text = [0; SYMBOLS_A_FILL];
+        let mut symbols = 0;
+        for place in &mut text {
+            let (symbol, length) = short_symbol(bits.window);
+            if length == 0 || length > bits.count {
+                break;
+            }
+            *place = symbol;
+            bits.skip(length);
+            symbols += 1;
         }
-        while bits < 30
-            && let Some((byte, rest)) = coded.split_first()
-        {
-            window |= u64::from(*byte) << (56 - bits);
-            (bits, coded) = (bits + 8, rest);
+        if symbols == 0 {
+            // A long code or the end.
+            let Some(byte) = bits.long()? else { return Ok(()) };
+            (text[0], symbols) = (byte, 1);
         }
-        let padded = window | u64::MAX.checked_shr(bits).unwrap_or(0);
-        let (symbol, symbol_bits) = first_symbol(padded);
-        if symbol_bits > bits || symbol == EOS {
-            // What is left is no symbol: it has to be a padding of less than a byte, all ones.
-            let is_padding = bits < 8 && padded == u64::MAX;
-            return if is_padding { Ok(()) } else { Err(HuffmanError::Broken) };
-        }
-        if out.len() == end {
+        // A copy of a fixed length is the quicker one.
+        let before = out.len();
+        out.extend_from_slice(&text);
+        out.truncate((before + symbols).min(end));
+        if before + symbols > end {
             return Err(HuffmanError::TooLong);
         }
-        // Symbols below 256 are bytes.
-        out.push(u8::try_from(symbol).unwrap_or_default());
-        window <<= symbol_bits;
-        bits -= symbol_bits;
     }
 }
 
-/// The symbol whose code is at the top of `window`, and the length of the code.
-fn first_symbol(window: u64) -> (u16, u32) {
-    let short = usize::from(window.to_be_bytes()[0]);
-    match SHORT.get(short) {
-        Some((symbol, bits)) if *bits > 0 => (u16::from(*symbol), u32::from(*bits)),
-        _ => long_symbol(window),
+/// The code that is left.
+struct Bits<'c> {
+    coded: &'c [u8],
+    /// The next bits stand at its top; behind the last one, ones as in a padding.
+    window: u64,
+    /// How many of them were taken off `coded`. More may stand there, but are not counted.
+    count: u32,
+}
+
+impl Bits<'_> {
+    /// Fills the window up with whole bytes, to 56 bits or more unless `coded` ends.
+    fn fill(&mut self) {
+        let eight = self.coded.first_chunk().copied().unwrap_or_else(|| {
+            let mut last = [u8::MAX; 8];
+            last.iter_mut().zip(self.coded).for_each(|(to, from)| *to = *from);
+            last
+        });
+        self.window |= u64::from_be_bytes(eight) >> self.count;
+        let bytes = (63 - self.count as usize) / 8;
+        let (taken, rest) = self.coded.split_at(bytes.min(self.coded.len()));
+        self.count += u32::try_from(taken.len() * 8).unwrap_or_default();
+        self.coded = rest;
+    }
+
+    fn skip(&mut self, length: u32) {
+        self.window <<= length;
+        self.count -= length;
+    }
+
+    /// Takes a symbol whose code is longer than a byte; `None` at the end.
+    fn long(&mut self) -> Result<Option<u8>, HuffmanError> {
+        // What is left is no symbol: it has to be a padding of less than a byte, all ones.
+        if self.count < 8 && self.window | u64::MAX >> self.count == u64::MAX {
+            return Ok(None);
+        }
+        let (symbol, length) = long_symbol(self.window);
+        match u8::try_from(symbol) {
+            Ok(byte) if length <= self.count => {
+                self.skip(length);
+                Ok(Some(byte))
+            }
+            _ => Err(HuffmanError::Broken),
+        }
     }
 }
 
-/// As [`first_symbol`], for codes longer than a byte: the first length whose codes reach that far.
-#[cold]
+/// The symbol whose code is at the top of `window`, and the length of the code; 0 if it is longer
+/// than a byte.
+fn short_symbol(window: u64) -> (u8, u32) {
+    let top = usize::from(window.to_be_bytes()[0]);
+    let (symbol, length) = SHORT.get(top).copied().unwrap_or_default();
+    (symbol, u32::from(length))
+}
+
+/// As [`short_symbol`], for codes longer than a byte: the length whose codes have that value among
+/// them. A short code, which is here because it is cut, has none.
 fn long_symbol(window: u64) -> (u16, u32) {
     let top = u32::try_from(window >> 32).unwrap_or_default();
     for length in &LONG {
-        if top < length.end {
+        if (length.start..length.end).contains(&top) {
             let at = (top - length.start) >> (32 - u32::from(length.bits));
             let symbol = SORTED.get(usize::from(length.first) + at as usize);
             return (symbol.copied().unwrap_or(EOS), u32::from(length.bits));
@@ -206,6 +248,9 @@ static LONG: [Length; LONG_LENGTHS] = {
     assert!(row == LONG_LENGTHS);
     long
 };
+
+/// As many symbols of at most a byte each as a filled window may have.
+const SYMBOLS_A_FILL: usize = 8;
 
 /// Lengths from 9 on that have codes.
 const LONG_LENGTHS: usize = 17;
