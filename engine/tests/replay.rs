@@ -5,54 +5,12 @@
 
 mod common;
 
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::{Arc, Mutex};
+use std::net::UdpSocket;
 use std::time::Duration;
 
-use common::{
-    Certificate, client_config, exchange, law_holds, perf_server, runtime, total, wait_until,
-};
+use common::relay::Watched;
+use common::{exchange, law_holds, perf_server, runtime, total, wait_until};
 use quiclane::{Io, Steering};
-use quinn::{Connection, Endpoint};
-use tokio::net::UdpSocket as Relay;
-
-/// A connection whose packets pass through a relay that remembers the last short header.
-struct Watched {
-    _endpoint: Endpoint,
-    connection: Connection,
-    last: Arc<Mutex<Vec<u8>>>,
-}
-
-async fn connect(certificate: &Certificate, server: SocketAddr) -> Watched {
-    let front = Arc::new(Relay::bind("127.0.0.1:0").await.unwrap());
-    let back = Arc::new(Relay::bind("127.0.0.1:0").await.unwrap());
-    back.connect(server).await.unwrap();
-    let mut endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    endpoint.set_default_client_config(client_config(certificate, &["perf"], false));
-    let client = endpoint.local_addr().unwrap();
-    let (through, last) = (front.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
-    let (there, here, seen) = (Arc::clone(&back), Arc::clone(&front), Arc::clone(&last));
-    tokio::spawn(async move {
-        let mut buffer = vec![0; 65_536];
-        loop {
-            let len = here.recv(&mut buffer).await.unwrap();
-            if buffer[0] & 0x80 == 0 {
-                *seen.lock().unwrap() = buffer[..len].to_vec();
-            }
-            there.send(&buffer[..len]).await.unwrap();
-        }
-    });
-    tokio::spawn(async move {
-        let mut buffer = vec![0; 65_536];
-        loop {
-            let len = back.recv(&mut buffer).await.unwrap();
-            front.send_to(&buffer[..len], client).await.unwrap();
-        }
-    });
-    let connection = endpoint.connect(through, "localhost").unwrap().await.unwrap();
-    exchange(&connection, 1_000, 1_000).await.unwrap();
-    Watched { _endpoint: endpoint, connection, last }
-}
 
 fn replayed_packets_end_nothing(steering: Steering, io: Io) {
     let server = perf_server("127.0.0.1:0", WORKERS, |config| {
@@ -62,7 +20,7 @@ fn replayed_packets_end_nothing(steering: Steering, io: Io) {
     runtime().block_on(async {
         let mut watched = Vec::new();
         for _ in 0..CONNECTIONS {
-            watched.push(connect(&server.certificate, server.address()).await);
+            watched.push(Watched::connect(&server.certificate, server.address()).await);
         }
         // Acknowledgements of the last answers: then nothing is under way.
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -72,7 +30,7 @@ fn replayed_packets_end_nothing(steering: Steering, io: Io) {
         let sources: Vec<_> =
             (0..SOURCES).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
         for one in &watched {
-            let packet = one.last.lock().unwrap().clone();
+            let packet = one.last_packet();
             assert!(packet.len() > 21, "a short header passed");
             for source in &sources {
                 source.send_to(&packet, server.address()).unwrap();

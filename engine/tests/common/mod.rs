@@ -1,6 +1,8 @@
 //! What several integration tests share: a server with a certificate, and its counters.
 #![expect(dead_code, reason = "each test binary uses its own part of this")]
 
+pub(crate) mod relay;
+
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
