@@ -76,6 +76,18 @@ pub(crate) fn perf_server(
     server(listen, workers, false, change)
 }
 
+/// The same with a certificate that another server had.
+pub(crate) fn perf_server_as(
+    certificate: Certificate,
+    listen: &str,
+    workers: usize,
+    change: impl FnOnce(&mut Config),
+) -> Served {
+    let tls = certificate.server(&["perf"], false);
+    let config = Config { workers, ..Config::default() };
+    serve(certificate, tls, listen, config, change, |_| Perf::new(PerfOptions::default()))
+}
+
 /// A perf server whose certificate is so large that its first flight is more than a client's first
 /// packets allow.
 pub(crate) fn large_server(listen: &str) -> Served {
