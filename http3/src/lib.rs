@@ -75,7 +75,7 @@ mod limits;
 pub use limits::{Config, Limits};
 
 mod message;
-pub use message::{Request, Response};
+pub use message::{Request, Response, SavedRequest};
 
 mod prepared;
 pub use prepared::{Invalid, Prepared};

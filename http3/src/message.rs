@@ -66,6 +66,28 @@ impl<'c> Request<'c> {
     pub fn section_bytes(&self) -> u64 {
         self.fields.section_bytes()
     }
+
+    /// Copies it to where it can stay, for a handler that also waits for content. Memory that
+    /// served before serves again.
+    pub fn save(&self, to: &mut SavedRequest) {
+        to.fields.copy_from(self.fields);
+        to.head = *self.head;
+    }
+}
+
+/// A request that outlives its event.
+#[derive(Clone, Debug, Default)]
+pub struct SavedRequest {
+    fields: Fields,
+    head: Head,
+}
+
+impl SavedRequest {
+    /// The request that was saved; one without any field if there was none.
+    #[must_use]
+    pub fn request(&self) -> Request<'_> {
+        Request { fields: &self.fields, head: &self.head }
+    }
 }
 
 /// A response's header section, valid as a whole. Lent for one event.

@@ -64,6 +64,15 @@ impl Fields {
         self.section_bytes = 0;
     }
 
+    /// Becomes a copy, in its own memory.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        let Self { arena, entries, section_bytes } = other;
+        self.clear();
+        self.arena.extend_from_slice(arena);
+        self.entries.extend_from_slice(entries);
+        self.section_bytes = *section_bytes;
+    }
+
     /// The field at a place, if there is one.
     pub(crate) fn at(&self, at: usize) -> Option<Field<'_>> {
         self.entries.get(at).map(|entry| self.field(entry))

@@ -5,7 +5,9 @@
 mod allocator;
 
 use allocator::{calls, peak};
-use quiclane_http3::{Config, Connection, DataHeader, Event, Input, Limits, Prepared, Role};
+use quiclane_http3::{
+    Config, Connection, DataHeader, Event, Input, Limits, Prepared, Role, SavedRequest,
+};
 
 struct Pair {
     client: Connection,
@@ -13,6 +15,7 @@ struct Pair {
     get: Prepared,
     ok: Prepared,
     content: Vec<u8>,
+    saved: SavedRequest,
 }
 
 impl Pair {
@@ -24,6 +27,7 @@ impl Pair {
             get: get.with("user-agent", "quiclane").unwrap().with("accept", "*/*").unwrap(),
             ok: Prepared::response(200).unwrap().with("content-length", "1024").unwrap(),
             content: [DataHeader::new(1024).as_bytes(), &[7; 1024]].concat(),
+            saved: SavedRequest::default(),
         }
     }
 
@@ -34,8 +38,12 @@ impl Pair {
         self.server.opened(stream).unwrap();
         let mut requests = 0;
         drain(&mut self.server, stream, &[self.get.frame()], chunk, |event| {
-            requests += usize::from(matches!(event, Event::Request(_)));
+            if let Event::Request(request) = event {
+                request.save(&mut self.saved);
+                requests += 1;
+            }
         });
+        assert_eq!(self.saved.request().method(), b"GET");
         self.server.respond(stream, &self.ok).unwrap();
         self.server.finished(stream);
         let mut bytes = 0;
