@@ -35,6 +35,8 @@ use crate::settings::{self, Settings};
 use crate::varint;
 use crate::violation::{Scope, Violation};
 
+#[cfg(any(test, feature = "fuzz"))]
+mod promises;
 mod unidirectional;
 
 /// HTTP/3 on one connection. No input makes it panic, and its memory stays within its
@@ -378,31 +380,6 @@ impl Connection {
     }
 }
 
-/// For the fuzzers.
-#[cfg(any(test, feature = "fuzz"))]
-impl Connection {
-    pub(crate) fn knows(&self, stream: u64) -> bool {
-        self.find(stream).is_ok() || self.unis.iter().any(|(id, _)| *id == stream)
-    }
-
-    pub(crate) fn is_client(&self) -> bool {
-        self.role == Role::Client
-    }
-
-    /// Panics unless all counts are right and within the limits.
-    pub(crate) fn check(&self, limits: &crate::Limits) {
-        let collected = self.exchanges.iter().map(|(_, exchange)| exchange.collected()).sum();
-        assert_eq!(self.unfinished.bytes(), collected, "cut sections are counted wrong");
-        assert!(collected <= limits.unfinished_bytes_max, "too much of cut sections");
-        let own = self.role == Role::Client;
-        assert!(own || self.exchanges.len() <= limits.requests_max, "too many requests");
-        assert!(self.unis.len() <= limits.uni_streams_max, "too many streams");
-        assert!(self.glitches() <= limits.glitches_max, "too many glitches");
-        assert!(self.exchanges.iter().is_sorted_by_key(|(stream, _)| *stream), "out of order");
-        assert!(self.exchanges.iter().all(|(_, exchange)| !exchange.is_over()), "not removed");
-    }
-}
-
 /// Exchanges.
 impl Connection {
     fn find(&self, stream: u64) -> Result<usize, usize> {
@@ -421,14 +398,26 @@ impl Connection {
     }
 
     fn insert(&mut self, stream: u64, exchange: Exchange) {
-        if let Err(at) = self.find(stream) {
-            self.exchanges.insert(at, (stream, exchange));
+        match self.find(stream) {
+            Err(at) if at == self.exchanges.len() => self.exchanges.push_back((stream, exchange)),
+            Err(at) => self.exchanges.insert(at, (stream, exchange)),
+            Ok(_) => {}
         }
+    }
+
+    /// Takes an exchange out, quickest at the ends.
+    fn take(&mut self, at: usize) -> Option<Exchange> {
+        let taken = match at {
+            0 => self.exchanges.pop_front(),
+            _ if at + 1 == self.exchanges.len() => self.exchanges.pop_back(),
+            _ => self.exchanges.remove(at),
+        };
+        taken.map(|(_, exchange)| exchange)
     }
 
     /// Takes an exchange out that is over.
     fn remove(&mut self, at: usize) {
-        if let Some((_, exchange)) = self.exchanges.remove(at)
+        if let Some(exchange) = self.take(at)
             && !exchange.is_given_up
         {
             self.glitches.forgive(1);
@@ -437,7 +426,7 @@ impl Connection {
 
     /// Takes an exchange out, however far it is.
     fn forget(&mut self, at: usize) {
-        if let Some((_, mut exchange)) = self.exchanges.remove(at) {
+        if let Some(mut exchange) = self.take(at) {
             exchange.end_receiving(&mut self.unfinished);
         }
     }
