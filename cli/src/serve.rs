@@ -84,8 +84,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_enum, default_value_t = RedirectFlag::Off, value_name = "WHERE")]
     xdp_redirect: RedirectFlag,
 
-    /// Keep CAP_BPF and CAP_NET_ADMIN after the start, so that XDP is put back on an interface that
-    /// was removed and made again
+    /// Keep CAP_BPF and CAP_NET_ADMIN after the start: kernels before 5.19 want them of a server
+    /// that follows its host, when an interface comes back, an address comes, or an epoch ends
     #[arg(long)]
     keep_capabilities: bool,
 

@@ -61,8 +61,8 @@ pub enum SteeringError {
     },
     /// More addresses of the host than the maps were made for.
     #[error(
-        "{given} addresses of this host, counted for each wildcard, but Capacity::addresses is \
-         {limit}: frames to the others pass untouched"
+        "{given} addresses of this host, counted for each wildcard, and room for {limit}: frames \
+         to the others pass untouched; listen on those that matter by name"
     )]
     TooManyAddresses {
         /// How many there are.

@@ -119,6 +119,7 @@ impl Engine {
             mailboxes: Mailboxes::new(plan.workers(), config.limits.toss_mailbox),
             control: Control::default(),
         };
+        launch.identity.serves();
         let (threads, started) = launch.workers(sockets, Arc::new(make))?;
         let notices = Arc::default();
         let keeper = Keeper::start(&launch.identity, kernel.as_ref(), &notices);

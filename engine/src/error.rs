@@ -139,6 +139,18 @@ pub enum StateError {
         /// Its permission bits.
         mode: u32,
     },
+    /// An epoch whose connections nobody could end.
+    #[error(
+        "the master key that {0} names is not there: restore it (master, or master.N of the next \
+         N), or remove {0}: its clients then wait for their idle timeout"
+    )]
+    Master(PathBuf),
+    /// Seen by a server that runs.
+    #[error(
+        "{0} is not this process's any more, so the directory was removed or replaced; this \
+         server goes on with the keys that it has: start it again soon"
+    )]
+    Replaced(PathBuf),
     /// There is nothing to change.
     #[error("no server has used {0} yet: give the --state-dir of one")]
     Unused(PathBuf),

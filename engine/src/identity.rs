@@ -92,8 +92,17 @@ impl Identity {
         if epochs == known {
             return Ok(None);
         }
-        self.epochs.set(now.table(&server.server_id, self.workers));
+        let mut table = now.table(&server.server_id, self.workers);
+        // Whatever happens to the files: connection IDs are given out with the keys of the start.
+        let own = low_byte(self.epoch);
+        table.set(own, *self.epochs.table().get(own));
+        self.epochs.set(table);
         Ok(Some(Changed { epochs, table: self.epochs.table() }))
+    }
+
+    /// To be called before the first connection ID is given out.
+    pub(crate) fn serves(&self) {
+        self.state.iter().for_each(State::serves);
     }
 
     /// Whether there is a state directory.

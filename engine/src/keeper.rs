@@ -89,11 +89,15 @@ impl Rounds {
                 return self.reports.warn(TOPIC, text);
             }
         };
+        self.reports.settled(TOPIC);
         if let Some(kernel) = &self.kernel
             && let Err(error) = kernel.set_epochs(&table)
         {
-            self.reports.warn("epochs", format!("xdp: an epoch that ended stays unknown: {error}"));
+            // Tried again in the next round, `known` being what it was.
+            let text = format!("xdp: an epoch that ended stays unknown: {error}");
+            return self.reports.warn("epochs", text);
         }
+        self.reports.settled("epochs");
         for (epoch, state) in &epochs {
             let before = self.known.iter().find(|(number, _)| number == epoch);
             if *state == EpochState::Retired && before.is_none_or(|(_, before)| before != state) {

@@ -37,6 +37,12 @@ impl Master {
         }
     }
 
+    /// A name for it that tells nothing of it.
+    pub(crate) fn name(&self) -> String {
+        let Key { k0, .. } = derive_key(&self.prk(), b"name", &[], &[]);
+        format!("{k0:016x}")
+    }
+
     /// Seals Retry and NEW_TOKEN tokens.
     pub(crate) fn token_key(&self, server_id: &[u8]) -> Arc<Prk> {
         let info: [&[u8]; 2] = [b"token", server_id];

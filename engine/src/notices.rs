@@ -55,8 +55,16 @@ impl Reports {
         }
     }
 
-    pub(crate) fn settled(&mut self, topic: &str) {
+    /// What comes next of this topic is new.
+    pub(crate) fn forget(&mut self, topic: &str) {
         self.said.remove(topic);
+    }
+
+    /// Says that it works again, if it did not.
+    pub(crate) fn settled(&mut self, topic: &str) {
+        if self.said.remove(topic).is_some() {
+            self.note(format!("{topic}: it works again"));
+        }
     }
 }
 
@@ -78,7 +86,7 @@ mod tests {
         reports.settled("a");
         reports.warn("a", "worse".into());
         let texts: Vec<_> = notices.take().into_iter().map(|notice| notice.text).collect();
-        assert_eq!(texts, ["wrong", "worse", "worse"]);
+        assert_eq!(texts, ["wrong", "worse", "a: it works again", "worse"]);
         assert!(notices.take().is_empty());
         (0..1_000).for_each(|n| reports.note(n.to_string()));
         assert_eq!(notices.take().len(), UNREAD_MAX);

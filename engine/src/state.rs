@@ -5,7 +5,8 @@
 //! epoch          the last epoch taken, decimal; 0 before the first
 //! master         32 bytes, mode 0600
 //! master.<epoch> the same, from before a rotation: of epochs up to this one
-//! lock.<epoch>   flock held by its owner; without an owner: "retired <unix seconds>"
+//! lock.<epoch>   flock held by its owner; "master <its name>", and without an owner in front of
+//!                that "retired <unix seconds>"
 //! ```
 //!
 //! They are made in this order, each on the disk before the next: a crash at any point leaves a
@@ -21,8 +22,9 @@ mod masters;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quiclane_wire::{EpochEntry, EpochState, EpochTable};
@@ -30,7 +32,7 @@ use quiclane_wire::{EpochEntry, EpochState, EpochTable};
 use crate::clock::unix_time;
 use crate::error::StateError;
 use crate::keys::{EpochKeys, Master};
-use files::{check_epoch, io, numbered, read_text, write_atomically};
+use files::{check_epoch, give, io, numbered, read_text, write_atomically};
 use masters::Masters;
 
 /// The identity of one start.
@@ -53,7 +55,31 @@ struct Owned {
     path: PathBuf,
     retired_for: Duration,
     /// Held for the life of the process.
-    _lock: File,
+    lock: File,
+    lock_path: PathBuf,
+    /// Whether connection IDs of the epoch may have been given out.
+    has_served: AtomicBool,
+}
+
+impl Owned {
+    /// Whether the directory is still the one that this process started with.
+    fn is_ours(&self) -> std::io::Result<bool> {
+        let of = |is: fs::Metadata| (is.dev(), is.ino());
+        match fs::metadata(&self.lock_path) {
+            Ok(there) => Ok(of(there) == of(self.lock.metadata()?)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for Owned {
+    /// A start that came to nothing gives its epoch back: a restart loop must not use them up.
+    fn drop(&mut self) {
+        if !*self.has_served.get_mut() && self.is_ours().unwrap_or(false) {
+            let _ = fs::remove_file(&self.lock_path);
+        }
+    }
 }
 
 impl State {
@@ -70,7 +96,7 @@ impl State {
         fs::create_dir_all(directory).map_err(io("creating", directory))?;
         let _starting = lock_version(directory)?;
         let (masters, last) = load_or_create(directory)?;
-        let mut epochs = survey(directory, retired_for)?;
+        let mut epochs = survey(directory, retired_for, &masters)?;
         // An epoch file that was restored must not lead back to a byte in use, or to a key of old.
         let last = epochs.iter().map(|(epoch, _)| *epoch).fold(last, u64::max);
         let last = last.max(masters.last_former());
@@ -78,18 +104,20 @@ impl State {
         let epoch = (last + 1..=last + 256)
             .find(|epoch| !taken(low_byte(*epoch)))
             .ok_or_else(|| StateError::NoEpoch(directory.to_owned()))?;
-        let lock = own(directory, epoch)?;
+        let (lock_path, lock) = own(directory, epoch, masters.of(epoch))?;
         write_atomically(directory, "epoch", format!("{epoch}\n").as_bytes(), 0o644)?;
-        masters.forget_unused(directory, &epochs)?;
         epochs.push((epoch, EpochState::Live));
-        let owned = Owned { path: directory.to_owned(), retired_for, _lock: lock };
+        masters.forget_unused(directory, &epochs)?;
+        let (path, has_served) = (directory.to_owned(), AtomicBool::new(false));
+        let owned = Owned { path, retired_for, lock, lock_path, has_served };
         Ok(Self { epoch, known: Known { epochs, masters }, directory: Some(owned) })
     }
 
     /// Looks at the directory again: epochs whose process has ended since, that have expired, or
     /// that were taken since. `None` if there is no directory, or while another process uses it.
     pub(crate) fn look_again(&self) -> Result<Option<Known>, StateError> {
-        let Some(Owned { path, retired_for, .. }) = &self.directory else { return Ok(None) };
+        let Some(owned) = &self.directory else { return Ok(None) };
+        let Owned { path, retired_for, lock_path, .. } = owned;
         let version = path.join("VERSION");
         let file = File::open(&version).map_err(io("opening", &version))?;
         match file.try_lock() {
@@ -97,12 +125,22 @@ impl State {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(io("locking", &version)(error)),
         }
+        if !owned.is_ours().map_err(io("looking for", lock_path))? {
+            return Err(StateError::Replaced(lock_path.clone()));
+        }
         let masters = Masters::read(path)?.ok_or_else(|| masters::missing(path))?;
-        let mut epochs = survey(path, *retired_for)?;
-        masters.forget_unused(path, &epochs)?;
+        let mut epochs = survey(path, *retired_for, &masters)?;
         epochs.retain(|(epoch, _)| *epoch != self.epoch);
         epochs.push((self.epoch, EpochState::Live));
+        masters.forget_unused(path, &epochs)?;
         Ok(Some(Known { epochs, masters }))
+    }
+
+    /// To be called before the first connection ID of the epoch is given out.
+    pub(crate) fn serves(&self) {
+        if let Some(owned) = &self.directory {
+            owned.has_served.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Whether there is a directory.
@@ -145,7 +183,9 @@ pub fn rotate_keys(directory: &Path) -> Result<u64, StateError> {
     }
     let _starting = lock_version(directory)?;
     let (masters, last) = load_or_create(directory)?;
-    let last = locks(directory)?.iter().map(|(epoch, _)| *epoch).fold(last, u64::max);
+    // Expired ones stay for the next start to remove: how long they are kept is not known here.
+    let epochs = survey(directory, Duration::MAX, &masters)?;
+    let last = epochs.iter().map(|(epoch, _)| *epoch).fold(last, u64::max);
     masters.rotate(directory, last)?;
     Ok(last)
 }
@@ -173,6 +213,7 @@ fn lock_version(directory: &Path) -> Result<File, StateError> {
         "" if is_new(directory)? => {
             let write = |file: &mut File| {
                 file.write_all(b"1\n")?;
+                give(file, directory)?;
                 file.sync_all()?;
                 File::open(directory)?.sync_all()
             };
@@ -231,42 +272,49 @@ fn locks(directory: &Path) -> Result<Vec<(u64, PathBuf)>, StateError> {
 
 /// Finds every epoch that packets may still carry, retires ownerless ones and forgets expired
 /// ones.
-fn survey(directory: &Path, retired_for: Duration) -> Result<Vec<(u64, EpochState)>, StateError> {
+fn survey(
+    directory: &Path,
+    retired_for: Duration,
+    masters: &Masters,
+) -> Result<Vec<(u64, EpochState)>, StateError> {
     let mut epochs = Vec::new();
     for (epoch, path) in locks(directory)? {
         let file =
             OpenOptions::new().read(true).write(true).open(&path).map_err(io("opening", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                epochs.push((epoch, EpochState::Draining));
-                continue;
-            }
+        let is_owned = match file.try_lock() {
+            Ok(()) => false,
+            Err(TryLockError::WouldBlock) => true,
             Err(TryLockError::Error(error)) => return Err(io("locking", &path)(error)),
-        }
+        };
         let text = read_text(&file).map_err(io("reading", &path))?;
         let now = unix_time();
-        match text.strip_prefix("retired ").and_then(|since| since.trim().parse().ok()) {
-            Some(since) if now >= Duration::from_secs(since).saturating_add(retired_for) => {
-                fs::remove_file(&path).map_err(io("removing", &path))?;
-                continue;
-            }
-            Some(_) => {}
-            // Its owner has gone since the last start, or the content is not ours: from now on.
-            None => {
-                let name = format!("lock.{epoch}");
-                let text = format!("retired {}\n", now.as_secs());
-                write_atomically(directory, &name, text.as_bytes(), 0o600)?;
-            }
+        let since =
+            text.strip_prefix("retired ").and_then(|rest| rest.lines().next()?.parse().ok());
+        let expired = since
+            .is_some_and(|since| now >= Duration::from_secs(since).saturating_add(retired_for));
+        if expired && !is_owned {
+            fs::remove_file(&path).map_err(io("removing", &path))?;
+            continue;
         }
-        epochs.push((epoch, EpochState::Retired));
+        // Of an earlier version or not ours: then nobody knows.
+        let master = text.lines().find_map(|line| line.strip_prefix("master "));
+        if master.is_some_and(|name| name != masters.of(epoch).name()) {
+            return Err(StateError::Master(path));
+        }
+        // Its owner has gone since the last look: retired from now on.
+        if since.is_none() && !is_owned {
+            let master = masters.of(epoch).name();
+            let text = format!("retired {}\nmaster {master}\n", now.as_secs());
+            write_atomically(directory, &format!("lock.{epoch}"), text.as_bytes(), 0o600)?;
+        }
+        epochs.push((epoch, if is_owned { EpochState::Draining } else { EpochState::Retired }));
     }
     Ok(epochs)
 }
 
-fn own(directory: &Path, epoch: u64) -> Result<File, StateError> {
+fn own(directory: &Path, epoch: u64, master: &Master) -> Result<(PathBuf, File), StateError> {
     let path = directory.join(format!("lock.{epoch}"));
-    let file = OpenOptions::new()
+    let mut file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
@@ -274,7 +322,13 @@ fn own(directory: &Path, epoch: u64) -> Result<File, StateError> {
         .open(&path)
         .map_err(io("creating", &path))?;
     file.lock().map_err(io("locking", &path))?;
-    Ok(file)
+    let mut write = || {
+        file.write_all(format!("master {}\n", master.name()).as_bytes())?;
+        give(&file, directory)?;
+        file.sync_all()
+    };
+    write().map_err(io("writing", &path))?;
+    Ok((path, file))
 }
 
 #[cfg(test)]
@@ -287,10 +341,61 @@ mod tests {
 
     const RETIRED_FOR: Duration = Duration::from_secs(3_600);
 
+    /// One that gave out connection IDs.
+    fn start(directory: &Path, retired_for: Duration) -> Result<State, StateError> {
+        State::open(directory, retired_for).inspect(State::serves)
+    }
+
+    #[test]
+    fn a_start_that_came_to_nothing_gives_its_epoch_back() {
+        let directory = tempfile::tempdir().unwrap();
+        for epoch in 1..=300 {
+            assert_eq!(State::open(directory.path(), RETIRED_FOR).unwrap().epoch, epoch);
+        }
+        let next = start(directory.path(), RETIRED_FOR).unwrap();
+        assert_eq!(next.known.epochs, [(301, EpochState::Live)]);
+    }
+
+    /// It goes on with the keys it has, and says so.
+    #[test]
+    fn a_directory_that_is_replaced_is_not_looked_at() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("state");
+        let first = start(&path, RETIRED_FOR).unwrap();
+        fs::remove_dir_all(&path).unwrap();
+        assert!(first.look_again().is_err());
+        drop(start(&path, RETIRED_FOR).unwrap());
+        let error = first.look_again().err().unwrap().to_string();
+        assert!(error.contains("lock.1 is not this process's any more"), "{error}");
+        let lock = path.join("lock.1");
+        drop(first);
+        assert!(lock.exists(), "another's");
+        let second = start(&path, RETIRED_FOR).unwrap();
+        fs::remove_file(path.join("lock.2")).unwrap();
+        rotate_keys(&path).unwrap();
+        assert!(second.look_again().is_err(), "its own lock was lost");
+    }
+
+    #[test]
+    fn a_lost_former_master_is_no_fresh_start() {
+        let directory = used();
+        let path = directory.path();
+        rotate_keys(path).unwrap();
+        let former = fs::read(path.join("master.1")).unwrap();
+        fs::remove_file(path.join("master.1")).unwrap();
+        let error = refusal(path);
+        assert!(error.contains("lock.1") && error.contains("restore it"), "{error}");
+        let error = rotate_keys(path).unwrap_err().to_string();
+        assert!(error.contains("lock.1"), "{error}");
+        fs::write(path.join("master.1"), former).unwrap();
+        fs::set_permissions(path.join("master.1"), fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(start(path, RETIRED_FOR).unwrap().known.epochs.len(), 2);
+    }
+
     #[test]
     fn epochs_follow_each_other() {
         let directory = tempfile::tempdir().unwrap();
-        let open = || State::open(directory.path(), RETIRED_FOR);
+        let open = || start(directory.path(), RETIRED_FOR);
         let first = open().unwrap();
         let second = open().unwrap();
         assert_eq!((first.epoch, second.epoch), (1, 2));
@@ -313,15 +418,15 @@ mod tests {
     #[test]
     fn a_crash_loop_never_reuses_a_byte() {
         let directory = tempfile::tempdir().unwrap();
-        for start in 1..=255 {
-            assert_eq!(State::open(directory.path(), RETIRED_FOR).unwrap().epoch, start);
+        for epoch in 1..=255 {
+            assert_eq!(start(directory.path(), RETIRED_FOR).unwrap().epoch, epoch);
         }
-        assert_eq!(State::open(directory.path(), RETIRED_FOR).unwrap().epoch, 256);
+        assert_eq!(start(directory.path(), RETIRED_FOR).unwrap().epoch, 256);
         for _ in 257..=300 {
-            let error = State::open(directory.path(), RETIRED_FOR).err().unwrap();
+            let error = start(directory.path(), RETIRED_FOR).err().unwrap();
             assert!(matches!(error, StateError::NoEpoch(_)), "{error}");
         }
-        let after = State::open(directory.path(), Duration::ZERO).unwrap();
+        let after = start(directory.path(), Duration::ZERO).unwrap();
         assert_eq!(after.epoch, 257, "expired epochs free their bytes, the count goes on");
     }
 
@@ -329,7 +434,7 @@ mod tests {
     #[test]
     fn epochs_that_end_or_expire_are_seen_by_those_that_run() {
         let directory = tempfile::tempdir().unwrap();
-        let open = || State::open(directory.path(), RETIRED_FOR).unwrap();
+        let open = || start(directory.path(), RETIRED_FOR).unwrap();
         let [first, second] = [open(), open()];
         let states = |of: &State| {
             let mut epochs = of.look_again().unwrap().unwrap().epochs;
@@ -358,7 +463,7 @@ mod tests {
         let path = directory.path();
         let error = rotate_keys(path).unwrap_err().to_string();
         assert!(error.contains("no server has used"), "{error}");
-        let open = |retired_for| State::open(path, retired_for).unwrap();
+        let open = |retired_for| start(path, retired_for).unwrap();
         let first = open(RETIRED_FOR);
         let check = |table: &EpochTable, epoch| {
             let EpochEntry { check_key, state, .. } = table.get(epoch);
@@ -455,7 +560,7 @@ mod tests {
         let name = OsStr::from_bytes(b"lock.\xff9");
         fs::write(directory.path().join(name), b"").unwrap();
         fs::write(directory.path().join("lock.1"), b"\xff\xfe").unwrap();
-        let second = State::open(directory.path(), RETIRED_FOR).unwrap();
+        let second = start(directory.path(), RETIRED_FOR).unwrap();
         assert_eq!(second.known.epochs, [(1, EpochState::Retired), (2, EpochState::Live)]);
     }
 
@@ -480,11 +585,11 @@ mod tests {
                 fs::write(&path, content).unwrap();
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
             }
-            let next = State::open(directory.path(), RETIRED_FOR).unwrap();
+            let next = start(directory.path(), RETIRED_FOR).unwrap();
             assert_eq!(next.epoch, if crash < 7 { 1 } else { 2 }, "crash after step {crash}");
             assert_eq!(next.master().0 == [7; 32], crash >= 6);
             drop(next);
-            let after = State::open(directory.path(), RETIRED_FOR).unwrap();
+            let after = start(directory.path(), RETIRED_FOR).unwrap();
             assert!(after.epoch > 1);
         }
     }
@@ -506,14 +611,14 @@ mod tests {
                 .collect();
             names.sort();
             assert_eq!(names, left);
-            assert_eq!(State::open(directory.path(), RETIRED_FOR).unwrap().epoch, 1);
+            assert_eq!(start(directory.path(), RETIRED_FOR).unwrap().epoch, 1);
         }
         let directory = used();
         let obstacle = directory.path().join("epoch.partial");
         fs::create_dir(&obstacle).unwrap();
         refusal(directory.path());
         fs::remove_dir(&obstacle).unwrap();
-        assert_eq!(State::open(directory.path(), RETIRED_FOR).unwrap().epoch, 3);
+        assert_eq!(start(directory.path(), RETIRED_FOR).unwrap().epoch, 3);
     }
 
     #[test]
@@ -539,11 +644,11 @@ mod tests {
     /// A directory that one start has used.
     fn used() -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
-        drop(State::open(directory.path(), RETIRED_FOR).unwrap());
+        drop(start(directory.path(), RETIRED_FOR).unwrap());
         directory
     }
 
     fn refusal(directory: &Path) -> String {
-        State::open(directory, RETIRED_FOR).err().unwrap().to_string()
+        start(directory, RETIRED_FOR).err().unwrap().to_string()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::error::StateError;
@@ -19,11 +19,26 @@ pub(super) fn write_atomically(
         let _ = fs::remove_file(&partial);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&partial)?;
         file.write_all(bytes)?;
+        give(&file, directory)?;
         file.sync_all()?;
         fs::rename(&partial, &path)?;
         File::open(directory)?.sync_all()
     };
     write().map_err(io("writing", &path))
+}
+
+/// Gives a file to the owner of the directory: root may rotate the keys of a server that is not.
+pub(super) fn give(file: &File, directory: &Path) -> std::io::Result<()> {
+    let (of, is) = (fs::metadata(directory)?, file.metadata()?);
+    if (of.uid(), of.gid()) == (is.uid(), is.gid()) || !is_root() {
+        return Ok(());
+    }
+    fchown(file, Some(of.uid()), Some(of.gid()))
+}
+
+/// Nobody else may give files away.
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
 /// The text of one of our files, whatever its bytes are.

@@ -48,7 +48,7 @@ fn choose(listen: &[SocketAddr], all: &[Interface]) -> Interfaces {
             _ => interface.ip() == ip || (ip.is_loopback() && interface.is_loopback()),
         };
         let mut owners = all.iter().filter(receives).peekable();
-        if owners.peek().is_none() {
+        if owners.peek().is_none() && !ip.is_unspecified() {
             notes.push(format!("no interface owns {ip}: name it with --interface"));
         }
         for owner in owners {

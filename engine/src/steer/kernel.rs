@@ -79,7 +79,8 @@ impl Kernel {
             budgets: in_kernel(&budgets),
             answers: answers(facts.limits),
         };
-        programs.apply(&settings)?;
+        // Until it is known where it is put: what cannot answer must not try.
+        programs.apply(&Settings { answers: None, ..settings })?;
         programs.set_epochs(&facts.epochs)?;
         if redirect {
             for (worker, core) in (0..).zip(facts.cores) {
@@ -166,21 +167,14 @@ impl Kernel {
         if !attachments.is_empty() && lock(&self.programs).copies() {
             notes.push(WITHOUT_PERFMON.to_owned());
         }
-        let mut settings = self.settings;
-        if settings.move_to_cores {
+        if self.settings.move_to_cores {
             if attachments.iter().any(|one| one.mode() == Mode::Generic) {
-                // Behind GRO the kernel drops moved frames as damaged.
-                settings.move_to_cores = false;
                 notes.push(GENERIC_STAYS.to_owned());
             } else {
                 notes.extend(attachments.iter().filter_map(unsummed));
             }
         }
-        if attachments.iter().any(Attachment::loses_answers) {
-            // No note: the workers answer as well.
-            settings.answers = None;
-        }
-        lock(&self.programs).apply(&settings)?;
+        self.fit(&attachments)?;
         let place = |one: &Attachment| (one.interface().to_owned(), one.mode());
         *lock(&self.places) = attachments.iter().map(place).collect();
         let rung = if attachments.iter().any(|one| one.mode() == Mode::Native) {
@@ -191,6 +185,18 @@ impl Kernel {
             Rung::XdpGeneric
         };
         Ok(rung)
+    }
+
+    /// Has the programs do only what works where they are.
+    fn fit(&self, attachments: &[Attachment]) -> Result<(), SteerError> {
+        let mut settings = self.settings;
+        // Behind GRO the kernel drops moved frames as damaged.
+        settings.move_to_cores &= !attachments.iter().any(|one| one.mode() == Mode::Generic);
+        if attachments.iter().any(Attachment::loses_answers) {
+            // The workers answer as well.
+            settings.answers = None;
+        }
+        Ok(lock(&self.programs).apply(&settings)?)
     }
 
     /// Tries the modes in turn; returns why those before the one that worked did not.
@@ -261,13 +267,15 @@ impl Kernel {
             if !stays {
                 let name = one.interface();
                 lost.push((name.to_owned(), one.mode()));
-                reports.warn(name, format!("xdp: {name} is gone, and the program with it"));
+                reports
+                    .warn(name, format!("xdp: {name} is gone or renamed, and the program off it"));
             }
             stays
         });
+        let before = lost.len();
         lost.retain(|(name, mode)| match self.attach(name, &[*mode]).pop() {
             None => {
-                reports.settled(name);
+                reports.forget(name);
                 reports.note(format!("xdp: {name} is back, and the program on it again"));
                 false
             }
@@ -278,6 +286,11 @@ impl Kernel {
                 true
             }
         });
+        if lost.len() < before
+            && let Err(error) = self.fit(&lock(&self.attachments))
+        {
+            reports.warn("xdp", format!("xdp: it goes on with the settings of before: {error}"));
+        }
     }
 
     /// What the programs counted so far; empty where the kernel does not let this process read it.
