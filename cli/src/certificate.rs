@@ -45,10 +45,33 @@ impl Identity {
         digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// SHA-256 of its public key (SubjectPublicKeyInfo) in Base64, by which Chromium is told to
+    /// trust it; `None` if the key is of a kind that ring does not know.
+    pub(crate) fn key_fingerprint(&self) -> Option<String> {
+        let keys = rustls::crypto::ring::default_provider().key_provider;
+        let key = keys.load_private_key(self.key.clone_key()).ok()?;
+        let digest = ring::digest::digest(&ring::digest::SHA256, key.public_key()?.as_ref());
+        Some(base64(digest.as_ref()))
+    }
+
     /// Trust in exactly this certificate.
     pub(crate) fn trust(&self) -> Result<Trust, CertificateError> {
         trust_in(&self.chain, "the certificate in memory")
     }
+}
+
+/// RFC 4648 section 4.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let bits = (0..3).fold(0, |bits, at| bits << 8 | u32::from(*group.get(at).unwrap_or(&0)));
+        for at in 0..4 {
+            let sextet = (bits >> (18 - 6 * at)) as usize & 63;
+            text.push(if at <= group.len() { char::from(ALPHABET[sextet]) } else { '=' });
+        }
+    }
+    text
 }
 
 /// Trust in what chains to the certificates of a PEM file.
@@ -159,6 +182,15 @@ pub(crate) const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foobar", "Zm9vYmFy")] {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+        // 44 characters for 32 bytes.
+        assert_eq!(Identity::generate().unwrap().key_fingerprint().unwrap().len(), 44);
+    }
 
     #[test]
     fn a_generated_identity_is_usable_and_has_a_fingerprint() {

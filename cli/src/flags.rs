@@ -81,6 +81,14 @@ pub(crate) fn size_u32(text: &str) -> Result<u32, String> {
     u32::try_from(size(text)?).map_err(|_| "must be less than 4g".into())
 }
 
+/// [`size`] for header sections.
+pub(crate) fn header_section(text: &str) -> Result<u32, String> {
+    match u32::try_from(size(text)?) {
+        Ok(bytes) if (1_024..=1 << 30).contains(&bytes) => Ok(bytes),
+        _ => Err("must be 1k to 1g".into()),
+    }
+}
+
 /// A time: `10s`, `500ms`, `1m30s`, or plain seconds.
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
     let time = match text.parse::<u32>() {
@@ -200,6 +208,8 @@ mod tests {
         }
         assert_eq!(size("99999999999g"), Err("too large".into()));
         assert!(size_u32("4g").is_err());
+        assert_eq!(header_section("64k"), Ok(65_536));
+        assert!(header_section("0").is_err() && header_section("2g").is_err());
     }
 
     #[test]

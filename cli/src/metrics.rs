@@ -5,11 +5,10 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use quiclane::{Metrics, clock};
+use quiclane::clock;
 
 use crate::exit::Failure;
 
@@ -34,8 +33,8 @@ impl MetricsServer {
         self.address
     }
 
-    /// Answers for the rest of the process's life.
-    pub(crate) fn serve(self, metrics: Arc<Metrics>) -> Result<(), Failure> {
+    /// Answers with `text`, for the rest of the process's life.
+    pub(crate) fn serve(self, text: impl Fn() -> String + Send + 'static) -> Result<(), Failure> {
         let address = self.address;
         thread::Builder::new()
             .name("quiclane-metrics".into())
@@ -43,7 +42,7 @@ impl MetricsServer {
                 for client in self.listener.incoming() {
                     match client {
                         // A client that went away has lost only its own answer.
-                        Ok(client) => drop(answer(&client, &metrics)),
+                        Ok(client) => drop(answer(&client, &text)),
                         // Out of files, for example: do not spin until that is over.
                         Err(_) => thread::sleep(PATIENCE),
                     }
@@ -54,7 +53,7 @@ impl MetricsServer {
     }
 }
 
-fn answer(mut client: &TcpStream, metrics: &Metrics) -> io::Result<()> {
+fn answer(mut client: &TcpStream, text: impl Fn() -> String) -> io::Result<()> {
     client.set_read_timeout(Some(PATIENCE))?;
     client.set_write_timeout(Some(PATIENCE))?;
     // One client that sends a byte now and then must not keep the others waiting.
@@ -68,7 +67,7 @@ fn answer(mut client: &TcpStream, metrics: &Metrics) -> io::Result<()> {
             _ => return Err(io::ErrorKind::TimedOut.into()),
         }
     }
-    let response = respond(&request[..length], || metrics.text());
+    let response = respond(&request[..length], text);
     client.write_all(response.as_bytes())
 }
 

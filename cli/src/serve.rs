@@ -2,15 +2,17 @@
 
 mod budgets;
 mod limits;
+mod offer;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use quiclane::apps::{Echo, Hq, HqOptions, HqRoot, Perf, PerfOptions, Protocols};
-use quiclane::{App, Config, Engine, Retry, ServerConfig, ServerTls, Xdp, clock};
+
+use quiclane::{Config, Engine, Retry, ServerConfig, ServerTls, Xdp, clock};
 
 use crate::certificate::{Identity, NAMES, seed};
 use crate::exit::{Exit, Failure};
@@ -22,6 +24,7 @@ use crate::options::{
 use crate::{output, signals};
 use budgets::{BudgetOptions, Watch};
 use limits::LimitOptions;
+use offer::{Offer, Protocol};
 
 /// Serve QUIC until SIGINT or SIGTERM
 ///
@@ -36,7 +39,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ADDR", default_value = "[::]:4433", value_parser = address)]
     listen: Vec<SocketAddr>,
 
-    /// Application protocols, best first [default: perf,echo, and hq-interop with --root]
+    /// Application protocols, best first [default: h3,perf,echo,hq-interop]
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',')]
     alpn: Vec<Protocol>,
 
@@ -48,9 +51,18 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
 
-    /// Folder whose files hq-interop serves
+    /// Offer HTTP/3 alone, as --alpn h3
+    #[arg(long, conflicts_with = "alpn")]
+    h3: bool,
+
+    /// Folder whose files HTTP/3 and hq-interop serve
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
+
+    /// Follow symbolic links that lead out of --root; whoever can write there can then show every
+    /// file that the server may read
+    #[arg(long, requires = "root")]
+    follow_links: bool,
 
     /// Accept 0-RTT data of resumed connections; it can be replayed
     #[arg(long)]
@@ -122,17 +134,19 @@ pub(crate) struct ServeArgs {
 pub(crate) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
     check_xdp_flags(args.steering, &args.interface, args.xdp_redirect)?;
     let identity = args.identity()?;
-    let protocols = args.protocols()?;
+    let protocols = args.protocols();
     let metrics = args.metrics.map(MetricsServer::bind).transpose()?;
     let config = args.config(identity, &protocols)?;
-    let offer = Offer::new(protocols, args)?;
-    let engine = Engine::start(config, move |_| offer.apps())?;
+    let offer = Arc::new(Offer::new(protocols, args)?);
+    let workers = Arc::clone(&offer);
+    let engine = Engine::start(config, move |worker| workers.apps(worker.id))?;
     // Not before: this thread then has no more capabilities than the others.
     let signals = signals::listen()?;
     args.log_plan(&engine);
     if let Some(server) = metrics {
         args.note(format_args!("metrics: http://{}/metrics", server.address()));
-        server.serve(engine.metrics())?;
+        let metrics = engine.metrics();
+        server.serve(move || metrics.text() + &offer.metrics())?;
     }
     output::result(ready_line(&engine))?;
     let exit = wait(&engine, &signals, args);
@@ -160,25 +174,22 @@ impl ServeArgs {
                     NAMES.join(", "),
                     identity.fingerprint()
                 ));
+                if let Some(key) = identity.key_fingerprint() {
+                    // As Chromium wants it: --ignore-certificate-errors-spki-list.
+                    self.note(format_args!("certificate: public key, SHA-256 in Base64: {key}"));
+                }
                 Ok(identity)
             }
         }
     }
 
     /// The protocols to offer, best first.
-    fn protocols(&self) -> Result<Vec<Protocol>, Failure> {
-        if self.alpn.contains(&Protocol::HqInterop) && self.root.is_none() {
-            return Err(Failure::Incomplete {
-                given: "--alpn hq-interop".into(),
-                needed: "--root DIR, the folder whose files it serves",
-            });
+    fn protocols(&self) -> Vec<Protocol> {
+        match (self.h3, self.alpn.is_empty()) {
+            (true, _) => vec![Protocol::H3],
+            (false, false) => self.alpn.clone(),
+            (false, true) => Protocol::value_variants().to_vec(),
         }
-        if !self.alpn.is_empty() {
-            return Ok(self.alpn.clone());
-        }
-        let mut protocols = vec![Protocol::Perf, Protocol::Echo];
-        protocols.extend(self.root.is_some().then_some(Protocol::HqInterop));
-        Ok(protocols)
     }
 
     fn config(&self, identity: Identity, protocols: &[Protocol]) -> Result<Config, Failure> {
@@ -314,60 +325,6 @@ fn wait(engine: &Engine, signals: &Receiver<()>, args: &ServeArgs) -> Exit {
     if asked > 1 { Exit::Interrupted } else { Exit::Ok }
 }
 
-/// The protocols of a server, from which each worker makes its apps.
-#[derive(Debug)]
-struct Offer {
-    protocols: Vec<Protocol>,
-    root: Option<HqRoot>,
-    perf: PerfOptions,
-}
-
-impl Offer {
-    fn new(protocols: Vec<Protocol>, args: &ServeArgs) -> Result<Self, Failure> {
-        let root = match &args.root {
-            Some(path) => Some(
-                HqRoot::open(path)
-                    .map_err(|source| Failure::Root { path: path.clone(), source })?,
-            ),
-            None => None,
-        };
-        Ok(Self { protocols, root, perf: args.limits.perf() })
-    }
-
-    fn apps(&self) -> Protocols {
-        let apps = self.protocols.iter().filter_map(|protocol| {
-            let app: Box<dyn App> = match protocol {
-                Protocol::Perf => Box::new(Perf::new(self.perf.clone())),
-                Protocol::HqInterop => Box::new(Hq::new(self.root.clone()?, HqOptions::default())),
-                Protocol::Echo => Box::new(Echo::new()),
-            };
-            Some((protocol.name().to_vec(), app))
-        });
-        Protocols::new(apps.collect())
-    }
-}
-
-/// --alpn.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Protocol {
-    /// As many bytes as the client asks for (draft-banks-quic-performance)
-    Perf,
-    /// Files, by HTTP/0.9
-    HqInterop,
-    /// What the client sent
-    Echo,
-}
-
-impl Protocol {
-    fn name(self) -> &'static [u8] {
-        match self {
-            Self::Perf => Perf::ALPN,
-            Self::HqInterop => Hq::ALPN,
-            Self::Echo => Echo::ALPN,
-        }
-    }
-}
-
 /// --retry.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum RetryFlag {
@@ -396,7 +353,7 @@ const EXAMPLES: &str = "\
 Examples:
   quiclane serve
   quiclane serve --listen 127.0.0.1:4433 --workers 2 --metrics 127.0.0.1:9433
-  quiclane serve --cert cert.pem --key key.pem --alpn hq-interop --root /srv/www";
+  quiclane serve --h3 --root site --cert cert.pem --key key.pem";
 
 #[cfg(test)]
 mod tests {

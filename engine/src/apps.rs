@@ -3,6 +3,7 @@
 //! ```text
 //! connection ─► Protocols ─┬─ "perf"       ─► Perf   as many bytes as the client asks for
 //!                          ├─ "hq-interop" ─► Hq     files, by HTTP/0.9
+//!                          ├─ "h3"         ─► Http3  what a service answers, by HTTP/3
 //!                          └─ "echo"       ─► Echo   what the client sent
 //! ```
 //!
@@ -14,11 +15,19 @@
 mod echo;
 pub use echo::Echo;
 
+mod generated;
+
 mod hq;
-pub use hq::{Hq, HqOptions, HqRoot};
+pub use hq::{Hq, HqOptions};
+
+pub mod http3;
+pub use http3::Http3;
 
 mod perf;
 pub use perf::{Perf, PerfCounters, PerfOptions};
+
+mod root;
+pub use root::Root;
 
 mod scraps;
 

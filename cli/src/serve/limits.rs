@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use clap::Args;
-use quiclane::apps::PerfOptions;
+use quiclane::apps::http3::{self, Options, SiteOptions};
+use quiclane::apps::{HqOptions, PerfOptions};
 use quiclane::{Limits, Transport};
 
-use crate::flags::{count_u32, positive_time, positive_usize, reset_rate, size};
+use crate::flags::{count_u32, header_section, positive_time, positive_usize, reset_rate, size};
 
 /// Limits of connections and workers.
 #[derive(Args, Debug)]
@@ -28,7 +29,7 @@ pub(crate) struct LimitOptions {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = positive_time)]
     handshake_timeout: Duration,
 
-    /// Bidirectional streams a client may have open
+    /// Bidirectional streams a client may have open: with HTTP/3, requests at once
     #[arg(long, value_name = "N", default_value = "100", value_parser = count_u32)]
     max_streams_bidi: u32,
 
@@ -36,9 +37,14 @@ pub(crate) struct LimitOptions {
     #[arg(long, value_name = "N", default_value = "10", value_parser = count_u32)]
     max_streams_uni: u32,
 
-    /// Largest response of the perf protocol; requests for more are reset with code 2
+    /// Largest generated response: perf resets requests for more with code 2, HTTP/3 answers 403
     #[arg(long, value_name = "SIZE", default_value = "16g", value_parser = size)]
     max_response: u64,
+
+    /// Largest header section of an HTTP/3 request, with 32 bytes for each field; beyond, the
+    /// answer is 431
+    #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = header_section)]
+    max_header_section: u32,
 
     /// Stateless resets a second to clients of a process that is gone, and as many at once, from
     /// all workers and from XDP, each; 0 = none
@@ -74,6 +80,29 @@ impl LimitOptions {
         PerfOptions { response_bytes_max: self.max_response, ..PerfOptions::default() }
     }
 
+    /// As the `hq-interop` protocol wants them.
+    pub(crate) fn hq(&self) -> HqOptions {
+        HqOptions { response_bytes_max: self.max_response, ..HqOptions::default() }
+    }
+
+    /// As HTTP/3 wants them.
+    pub(crate) fn http3(&self) -> Options {
+        let defaults = http3::Limits::default();
+        let streams = usize::try_from(self.max_streams_bidi).unwrap_or(usize::MAX);
+        let limits = http3::Limits {
+            field_section_bytes_max: self.max_header_section,
+            // QUIC's limit, of which the client is told, is the one that it meets.
+            requests_max: defaults.requests_max.max(streams),
+            ..defaults
+        };
+        Options { limits, ..Options::default() }
+    }
+
+    /// As the handlers of HTTP/3 want them.
+    pub(crate) fn site(&self) -> SiteOptions {
+        SiteOptions { response_bytes_max: self.max_response, ..SiteOptions::default() }
+    }
+
     /// `transport` with the stream limits.
     pub(crate) fn streams(&self, transport: Transport) -> Transport {
         Transport {
@@ -101,6 +130,9 @@ mod tests {
         let flags = Flags::parse_from(["serve"]).limits;
         assert_eq!(format!("{:?}", flags.limits()), format!("{:?}", Limits::default()));
         assert_eq!(format!("{:?}", flags.perf()), format!("{:?}", PerfOptions::default()));
+        assert_eq!(format!("{:?}", flags.hq()), format!("{:?}", HqOptions::default()));
+        assert_eq!(format!("{:?}", flags.http3()), format!("{:?}", Options::default()));
+        assert_eq!(format!("{:?}", flags.site()), format!("{:?}", SiteOptions::default()));
         let transport = flags.streams(Transport::default());
         assert_eq!(format!("{transport:?}"), format!("{:?}", Transport::default()));
     }

@@ -6,61 +6,22 @@
 //! ```
 //!
 //! Paths are plain UTF-8, not percent-encoded; a folder stands for its `index.html`. A request
-//! ends with its line or with the stream; whatever follows is thrown away.
+//! ends with its line or with the stream; whatever follows is thrown away. `/bytes/N` is N zeroes,
+//! with a root or without.
 //!
-//! Files are read on the worker, 64 KiB at a time and only when the last piece was taken by flow
-//! control. That is as quick as a copy while they are in the page cache; a file that is not stalls
-//! the worker and all its connections for the time of the disk. So serve what fits into memory,
-//! and no network file system.
-//!
-//! Invariant: no path leads out of the root, neither by `..` nor by a symbolic link (cap-std).
+//! Of a file 64 KiB are read at a time, and only when the last piece was taken by flow control.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read as _};
+use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::mem;
-use std::path::Path;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use cap_std::ambient_authority;
-use cap_std::fs::{Dir as Folder, File, OpenOptions, OpenOptionsExt};
 
+use super::generated;
+use super::root::{self, PIECE_BYTES, Root};
 use super::tables::{ConnTable, Reuse, StreamTable, WorkList};
 use crate::app::{App, CloseReason, Conn, ConnId, Dir, Lane, Read, StreamId, VarInt, WriteError};
-
-/// The folder that is served, opened once and shared by all workers.
-#[derive(Clone, Debug)]
-pub struct HqRoot(Arc<Folder>);
-
-impl HqRoot {
-    /// Opens the folder.
-    ///
-    /// # Errors
-    /// When it does not exist, is no folder, or may not be read.
-    pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
-        let folder = Folder::open_ambient_dir(path, ambient_authority())?;
-        Ok(Self(Arc::new(folder)))
-    }
-
-    /// Opens a regular file and tells its length.
-    fn file(&self, path: &str) -> Result<(File, u64), Refusal> {
-        let path = relative(path).ok_or(Refusal::Malformed)?;
-        let (file, kind) = self.open_any(&path)?;
-        if kind.is_dir() {
-            let (file, kind) = self.open_any(&format!("{path}/index.html"))?;
-            return if kind.is_file() { Ok((file, kind.len())) } else { Err(Refusal::NotFound) };
-        }
-        if kind.is_file() { Ok((file, kind.len())) } else { Err(Refusal::NotFound) }
-    }
-
-    fn open_any(&self, path: &str) -> Result<(File, cap_std::fs::Metadata), Refusal> {
-        let mut options = OpenOptions::new();
-        options.read(true).custom_flags(O_NONBLOCK);
-        let file = self.0.open_with(path, &options)?;
-        let kind = file.metadata()?;
-        Ok((file, kind))
-    }
-}
 
 /// Choices of an [`Hq`] server.
 #[derive(Clone, Debug)]
@@ -70,18 +31,20 @@ pub struct HqOptions {
     /// Files open at once per connection; further requests wait their turn. Default 8: enough to
     /// keep a connection busy. Each holds a file descriptor and up to 64 KiB of unsent data.
     pub files_max: usize,
+    /// The largest `/bytes/N`. Default 16 GiB, as with the perf protocol.
+    pub response_bytes_max: u64,
 }
 
 impl Default for HqOptions {
     fn default() -> Self {
-        Self { request_bytes_max: 4 << 10, files_max: 8 }
+        Self { request_bytes_max: 4 << 10, files_max: 8, response_bytes_max: 16 << 30 }
     }
 }
 
 /// The server of the `hq-interop` protocol.
 #[derive(Debug)]
 pub struct Hq {
-    root: HqRoot,
+    root: Option<Root>,
     options: HqOptions,
     connections: ConnTable<Connection>,
     work: WorkList,
@@ -99,9 +62,9 @@ impl Hq {
     /// The reset code for a request that the client itself abandoned.
     pub const CANCELLED: VarInt = VarInt::from_u32(0x4);
 
-    /// A server for one worker.
+    /// A server for one worker. Without a root there is only `/bytes/N`.
     #[must_use]
-    pub fn new(root: HqRoot, options: HqOptions) -> Self {
+    pub fn new(root: Option<Root>, options: HqOptions) -> Self {
         Self { root, options, connections: ConnTable::new(), work: WorkList::default() }
     }
 
@@ -134,7 +97,8 @@ impl Hq {
         while connection.files < self.options.files_max {
             let Some(stream) = connection.waiting.pop_front() else { break };
             let Some(state) = connection.streams.get(stream) else { continue };
-            match state.line.path().and_then(|path| self.root.file(path)) {
+            let path = state.line.path();
+            match path.and_then(|path| find(self.root.as_ref(), path, &self.options)) {
                 Ok((file, bytes)) => {
                     state.line.bytes = Vec::new();
                     state.response = Response::File(Sending { file, bytes, piece: Bytes::new() });
@@ -269,7 +233,8 @@ enum Response {
 /// A file on its way.
 #[derive(Debug)]
 struct Sending {
-    file: File,
+    /// Without one the content is generated.
+    file: Option<File>,
     /// What is not read yet, of the length it had when it was opened.
     bytes: u64,
     /// What is read but not written.
@@ -351,15 +316,14 @@ impl Stream {
 impl Sending {
     /// Reads the next piece.
     fn read(&mut self) -> Result<(), Refusal> {
-        let size = usize::try_from(self.bytes).map_or(PIECE_BYTES, |bytes| bytes.min(PIECE_BYTES));
-        let mut piece = Vec::with_capacity(size);
-        (&mut self.file).take(size as u64).read_to_end(&mut piece)?;
-        if piece.is_empty() {
-            // The file became shorter. To end here would pass for the whole.
-            return Err(Refusal::Failed);
-        }
-        self.bytes -= piece.len() as u64;
-        self.piece = Bytes::from(piece);
+        self.piece = match &self.file {
+            Some(file) => root::piece(file, &mut self.bytes)?,
+            None => {
+                let piece = generated::zeroes(self.bytes);
+                self.bytes -= piece.len() as u64;
+                piece
+            }
+        };
         Ok(())
     }
 }
@@ -395,18 +359,23 @@ impl Line {
     }
 }
 
-/// `path` without its empty parts and single dots; `None` if it goes upwards or has a NUL.
-fn relative(path: &str) -> Option<String> {
-    let mut parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
-    if path.contains('\0') || parts.clone().any(|part| part == "..") {
-        return None;
+/// What a path, without the slash at its front, stands for, and how long that is.
+fn find(
+    root: Option<&Root>,
+    path: &str,
+    options: &HqOptions,
+) -> Result<(Option<File>, u64), Refusal> {
+    if let Some(bytes) = path.strip_prefix("bytes/").and_then(|n| generated::number(n.as_bytes())) {
+        let allowed = bytes <= options.response_bytes_max;
+        return if allowed { Ok((None, bytes)) } else { Err(Refusal::NotFound) };
     }
-    let mut relative = parts.next().unwrap_or(".").to_owned();
-    for part in parts {
-        relative.push('/');
-        relative.push_str(part);
+    let path = root::relative(path.as_bytes()).ok_or(Refusal::Malformed)?;
+    let root = root.ok_or(Refusal::NotFound)?;
+    let (mut file, mut metadata) = root.file(&path)?;
+    if metadata.is_dir() {
+        (file, metadata) = root.file(&[&path[..], b"/index.html"].concat())?;
     }
-    Some(relative)
+    if metadata.is_file() { Ok((Some(file), metadata.len())) } else { Err(Refusal::NotFound) }
 }
 
 /// Why a request gets no file.
@@ -443,19 +412,13 @@ impl From<io::Error> for Refusal {
     }
 }
 
-/// What is read from a file at once, and thus what a stream that flow control blocks holds.
-const PIECE_BYTES: usize = 64 << 10;
-
 /// What is read and written at most in one visit: four pieces.
 const VISIT_BYTES_MAX: usize = 4 * PIECE_BYTES;
-
-/// So that opening a named pipe without a writer fails to be a file instead of blocking. The value
-/// of x86-64, AArch64, RISC-V and every other Linux but Alpha, MIPS, PA-RISC and SPARC.
-const O_NONBLOCK: i32 = 0o4000;
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Read as _;
     use std::os::unix::fs::symlink;
     use std::process::Command;
 
@@ -492,18 +455,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn paths_stay_below_the_root() {
-        assert_eq!(relative("a//./b/").as_deref(), Some("a/b"));
-        assert_eq!(relative("").as_deref(), Some("."));
-        assert_eq!(relative("...").as_deref(), Some("..."));
-        for path in ["..", "a/..", "../a", "a/../../b", "a\0b"] {
-            assert_eq!(relative(path), None, "{path:?}");
-        }
-    }
-
-    fn content(root: &HqRoot, path: &str) -> Result<String, Refusal> {
-        let (mut file, bytes) = root.file(path)?;
+    fn content(root: &Root, path: &str) -> Result<String, Refusal> {
+        let (file, bytes) = find(Some(root), path, &HqOptions::default())?;
+        let mut file = file.unwrap();
         let mut text = String::new();
         file.read_to_string(&mut text)?;
         assert_eq!(bytes, text.len() as u64);
@@ -525,7 +479,7 @@ mod tests {
         symlink("../..", at("sub/out")).unwrap();
         assert!(Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
 
-        let root = HqRoot::open(folder.path()).unwrap();
+        let root = Root::open(folder.path()).unwrap();
         assert_eq!(content(&root, "a.txt").as_deref(), Ok("a"));
         assert_eq!(content(&root, "inside").as_deref(), Ok("a"));
         assert_eq!(content(&root, "sub/").as_deref(), Ok("index"));
@@ -537,15 +491,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_in_pieces_and_must_not_shrink() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a");
-        fs::write(&path, vec![7; PIECE_BYTES + 1]).unwrap();
-        let (file, bytes) = HqRoot::open(folder.path()).unwrap().file("a").unwrap();
+    fn bytes_are_generated_up_to_a_limit() {
+        let options = HqOptions { response_bytes_max: 100_000, ..HqOptions::default() };
+        let (file, bytes) = find(None, "bytes/100000", &options).unwrap();
         let mut sending = Sending { file, bytes, piece: Bytes::new() };
         assert_eq!(sending.read(), Ok(()));
-        assert_eq!((sending.piece.len(), sending.bytes), (PIECE_BYTES, 1));
-        fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(5).unwrap();
-        assert_eq!(sending.read(), Err(Refusal::Failed));
+        assert_eq!((sending.piece.len(), sending.bytes), (PIECE_BYTES, 100_000 - 65_536));
+        for path in ["bytes/100001", "bytes/x", "a"] {
+            assert_eq!(find(None, path, &options).map(drop), Err(Refusal::NotFound), "{path}");
+        }
     }
 }

@@ -15,8 +15,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
-
+use super::generated::zeroes;
 use super::tables::{ConnTable, Reuse, StreamTable, WorkList};
 use crate::app::{App, CloseReason, Conn, ConnId, Dir, Lane, Read, StreamId, VarInt, WriteError};
 
@@ -318,7 +317,7 @@ impl Stream {
             if size == 0 {
                 break Ok(());
             }
-            let mut zeroes = Bytes::from_static(&ZEROES[..size.min(ZEROES.len())]);
+            let mut zeroes = zeroes(size as u64);
             match conn.write(stream, &mut zeroes) {
                 Ok(written) => {
                     left -= written as u64;
@@ -402,9 +401,6 @@ fn count_refusal(counters: &PerfCounters, wanted: Wanted) {
 /// What is read and written at most in one visit: four full GSO trains. More lets a bulk stream
 /// delay the small ones, less costs more visits.
 const VISIT_BYTES_MAX: usize = 256 << 10;
-
-/// The content of every response.
-static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
 #[cfg(test)]
 mod tests {

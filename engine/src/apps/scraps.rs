@@ -37,6 +37,20 @@ impl Scraps {
         self.block.extend_from_slice(piece);
     }
 
+    /// A copy of `parts`, one behind the other, in a block unless they are longer than one.
+    /// Nothing may wait to be sealed.
+    pub(super) fn copy(&mut self, parts: &[&[u8]]) -> Bytes {
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        if bytes > BLOCK_BYTES || !self.block.is_empty() {
+            return parts.concat().into();
+        }
+        if self.block.capacity() < bytes {
+            self.blocks.renew(&mut self.block);
+        }
+        parts.iter().for_each(|part| self.block.extend_from_slice(part));
+        self.block.split().freeze()
+    }
+
     /// Hands out what was pushed, as one slice.
     pub(super) fn seal(&mut self, out: &mut VecDeque<Bytes>) {
         if !self.block.is_empty() {
@@ -66,6 +80,18 @@ mod tests {
         let bytes: Vec<u8> = out.iter().flatten().copied().collect();
         let expected: Vec<u8> = (0..10u8).flat_map(|n| [n; 1_000]).collect();
         assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn copies_share_blocks_unless_they_are_long() {
+        let mut scraps = Scraps::new();
+        let copies: Vec<Bytes> = (0..100u8).map(|n| scraps.copy(&[&[n; 60], &[n; 40]])).collect();
+        for (n, copy) in (0..100u8).zip(&copies) {
+            assert_eq!(copy[..], [n; 100]);
+        }
+        assert_eq!(scraps.copy(&[&[7; BLOCK_BYTES + 1]]).len(), BLOCK_BYTES + 1);
+        let blocks = scraps.blocks.remembered();
+        assert!((1..=4).contains(&blocks), "{blocks} blocks for 10 kB");
     }
 
     #[test]

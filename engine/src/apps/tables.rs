@@ -49,6 +49,12 @@ impl<T: Reuse> ConnTable<T> {
         (entry.open && entry.id == id).then_some(&mut entry.state)
     }
 
+    /// The state of each connection that has some.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (ConnId, &mut T)> {
+        let open = self.slots.iter_mut().flatten().filter(|entry| entry.open);
+        open.map(|entry| (entry.id, &mut entry.state))
+    }
+
     /// Forgets what a connection had, at once: it may hold files and unsent data.
     pub(super) fn close(&mut self, id: ConnId) {
         if let Some(entry) = self.slots.get_mut(id.slot()).and_then(Option::as_mut)
@@ -89,6 +95,10 @@ impl<T> StreamTable<T> {
     pub(super) fn remove(&mut self, stream: StreamId) -> Option<T> {
         let at = self.find(stream).ok()?;
         Some(self.streams.remove(at)?.1)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (StreamId, &mut T)> {
+        self.streams.iter_mut().map(|(stream, state)| (*stream, state))
     }
 
     pub(super) fn clear(&mut self) {

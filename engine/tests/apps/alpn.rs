@@ -15,7 +15,7 @@ fn serve_all(files: &Files) -> Served {
     let root = files.root();
     app_server(&["perf", "hq-interop", "echo"], Io::Auto, move |_| {
         let perf: Box<dyn App> = Box::new(Perf::new(PerfOptions::default()));
-        let hq: Box<dyn App> = Box::new(Hq::new(root.clone(), HqOptions::default()));
+        let hq: Box<dyn App> = Box::new(Hq::new(Some(root.clone()), HqOptions::default()));
         let echo: Box<dyn App> = Box::new(Echo::new());
         Protocols::new(vec![
             (Perf::ALPN.to_vec(), perf),

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use quiclane::Io;
-use quiclane::apps::{Hq, HqOptions, HqRoot};
+use quiclane::apps::{Hq, HqOptions, Root};
 use quinn::{Connection, ReadError, ReadToEndError, VarInt};
 use tempfile::TempDir;
 
@@ -36,8 +36,8 @@ impl Files {
         Self(outer)
     }
 
-    pub(crate) fn root(&self) -> HqRoot {
-        HqRoot::open(self.0.path().join("root")).unwrap()
+    pub(crate) fn root(&self) -> Root {
+        Root::open(self.0.path().join("root")).unwrap()
     }
 
     /// The path of the secret, without the slash at its front.
@@ -53,7 +53,7 @@ fn pattern(length: usize) -> Vec<u8> {
 
 fn serve(files: &Files, io: Io) -> Served {
     let root = files.root();
-    app_server(&["hq-interop"], io, move |_| Hq::new(root.clone(), HqOptions::default()))
+    app_server(&["hq-interop"], io, move |_| Hq::new(Some(root.clone()), HqOptions::default()))
 }
 
 async fn connect(server: &Served) -> Connection {

@@ -10,7 +10,7 @@ use super::{Finding, Tree, report};
 const DOORS: &[(&str, &[&str])] = &[
     ("aya", &["ebpf/src/"]),
     ("aya_ebpf", &["ebpf/program/"]),
-    ("cap_std", &["engine/src/apps/hq.rs"]),
+    ("cap_std", &["engine/src/apps/root.rs"]),
     ("caps", &["engine/src/privileges.rs"]),
     ("clap", &["cli/src/"]),
     ("core_affinity", &["engine/src/placement.rs"]),

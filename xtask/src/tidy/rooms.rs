@@ -10,7 +10,7 @@ const ENGINE: &str = "engine/src/";
 /// Every room of the engine and the rooms it may use. `lib` lists them all and is not checked.
 const ROOMS: &[(&str, &[&str])] = &[
     ("app", &["endpoint", "error", "tls"]),
-    ("apps", &["app", "reuse"]),
+    ("apps", &["app", "clock", "reuse"]),
     ("cid", &[]),
     ("clock", &[]),
     ("config", &["tls"]),

@@ -1,0 +1,184 @@
+//! connection is what HTTP/3 remembers of one connection, and what it does besides requests: the
+//! control stream, the client's unidirectional streams, datagrams.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use quiclane_http3::{Code, Connection as Core, Event, Input, Opened, Role, Violation};
+
+use super::alarms::Alarms;
+use super::options::Options;
+use super::stream::{Shared, Step, Stream, Visit};
+use crate::app::{Conn, ConnId, Dir, Read, StreamId, VarInt, WriteError};
+use crate::apps::tables::{Reuse, StreamTable};
+
+/// One connection. Without a core it is none yet, or was refused.
+#[derive(Debug, Default)]
+pub(super) struct Connection {
+    pub(super) core: Option<Box<Core>>,
+    pub(super) streams: StreamTable<Stream>,
+    /// What it may still keep for exchanges that collect.
+    pub(super) room: usize,
+    /// Responses that are written and not acknowledged.
+    pub(super) unacknowledged: usize,
+    control: Option<StreamId>,
+    /// Until when glitches were forgiven.
+    forgiven: Option<Instant>,
+    /// When it was told that the server goes away.
+    pub(super) going_since: Option<Instant>,
+    /// Whether it was told which requests are still served.
+    pub(super) is_last_call: bool,
+}
+
+impl Connection {
+    pub(super) fn begin(&mut self, options: &Options, now: Instant) {
+        self.core = Some(Box::new(Core::new(Role::Server, options.config())));
+        self.room = options.collected_bytes_max;
+        self.forgiven = Some(now);
+    }
+
+    /// Writes what the control stream has to say, as far as it goes now.
+    pub(super) fn say(&mut self, conn: &mut Conn<'_>) {
+        let Some(core) = &mut self.core else { return };
+        if self.control.is_none() {
+            // Else the client lets us open it later, or does without.
+            let Some(stream) = conn.open(Dir::Uni) else { return };
+            core.control_opened(stream.into());
+            self.control = Some(stream);
+        }
+        let Some(stream) = self.control else { return };
+        while !core.control_bytes().is_empty() {
+            let mut bytes = Bytes::copy_from_slice(core.control_bytes());
+            match conn.write(stream, &mut bytes) {
+                Ok(written) => core.control_written(written),
+                // `stopped` hears of the other errors.
+                Err(WriteError::Blocked | WriteError::Stopped(_) | WriteError::Closed) => return,
+            }
+        }
+    }
+
+    pub(super) fn is_control(&self, stream: StreamId) -> bool {
+        self.control == Some(stream)
+    }
+
+    /// The client opened a stream.
+    pub(super) fn opened(
+        &mut self,
+        conn: &mut Conn<'_>,
+        stream: StreamId,
+    ) -> Result<(), Violation> {
+        let Some(core) = &mut self.core else { return Ok(()) };
+        match core.opened(stream.into())? {
+            Opened::Accepted => self.streams.insert(stream, Stream::new()),
+            Opened::Refused(violation) => {
+                let code = VarInt::from_u32(violation.code().value());
+                // Errors say that the client gave up first.
+                let _ = conn.stop(stream, code);
+                if stream.dir() == Dir::Bi {
+                    let _ = conn.reset(stream, code);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A request stream, and what is needed to go on with it.
+    pub(super) fn visit<'a, 'c>(
+        &'a mut self,
+        conn: &'a mut Conn<'c>,
+        stream: StreamId,
+        shared: &'a mut Shared,
+    ) -> Option<(Visit<'a, 'c>, &'a mut Stream)> {
+        let Self { core, streams, room, unacknowledged, .. } = self;
+        let state = streams.get(stream)?;
+        let core = core.as_deref_mut()?;
+        Some((Visit { core, conn, stream, shared, room, unacknowledged }, state))
+    }
+
+    /// The client wants no more of a stream that is not served any more: a response that was
+    /// written to its end, of which a part was lost; or the control stream, where it may not.
+    pub(super) fn stopped(
+        &mut self,
+        conn: &mut Conn<'_>,
+        stream: StreamId,
+        code: VarInt,
+    ) -> Result<Step, Violation> {
+        let _ = conn.reset(stream, code);
+        if stream.dir() == Dir::Bi {
+            self.unacknowledged = self.unacknowledged.saturating_sub(1);
+        }
+        let Some(core) = &mut self.core else { return Ok(Step::Blocked) };
+        core.stopped(stream.into()).map(|()| Step::Blocked)
+    }
+
+    /// Reads a unidirectional stream of the client.
+    pub(super) fn receive(
+        &mut self,
+        conn: &mut Conn<'_>,
+        stream: StreamId,
+    ) -> Result<Step, Violation> {
+        let Some(core) = &mut self.core else { return Ok(Step::Over) };
+        let mut outcome = Ok(Step::Blocked);
+        let read = conn.read(stream, UNI_BYTES, |chunk| {
+            if outcome == Ok(Step::Blocked) {
+                outcome = show(core, stream, Input::new(&chunk));
+            }
+        });
+        // A stream of an unknown type: nothing more of it is wanted.
+        if outcome? == Step::Over {
+            let _ = conn.stop(stream, VarInt::from_u32(Code::StreamCreationError.value()));
+            return Ok(Step::Over);
+        }
+        match read {
+            Ok(Read::More) => Ok(Step::More),
+            Ok(Read::Blocked) => Ok(Step::Blocked),
+            Ok(Read::Finished) => show(core, stream, Input::end()).map(|_| Step::Over),
+            Ok(Read::Reset(_)) | Err(_) => core.reset(stream.into()).map(|()| Step::Over),
+        }
+    }
+
+    /// Forgets glitches of seconds that have passed.
+    pub(super) fn forgive(&mut self, now: Instant, per_s: u32) {
+        let Some(forgiven) = &mut self.forgiven else { return };
+        let seconds = now.saturating_duration_since(*forgiven).as_secs();
+        if seconds > 0
+            && let Some(core) = &mut self.core
+        {
+            *forgiven += Duration::from_secs(seconds);
+            core.forgive(u32::try_from(seconds).unwrap_or(u32::MAX).saturating_mul(per_s));
+        }
+    }
+
+    /// Whether it could be closed and nobody would miss anything.
+    pub(super) fn is_idle(&self) -> bool {
+        self.unacknowledged == 0 && self.core.as_ref().is_none_or(|core| core.exchanges() == 0)
+    }
+
+    /// Its exchanges wait for nothing any more.
+    pub(super) fn end(&mut self, id: ConnId, alarms: &mut Alarms) {
+        for (stream, state) in self.streams.iter_mut() {
+            state.end(id, stream, alarms);
+        }
+    }
+}
+
+impl Reuse for Connection {
+    fn clear(&mut self) {
+        self.streams.clear();
+        let streams = std::mem::take(&mut self.streams);
+        *self = Self { streams, ..Self::default() };
+    }
+}
+
+/// Shows the core some bytes of a unidirectional stream. `Over`: it wants no more of it.
+fn show(core: &mut Core, stream: StreamId, mut input: Input<'_>) -> Result<Step, Violation> {
+    while let Some(event) = core.recv(stream.into(), &mut input)? {
+        if matches!(event, Event::Failed(_)) {
+            return Ok(Step::Over);
+        }
+    }
+    Ok(Step::Blocked)
+}
+
+/// What is read of a unidirectional stream in one visit: none of them has much to say.
+const UNI_BYTES: usize = 16 << 10;

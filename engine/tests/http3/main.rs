@@ -1,0 +1,9 @@
+//! HTTP/3 with the h3 crate as the client, and with hand-made streams for what no client does.
+
+#![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod client;
+mod requests;
