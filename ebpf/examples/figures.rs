@@ -164,8 +164,8 @@ fn frame(name: &str, port: u16) -> PacketBuffer {
 
 const RUNS: usize = 31;
 const REPEAT: u32 = 100_000;
-/// Together 1,000,000 single runs. Batches of frames are made before they are run: in a flood nothing
-/// else is done between two packets either.
+/// Together 1,000,000 single runs. Batches of frames are made before they are run: in a flood
+/// nothing else is done between two packets either.
 const BLOCKS: u64 = 100;
 const BATCHES: u64 = 100;
 const BATCH_RUNS: u64 = 100;
