@@ -48,7 +48,7 @@ impl Steering {
     /// pass through this host: see [`Steering::listen_on_host`].
     ///
     /// # Errors
-    /// When there are more than [`Capacity::listeners`].
+    /// When there are more than [`Capacity::listeners`](crate::Capacity::listeners).
     pub fn listen(&mut self, at: SocketAddr, only_v6: bool) -> Result<Listener, SteeringError> {
         let listener = self.add_listener()?;
         let key = ListenerKey::of(at);
@@ -71,7 +71,7 @@ impl Steering {
     /// [`Steering::set_host_addresses`]: what goes to any other one passes untouched.
     ///
     /// # Errors
-    /// When there are more than [`Capacity::listeners`].
+    /// When there are more than [`Capacity::listeners`](crate::Capacity::listeners).
     pub fn listen_on_host(
         &mut self,
         at: SocketAddr,
@@ -89,7 +89,8 @@ impl Steering {
     /// The addresses of this host, instead of those told before.
     ///
     /// # Errors
-    /// When there are more than [`Capacity::addresses`]: frames to some of them pass untouched.
+    /// When there are more than [`Capacity::addresses`](crate::Capacity::addresses): frames to some
+    /// of them pass untouched.
     pub fn set_host_addresses(&mut self, addresses: &[IpAddr]) -> Result<(), SteeringError> {
         let mut wanted = BTreeMap::new();
         for Wildcard { port, v4, v6, listener } in self.listening.wildcards.iter().copied() {
