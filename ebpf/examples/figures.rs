@@ -10,8 +10,8 @@
 //!
 //! Answers to orphans change the frame, so each run has a frame of its own, of another connection:
 //! the mean of 1,000,000 runs as the kernel times them, less that of the program that only passes,
-//! and the lower quartile of the means of 100 runs each. A single run comes from a system call, with the caches as
-//! that leaves them: a place in the table of last answers comes from memory.
+//! and the lower quartile of the means of 100 runs each. A single run comes from a system call,
+//! with the caches as that leaves them: a place in the table of last answers comes from memory.
 #![expect(clippy::print_stdout, reason = "a command line tool")]
 
 use std::process::ExitCode;
