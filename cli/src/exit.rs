@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use quiclane::{RunError, StartError, TlsError};
-use quiclane_loadgen::LoadError;
+use quiclane_loadgen::{HttpError, LoadError};
 
 use crate::certificate::CertificateError;
 use crate::target::TargetError;
@@ -54,6 +54,28 @@ pub(crate) enum Failure {
         why: &'static str,
         /// What else there is.
         remedy: &'static str,
+    },
+    /// URLs that lead to more than one server.
+    #[error(
+        "{url} and {other} are not of one server: the URLs of a run have scheme, host and port in \
+         common; run one command for each server"
+    )]
+    Origins {
+        /// The first one.
+        url: String,
+        /// Another one.
+        other: String,
+    },
+    /// What cannot be asked for over HTTP.
+    #[error(transparent)]
+    Http(HttpError),
+    /// The file of --body.
+    #[error("--body @{path}: {source}; give a file that this user may read")]
+    Body {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
     },
     /// Neither a DNS name nor an IP address.
     #[error("{0:?} cannot stand in a certificate: give --sni NAME, the server's name there")]
@@ -106,6 +128,9 @@ impl Failure {
         match self {
             Self::Incomplete { .. }
             | Self::WithoutEffect { .. }
+            | Self::Origins { .. }
+            | Self::Http(_)
+            | Self::Body { .. }
             | Self::ServerName(_)
             | Self::Root { .. }
             | Self::Certificate(_)

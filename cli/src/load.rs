@@ -1,6 +1,7 @@
 //! load offers load to a server and reports what came back.
 
 mod hint;
+mod http;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, ValueEnum};
 use quiclane::{ClientTls, Resume, Target, Trust};
-use quiclane_loadgen::{Ending, Load, LoadConfig, PERF_ALPN, Report, Stop, Workload};
+use quiclane_loadgen::{Ending, Load, LoadConfig, Protocol, Report, Stop, Workload};
 use rustls::pki_types::ServerName;
 
 use crate::certificate::{seed, trust_file, trust_system};
@@ -19,9 +20,10 @@ use crate::exit::{Exit, Failure};
 use crate::flags::{positive, positive_time, positive_u32, positive_usize, size, time};
 use crate::options::{TransportOptions, WorkerOptions};
 use crate::progress::Meter;
-use crate::target::Url;
+use crate::target::{Scheme, Url};
 use crate::{output, signals};
 use hint::hint;
+use http::HttpOptions;
 
 /// Offer load to a QUIC server and measure what comes back
 ///
@@ -29,16 +31,21 @@ use hint::hint;
 /// ends. The definition of every number is in loadgen/README.md.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-#[command(group(ArgGroup::new("protocol").required(true)))]
 #[command(group(ArgGroup::new("stop")))]
 #[command(group(ArgGroup::new("work")))]
 pub(crate) struct LoadArgs {
-    /// Server, as quic://HOST:PORT; IPv6 addresses in brackets
+    /// What to load: https://HOST[:PORT][/PATH] over HTTP/3, or quic://HOST:PORT with --perf.
+    /// IPv6 addresses in brackets
     #[arg(value_name = "URL")]
     url: Url,
 
-    /// Speak `perf` (draft-banks-quic-performance), as quiclane serve, msquic and quinn do
-    #[arg(long, group = "protocol")]
+    /// More URLs of the same server, taken in turn by each worker
+    #[arg(value_name = "MORE URLS")]
+    more: Vec<Url>,
+
+    /// With quic://: speak `perf` (draft-banks-quic-performance), as quiclane serve, msquic and
+    /// quinn do
+    #[arg(long)]
     perf: bool,
 
     /// Connections in all, spread over the workers; never more than -n [default: 10]
@@ -90,6 +97,9 @@ pub(crate) struct LoadArgs {
     work: WorkOptions,
 
     #[command(flatten)]
+    http: HttpOptions,
+
+    #[command(flatten)]
     trust: TrustOptions,
 
     #[command(flatten)]
@@ -103,21 +113,20 @@ pub(crate) struct LoadArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Workload")]
 struct WorkOptions {
-    /// Payload bytes of a request, beside the 8 that name the response size
-    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = size,
-          conflicts_with = "work")]
-    request_size: u64,
+    /// With --perf: payload bytes of a request, beside the 8 that name the response size
+    /// [default: 0]
+    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "work")]
+    request_size: Option<u64>,
 
-    /// Bytes of a response
-    #[arg(long, value_name = "SIZE", default_value = "1k", value_parser = size,
-          conflicts_with = "work")]
-    response_size: u64,
+    /// With --perf: bytes of a response [default: 1k]
+    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "work")]
+    response_size: Option<u64>,
 
-    /// Streams that bring this many bytes down, for example 1g
+    /// With --perf: streams that bring this many bytes down, for example 1g
     #[arg(long, value_name = "SIZE", value_parser = size, group = "work")]
     download: Option<u64>,
 
-    /// Streams that take this many bytes up, for example 1g
+    /// With --perf: streams that take this many bytes up, for example 1g
     #[arg(long, value_name = "SIZE", value_parser = size, group = "work")]
     upload: Option<u64>,
 
@@ -134,23 +143,45 @@ struct WorkOptions {
 
     /// With --idle: replace connections that end or fail, after 10 ms, doubling to 1 s, half of it
     /// random. The run is a success when all N are open at its end. All other workloads replace
-    /// lost connections anyway
-    #[arg(long, requires = "idle")]
+    /// lost connections anyway. With https://: send requests that a server refuses with GOAWAY
+    /// again on the next connection, instead of counting them as going_away
+    #[arg(long)]
     reconnect: bool,
 }
 
 impl WorkOptions {
-    fn workload(&self) -> Workload {
-        let Self { request_size, response_size, .. } = *self;
+    fn workload(&self, scheme: Scheme) -> Workload {
         if self.idle.is_some() {
             return Workload::Idle;
         }
-        match (self.download, self.upload, self.handshakes) {
+        match (self.download, self.upload, self.handshakes, scheme) {
             (Some(bytes), ..) => Workload::Download(bytes),
-            (_, Some(bytes), _) => Workload::Upload(bytes),
-            (.., true) => Workload::Handshakes,
-            (None, None, false) => Workload::Requests { request_size, response_size },
+            (_, Some(bytes), ..) => Workload::Upload(bytes),
+            (_, _, true, _) => Workload::Handshakes,
+            (None, None, false, Scheme::Https) => Workload::Http,
+            (None, None, false, Scheme::Quic) => Workload::Requests {
+                request_size: self.request_size.unwrap_or(REQUEST_BYTES),
+                response_size: self.response_size.unwrap_or(RESPONSE_BYTES),
+            },
         }
+    }
+
+    /// The flags of --perf that were given, as they would be written.
+    fn given_for_perf(&self) -> Vec<String> {
+        let sizes = [
+            ("--request-size", self.request_size),
+            ("--response-size", self.response_size),
+            ("--download", self.download),
+            ("--upload", self.upload),
+        ];
+        let given = sizes.into_iter().filter_map(|(flag, size)| Some((flag, size?)));
+        given.map(|(flag, size)| format!("{flag} {size}")).collect()
+    }
+
+    /// What it does instead of making requests, if it does.
+    fn instead_of_requests(&self) -> Option<String> {
+        let handshakes = self.handshakes.then(|| "--handshakes".to_owned());
+        self.idle.map(|connections| format!("--idle {connections}")).or(handshakes)
     }
 }
 
@@ -214,6 +245,7 @@ impl TrustOptions {
 
 /// Runs the command.
 pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
+    args.check()?;
     let signals = signals::listen()?;
     let addresses = args.url.resolve(args.trust.local_addr)?;
     let config = args.config(addresses[0])?;
@@ -233,7 +265,8 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
             output::log(format_args!("note: {note}"));
         }
     } else {
-        output::result(format_args!("{} ({})\n{report}", args.url, addresses[0]))?;
+        let urls: Vec<String> = args.urls().map(Url::to_string).collect();
+        output::result(format_args!("{} ({})\n{report}", urls.join(" "), addresses[0]))?;
     }
     if let Some(hint) = hint(&report, args, &addresses) {
         output::log(format_args!("hint: {hint}"));
@@ -274,11 +307,63 @@ pub(crate) fn exit(report: &Report) -> Exit {
 }
 
 impl LoadArgs {
+    fn urls(&self) -> impl Iterator<Item = &Url> {
+        std::iter::once(&self.url).chain(&self.more)
+    }
+
+    /// Refuses what makes no sense together.
+    fn check(&self) -> Result<(), Failure> {
+        let url = self.url.to_string();
+        let beside = |flags: Vec<String>, beside: &str, why, remedy| match flags.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::WithoutEffect {
+                flags: flags.join(", "),
+                beside: beside.into(),
+                why,
+                remedy,
+            }),
+        };
+        if let Some(other) = self.more.iter().find(|other| !self.url.has_origin_of(other)) {
+            return Err(Failure::Origins { url, other: other.to_string() });
+        }
+        if let Some(instead) = self.work.instead_of_requests() {
+            let more = self.more.iter().map(Url::to_string);
+            let flags = self.http.given().into_iter().chain(more).collect();
+            beside(flags, &instead, "which makes no requests", "make requests")?;
+        }
+        if self.url.scheme == Scheme::Https {
+            let perf = self.perf.then(|| "--perf".to_owned());
+            let flags = perf.into_iter().chain(self.work.given_for_perf()).collect();
+            let remedy = "write quic://HOST:PORT with --perf (HTTP/3 has --body-size, and paths)";
+            return beside(flags, &url, "which speaks HTTP/3", remedy);
+        }
+        if !self.perf {
+            let needed =
+                "--perf, the protocol to speak; or write https://HOST:PORT/PATH for HTTP/3";
+            return Err(Failure::Incomplete { given: url, needed });
+        }
+        let more = self.more.iter().map(Url::to_string);
+        let flags = self.http.given().into_iter().chain(more).collect();
+        let remedy = "write https://HOST:PORT/PATH without --perf; its payload is --request-size";
+        beside(flags, "--perf", "which has no such requests", remedy)?;
+        let is_alone = self.work.reconnect && self.work.idle.is_none();
+        let needed = "--idle N, or https://: other workloads replace lost connections anyway";
+        match is_alone {
+            true => Err(Failure::Incomplete { given: "--reconnect".into(), needed }),
+            false => Ok(()),
+        }
+    }
+
     fn config(&self, address: SocketAddr) -> Result<LoadConfig, Failure> {
-        let workload = self.work.workload();
+        let workload = self.work.workload(self.url.scheme);
+        let protocol = match (self.url.scheme, workload) {
+            (Scheme::Quic, _) => Protocol::Perf,
+            (Scheme::Https, Workload::Http) => Protocol::Http3(self.http.requests(self.urls())?),
+            (Scheme::Https, _) => Protocol::Http3(Vec::new()),
+        };
         let provider = self.workers.provider.into();
         seed(provider);
-        let alpn = vec![PERF_ALPN.to_vec()];
+        let alpn = vec![protocol.alpn().to_vec()];
         let tls = ClientTls::new(provider, self.trust.trust()?, alpn, self.trust.resume.into())?;
         let target = Target {
             address,
@@ -287,6 +372,7 @@ impl LoadArgs {
             local: self.trust.local_addr.map(|ip| SocketAddr::new(ip, 0)),
         };
         Ok(LoadConfig {
+            protocol,
             connections: self.connections(),
             streams: self.streams,
             requests_per_connection: self.requests_per_conn.and_then(NonZero::new),
@@ -340,6 +426,12 @@ impl LoadArgs {
     }
 }
 
+/// Payload of a `perf` request.
+const REQUEST_BYTES: u64 = 0;
+
+/// Bytes of a `perf` response: a small page.
+const RESPONSE_BYTES: u64 = 1 << 10;
+
 /// How often the end of the run and signals are looked for.
 const INTERVAL: Duration = Duration::from_millis(10);
 
@@ -356,6 +448,9 @@ const EXAMPLES: &str = "\
 Sizes take k, m, g (k = 1,024 bytes), numbers k, m (k = 1,000), times s, ms, m.
 
 Examples:
+  quiclane load https://localhost:4433/ -k -c 100 -m 10 -d 30s
+  quiclane load https://localhost:4433/a https://localhost:4433/b -k -H 'accept: */*'
+  quiclane load https://localhost:4433/form -k -n 1k --body @form.json -H 'x-key: 1'
   quiclane load quic://localhost:4433 --perf -k -c 100 -m 10 -d 30s
   quiclane load quic://localhost:4433 --perf -k -c 4 --download 1g
   quiclane load quic://localhost:4433 --perf -k -c 50 --handshakes -d 10s --json
@@ -384,7 +479,7 @@ mod tests {
     #[test]
     fn workloads_and_stop_rules_have_defaults() {
         let args = parse("").unwrap();
-        let workload = args.work.workload();
+        let workload = args.work.workload(Scheme::Quic);
         assert_eq!(workload, Workload::Requests { request_size: 0, response_size: 1_024 });
         assert_eq!(args.stop(workload), Stop::Duration(DURATION));
         assert_eq!(args.request_timeout(workload), Some(TIMEOUT));
@@ -394,17 +489,23 @@ mod tests {
     #[test]
     fn bulk_runs_are_one_stream_on_each_and_have_no_time_limit() {
         let args = parse("--download 1g -c 3 -m 2").unwrap();
-        let workload = args.work.workload();
+        let workload = args.work.workload(Scheme::Quic);
         assert_eq!(workload, Workload::Download(1 << 30));
         assert_eq!(args.stop(workload), Stop::Requests(6));
         assert_eq!(args.request_timeout(workload), None);
-        assert_eq!(parse("--upload 1m -d 5").unwrap().work.workload(), Workload::Upload(1 << 20));
+        assert_eq!(
+            parse("--upload 1m -d 5").unwrap().work.workload(Scheme::Quic),
+            Workload::Upload(1 << 20)
+        );
     }
 
     #[test]
     fn idle_connections_are_held_until_the_time_is_over_or_somebody_interrupts() {
         let args = parse("--idle 10k --keep-alive 500ms --reconnect").unwrap();
-        assert_eq!((args.work.workload(), args.connections()), (Workload::Idle, 10_000));
+        assert_eq!(
+            (args.work.workload(Scheme::Quic), args.connections()),
+            (Workload::Idle, 10_000)
+        );
         assert_eq!(args.stop(Workload::Idle), Stop::Never);
         assert!(args.work.reconnect && !parse("--idle 1").unwrap().work.reconnect);
         let args = parse("--idle 3 -d 2s").unwrap();
@@ -429,7 +530,7 @@ mod tests {
     #[test]
     fn a_zero_timeout_is_none() {
         let args = parse("--timeout 0").unwrap();
-        assert_eq!(args.request_timeout(args.work.workload()), None);
+        assert_eq!(args.request_timeout(args.work.workload(Scheme::Quic)), None);
         let args = parse("--timeout 250ms --handshakes -n 10k").unwrap();
         assert_eq!(args.request_timeout(Workload::Handshakes), Some(Duration::from_millis(250)));
         assert_eq!(args.stop(Workload::Handshakes), Stop::Requests(10_000));
@@ -461,13 +562,47 @@ mod tests {
             "--idle 1 --response-size 1",
             "--idle 1 --requests-per-conn 1",
             "--idle 1 --warmup 1s",
-            "--reconnect",
             "--resume sometimes",
             "--local-addr nonsense",
         ] {
             assert!(parse(flags).is_err(), "{flags}");
         }
-        let without_protocol = Flags::try_parse_from(["load", "quic://localhost:1"]);
-        assert!(without_protocol.unwrap_err().to_string().contains("--perf"));
+    }
+
+    #[test]
+    fn what_belongs_to_one_protocol_is_refused_with_the_other() {
+        let check = |line: &str| {
+            let flags = Flags::try_parse_from(["load"].into_iter().chain(line.split(' ')));
+            flags.unwrap().load.check().map_err(|error| error.to_string())
+        };
+        for right in [
+            "https://a/ https://a:443/b -X PUT -H a:b --body c --reconnect",
+            "https://a --idle 3 --reconnect",
+            "https://a --handshakes",
+            "quic://a:1 --perf --request-size 1",
+            "quic://a:1 --perf --idle 3 --reconnect",
+        ] {
+            assert_eq!(check(right), Ok(()));
+        }
+        for (line, words) in [
+            ("https://a --perf", ["--perf:", "https://a/", "quic://HOST:PORT"]),
+            ("https://a --download 1k", ["--download 1024:", "https://a/", "quic://HOST:PORT"]),
+            ("https://a --response-size 1", ["--response-size 1:", "https://a/", "paths"]),
+            ("quic://a:1 --perf -X PUT", ["-X PUT:", "--perf", "https://HOST"]),
+            ("quic://a:1 --perf -H a:b", ["-H 'a: b':", "--perf", "https://HOST"]),
+            ("quic://a:1 --perf --body-size 7", ["--body-size 7:", "--perf", "--request-size"]),
+            ("quic://a:1 --perf quic://a:1", ["quic://a:1:", "--perf", "https://HOST"]),
+            ("quic://a:1 --perf --reconnect", ["--reconnect", "--idle N", "https://"]),
+            ("quic://a:1", ["quic://a:1", "--perf", "https://HOST"]),
+            ("https://a https://b", ["https://a/", "https://b/", "one command for each"]),
+            ("https://a quic://a:443", ["https://a/", "quic://a:443", "scheme, host and port"]),
+            ("https://a --idle 3 --body b", ["--body:", "--idle 3", "no requests"]),
+            ("https://a https://a/b --handshakes", ["https://a/b:", "--handshakes", "requests"]),
+        ] {
+            let error = check(line).unwrap_err();
+            for word in words {
+                assert!(error.contains(word), "{line}: {word}: {error}");
+            }
+        }
     }
 }

@@ -5,19 +5,55 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
-/// A server as the user writes it: `quic://HOST:PORT`.
+/// What a URL says is spoken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Scheme {
+    /// Something over QUIC, which a flag names.
+    Quic,
+    /// HTTP/3.
+    Https,
+}
+
+impl Scheme {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Quic => "quic",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// A server as the user writes it: `quic://HOST:PORT`, or with something to ask it for:
+/// `https://HOST[:PORT][/PATH]`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Url {
+    /// What is spoken.
+    pub(crate) scheme: Scheme,
     /// A name or an address; IPv6 without its brackets, with its interface if it has one.
     pub(crate) host: String,
     /// UDP port.
     pub(crate) port: u16,
+    /// Path and query, as HTTP sends them; empty with `quic://`.
+    pub(crate) path: String,
 }
 
 impl Url {
     /// What the certificate calls it: the host without an interface.
     pub(crate) fn name(&self) -> &str {
         self.host.split('%').next().unwrap_or_default()
+    }
+
+    /// Host and port as HTTP names them: without an interface, and without the usual port.
+    pub(crate) fn authority(&self) -> String {
+        let name = self.name();
+        let name = if name.contains(':') { format!("[{name}]") } else { name.to_owned() };
+        if self.port == HTTPS_PORT { name } else { format!("{name}:{}", self.port) }
+    }
+
+    /// Whether `other` leads to the same server, by the same protocol.
+    pub(crate) fn has_origin_of(&self, other: &Self) -> bool {
+        let is_host = self.host.eq_ignore_ascii_case(&other.host);
+        is_host && (self.scheme, self.port) == (other.scheme, other.port)
     }
 
     /// The addresses it stands for, best first. With `local`, only those it can reach.
@@ -45,13 +81,28 @@ impl FromStr for Url {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let remedy = "write quic://HOST:PORT, for example quic://localhost:4433 or \
-                      quic://[::1]:4433";
-        let (scheme, rest) = text.split_once("://").ok_or(remedy)?;
-        if !scheme.eq_ignore_ascii_case("quic") {
-            return Err(format!("{scheme}:// is not known: {remedy}"));
+        let (scheme, rest) =
+            text.split_once("://").ok_or_else(|| format!("write {QUIC_OR_HTTPS}"))?;
+        let (scheme, remedy) = match scheme {
+            _ if scheme.eq_ignore_ascii_case("quic") => (Scheme::Quic, QUIC),
+            _ if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, HTTPS),
+            _ => return Err(format!("{scheme}:// is not known: write {QUIC_OR_HTTPS}")),
+        };
+        let (authority, path) = match scheme {
+            Scheme::Quic => (rest.strip_suffix('/').unwrap_or(rest), String::new()),
+            Scheme::Https => {
+                // What follows a # is for the reader of the answer.
+                let rest = rest.split('#').next().unwrap_or_default();
+                let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+                (authority, encode(path))
+            }
+        };
+        if authority.contains('@') {
+            return Err(format!("a user or a password is not possible: {remedy}"));
         }
-        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains(['/', '?', '#', ' ']) {
+            return Err(format!("only a host and a port are possible: {remedy}"));
+        }
         let (host, port) = match authority.strip_prefix('[') {
             Some(rest) => {
                 let (host, port) = rest.split_once(']').ok_or(remedy)?;
@@ -60,36 +111,75 @@ impl FromStr for Url {
                 address
                     .parse::<Ipv6Addr>()
                     .map_err(|_| format!("{host} is not an IPv6 address: {remedy}"))?;
-                (host, port.strip_prefix(':').ok_or_else(|| no_port(remedy))?)
+                match port.strip_prefix(':') {
+                    None if !port.is_empty() => return Err(remedy.into()),
+                    port => (host, port),
+                }
             }
-            None => authority.rsplit_once(':').ok_or_else(|| no_port(remedy))?,
+            None => match authority.rsplit_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (authority, None),
+            },
         };
         if host.is_empty() || (host.contains(':') && !authority.starts_with('[')) {
             return Err(remedy.into());
         }
-        if host.contains(['/', '?', '#', '@', ' ']) || port.contains('/') {
-            return Err(format!("only a host and a port are possible: {remedy}"));
-        }
-        match port.parse() {
-            Ok(0) | Err(_) => Err(format!("port {port:?} is not a number from 1 to 65535")),
-            Ok(port) => Ok(Self { host: host.into(), port }),
+        let port = match (port, scheme) {
+            (None, Scheme::Https) => HTTPS_PORT,
+            (None, Scheme::Quic) => return Err(format!("the port is missing: {remedy}")),
+            (Some(port), _) => match port.parse() {
+                Ok(0) | Err(_) => {
+                    return Err(format!("port {port:?} is not a number from 1 to 65535"));
+                }
+                Ok(port) => port,
+            },
+        };
+        Ok(Self { scheme, host: host.into(), port, path })
+    }
+}
+
+/// The path as HTTP sends it: never empty, bytes beyond ASCII as `%` and two digits. What was
+/// encoded already stays as it is.
+fn encode(path: &str) -> String {
+    let mut encoded = String::with_capacity(path.len() + 1);
+    if !path.starts_with('/') {
+        encoded.push('/');
+    }
+    for character in path.chars() {
+        if character.is_ascii() {
+            encoded.push(character);
+        } else {
+            let mut bytes = [0; 4];
+            for byte in character.encode_utf8(&mut bytes).bytes() {
+                encoded.push_str(&format!("%{byte:02X}"));
+            }
         }
     }
+    encoded
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "quic://[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "quic://{}:{}", self.host, self.port)
+        let Self { scheme, host, port, path } = self;
+        let scheme = scheme.name();
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        match self.scheme {
+            Scheme::Https if *port == HTTPS_PORT => write!(f, "{scheme}://{host}{path}"),
+            Scheme::Https | Scheme::Quic => write!(f, "{scheme}://{host}:{port}{path}"),
         }
     }
 }
 
-fn no_port(remedy: &str) -> String {
-    format!("the port is missing: {remedy}")
-}
+/// RFC 9114 section 3.1.1: that of the scheme.
+const HTTPS_PORT: u16 = 443;
+
+const QUIC: &str = "write quic://HOST:PORT, for example quic://localhost:4433 or quic://[::1]:4433";
+
+const HTTPS: &str =
+    "write https://HOST[:PORT][/PATH], for example https://localhost:4433/index.html";
+
+const QUIC_OR_HTTPS: &str = "quic://HOST:PORT, for example quic://localhost:4433 or \
+                             quic://[::1]:4433, or for HTTP/3 https://HOST[:PORT][/PATH]";
 
 /// Why a server cannot be found.
 #[derive(Debug, thiserror::Error)]
@@ -129,7 +219,38 @@ mod tests {
     use super::*;
 
     fn url(host: &str, port: u16) -> Url {
-        Url { host: host.into(), port }
+        Url { scheme: Scheme::Quic, host: host.into(), port, path: String::new() }
+    }
+
+    fn https(text: &str) -> Url {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn https_names_a_server_and_something_to_ask_it_for() {
+        for (text, authority, path) in [
+            ("https://localhost", "localhost", "/"),
+            ("HTTPS://localhost:443/", "localhost", "/"),
+            ("https://a:4433/b/c?d=e#f", "a:4433", "/b/c?d=e"),
+            ("https://a?b", "a", "/?b"),
+            ("https://[::1]/x", "[::1]", "/x"),
+            ("https://[fe80::1%lo]:1/x", "[fe80::1]:1", "/x"),
+            ("https://a/\u{e4}%20", "a", "/%C3%A4%20"),
+            ("https://a/b://c", "a", "/b://c"),
+        ] {
+            let url = https(text);
+            assert_eq!((url.authority().as_str(), url.path.as_str()), (authority, path));
+        }
+        assert_eq!(https("https://a:443/b").to_string(), "https://a/b");
+        assert_eq!(https("https://[::1]:4433").to_string(), "https://[::1]:4433/");
+        assert!(https("https://A/b").has_origin_of(&https("https://a:443/c")));
+        for other in ["https://a:4433/b", "https://b/b", "quic://a:443"] {
+            assert!(!https("https://a/b").has_origin_of(&https(other)), "{other}");
+        }
+        for wrong in ["https://", "https:///x", "https://a:0", "https://u@a/", "https://[::1]x/"] {
+            let error = wrong.parse::<Url>().unwrap_err();
+            assert!(error.contains("https://HOST") || error.contains("port"), "{wrong}: {error}");
+        }
     }
 
     #[test]

@@ -10,28 +10,28 @@
 
 mod absence;
 mod exchange;
+mod flight;
 mod phase;
 mod requests;
 mod seats;
+mod session;
 
 use std::collections::VecDeque;
-use std::mem;
-use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
-use quiclane::{App, CloseReason, Conn, ConnId, Dir, Lane, Read, StreamId, VarInt};
+use quiclane::{App, CloseReason, Conn, ConnId, Dir, Lane, StreamId, VarInt};
 
 use crate::backoff::Jitter;
 use crate::config::{LoadConfig, Workload};
 use crate::gate::Gate;
 use crate::live::Live;
 use crate::tally::Tally;
-use exchange::{Exchange, NO_ERROR, Next};
+use exchange::{Codes, Exchange, loss_class};
 use phase::Phase;
-use requests::{Request, RequestId, Requests};
-use seats::{Again, Opened, Seat, SeatState, Seats};
+use requests::{RequestId, Requests};
+use seats::{Again, Opened, SeatState, Seats};
 
 /// What the workers of a run share.
 #[derive(Debug)]
@@ -56,6 +56,7 @@ pub(crate) struct Client {
     results: Sender<Tally>,
     /// `None`: handshakes are the workload, or connections that are only held.
     exchange: Option<Exchange>,
+    codes: Codes,
     /// Requests, or handshakes, still to be started; `None`: no limit.
     left: Option<u64>,
     /// As many as this worker was given.
@@ -67,6 +68,8 @@ pub(crate) struct Client {
     to_fill: VecDeque<usize>,
     /// Requests that can write more, each at most once.
     to_write: VecDeque<RequestId>,
+    /// Requests in flight that wait for a new connection.
+    parked: u64,
     /// Since when nothing is in flight, though something is left to do, and nothing is answered.
     dark_since: Option<Instant>,
     jitter: Jitter,
@@ -77,11 +80,11 @@ impl Client {
     /// The client of `worker`; it hands its tally to `results` when it is done.
     pub(crate) fn new(job: Arc<Job>, worker: usize, results: Sender<Tally>) -> Self {
         let share = job.config.share(worker, job.workers);
-        let exchange = job.config.workload.sizes().map(|(up, down)| Exchange::new(up, down));
         Self {
             worker,
             results,
-            exchange,
+            exchange: Exchange::new(&job.config, worker),
+            codes: Codes::of(&job.config.protocol),
             left: share.quota,
             quota: share.quota,
             phase: Phase::Connecting,
@@ -89,194 +92,12 @@ impl Client {
             requests: Requests::new(),
             to_fill: VecDeque::new(),
             to_write: VecDeque::new(),
+            parked: 0,
             dark_since: None,
             jitter: Jitter::new(job.seed.wrapping_add(worker as u64)),
             tally: Tally::new(),
             job,
         }
-    }
-
-    /// Starts requests on an open connection until enough are in flight.
-    fn fill(&mut self, conn: &mut Conn<'_>, seat: usize) {
-        if self.exchange.is_none() {
-            return;
-        }
-        let first_time = self.seats.seat_mut(seat).carried == 0;
-        let is_open = matches!(self.seats.seat_mut(seat).state, SeatState::Open(_));
-        // Before the handshake is complete, as 0-RTT data, only once.
-        if !self.phase.offers_load() || !(is_open || first_time) {
-            return;
-        }
-        let streams_max = self.job.config.streams as usize;
-        let carried_max = self.job.config.requests_per_connection.map_or(u64::MAX, NonZero::get);
-        while self.left != Some(0)
-            && self.seats.seat_mut(seat).streams.len() < streams_max
-            && self.seats.seat_mut(seat).carried < carried_max
-        {
-            let Some(stream) = conn.open(Dir::Bi) else {
-                self.tally.stream_limited += 1;
-                break;
-            };
-            self.start(conn, seat, stream, conn.now());
-            if let Some(left) = &mut self.left {
-                *left -= 1;
-            }
-            self.tally.requests.started += 1;
-        }
-        let Seat { carried, streams, .. } = self.seats.seat_mut(seat);
-        if is_open && *carried >= carried_max && streams.is_empty() {
-            self.seats.vacate(seat, Again::AtOnce);
-            conn.close(NO_ERROR, "done");
-        }
-    }
-
-    /// Puts a request on a new stream.
-    fn start(&mut self, conn: &mut Conn<'_>, seat: usize, stream: StreamId, started: Instant) {
-        let Some(exchange) = &self.exchange else {
-            return;
-        };
-        let request = Request {
-            seat,
-            stream,
-            started,
-            moved: conn.now(),
-            outgoing: exchange.begin(),
-            received: 0,
-            answered: false,
-            queued: false,
-        };
-        let Some(id) = self.requests.insert(request) else {
-            return;
-        };
-        self.seats.seat_mut(seat).streams.insert(stream, id);
-        self.seats.seat_mut(seat).carried += 1;
-        self.write(conn, id);
-    }
-
-    /// The handshake is complete: what was sent as 0-RTT data was accepted or never happened.
-    fn settle_early_data(&mut self, conn: &mut Conn<'_>, seat: usize) {
-        let early = mem::take(&mut self.seats.seat_mut(seat).early);
-        if conn.accepted_0rtt() {
-            self.tally.early_data.accepted += early;
-        } else if early > 0 {
-            self.send_again(conn, seat);
-        }
-    }
-
-    /// Starts the requests of `seat` again, on streams of their own, as old as they were.
-    fn send_again(&mut self, conn: &mut Conn<'_>, seat: usize) {
-        self.seats.seat_mut(seat).carried = 0;
-        let mut rejected: Vec<RequestId> =
-            self.seats.seat_mut(seat).streams.drain().map(|(_, id)| id).collect();
-        rejected.sort_unstable();
-        for id in rejected {
-            let Some(request) = self.requests.remove(id) else { continue };
-            match conn.open(Dir::Bi) {
-                Some(stream) => self.start(conn, seat, stream, request.started),
-                None => {
-                    // Fewer streams than last time, against RFC 9000 section 7.4.1.
-                    self.tally.requests.failed += 1;
-                    self.tally.request_errors.note("early_data_rejected", 1, || None);
-                }
-            }
-        }
-    }
-
-    /// Writes a piece of what may be written of a request.
-    fn write(&mut self, conn: &mut Conn<'_>, id: RequestId) {
-        let Some(request) = self.requests.get_mut(id) else { return };
-        if request.outgoing.is_done() {
-            return;
-        }
-        let (payload, next) = request.outgoing.write(conn, request.stream);
-        self.tally.bytes_up += payload;
-        if payload > 0 {
-            request.moved = conn.now();
-        }
-        match next {
-            Next::Wait => {}
-            Next::Again => self.write_later(id),
-            Next::Refused(code) => self.give_up(conn, id, "stopped", code),
-        }
-    }
-
-    /// Puts a request on the list of those that can write more.
-    fn write_later(&mut self, id: RequestId) {
-        if let Some(request) = self.requests.get_mut(id)
-            && !mem::replace(&mut request.queued, true)
-        {
-            self.to_write.push_back(id);
-        }
-    }
-
-    /// Reads what there is of a response.
-    fn read(&mut self, conn: &mut Conn<'_>, id: RequestId) {
-        let expected = self.exchange.as_ref().map_or(0, |exchange| exchange.response_size);
-        let Some(request) = self.requests.get_mut(id) else {
-            return;
-        };
-        let before = request.received;
-        let received = &mut request.received;
-        let outcome = conn.read(request.stream, usize::MAX, |chunk| {
-            *received += chunk.len() as u64;
-        });
-        self.tally.bytes_down += request.received - before;
-        if request.received > before {
-            request.moved = conn.now();
-            self.dark_since = None;
-        }
-        if request.received > expected {
-            return self.give_up(conn, id, "long_response", None);
-        }
-        match outcome {
-            Ok(Read::Finished) if request.received < expected => {
-                self.give_up(conn, id, "short_response", None);
-            }
-            // A server may answer before it has read everything: the request is over when both
-            // halves are, see `finished`.
-            Ok(Read::Finished) if !request.outgoing.is_done() => request.answered = true,
-            Ok(Read::Finished) => self.succeed(conn.now(), id),
-            Ok(Read::Reset(code)) => self.give_up(conn, id, "reset", Some(code)),
-            Ok(Read::Blocked | Read::More) | Err(_) => {}
-        }
-    }
-
-    /// The request was answered in full.
-    fn succeed(&mut self, now: Instant, id: RequestId) {
-        let Some(request) = self.release(id) else {
-            return;
-        };
-        let latency = now.saturating_duration_since(request.started);
-        self.tally.latency.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
-        self.tally.requests.ok += 1;
-        self.dark_since = None;
-        self.seats.seat_mut(request.seat).failures = 0;
-    }
-
-    /// The request failed, maybe with a code of the server's; both halves of its stream are
-    /// abandoned.
-    fn give_up(
-        &mut self,
-        conn: &mut Conn<'_>,
-        id: RequestId,
-        class: &'static str,
-        code: Option<VarInt>,
-    ) {
-        let Some(request) = self.release(id) else {
-            return;
-        };
-        // Either half may be over already: then there is nothing to abandon.
-        let _ = conn.reset(request.stream, NO_ERROR);
-        let _ = conn.stop(request.stream, NO_ERROR);
-        self.tally.requests.failed += 1;
-        let example = || code.map(|code| format!("by the server, with code {code}"));
-        self.tally.request_errors.note(class, 1, example);
-    }
-
-    fn release(&mut self, id: RequestId) -> Option<Request> {
-        let request = self.requests.remove(id)?;
-        self.seats.seat_mut(request.seat).streams.remove(&request.stream);
-        Some(request)
     }
 
     /// The request in flight on `stream`, with its seat.
@@ -306,9 +127,8 @@ impl Client {
     }
 
     /// A connection is gone, and with it every request it carried.
-    fn lose(&mut self, seat: usize, reason: &CloseReason) {
-        let class = reason.class();
-        let example = || Some(reason.to_string());
+    fn lose(&mut self, seat: usize, class: &'static str, why: impl Fn() -> Option<String>) {
+        let example = &why;
         let was_open = matches!(self.seats.seat_mut(seat).state, SeatState::Open(_));
         let carried = &mut self.seats.seat_mut(seat).streams;
         let failed = carried.len() as u64;
@@ -349,28 +169,37 @@ impl App for Client {
         }
         if self.exchange.is_some() {
             self.settle_early_data(conn, seat);
+            self.begin_session(conn, seat);
             return self.fill(conn, seat);
         }
         self.note_handshake(now, since);
         if !self.makes_handshakes() {
-            return;
+            return self.begin_session(conn, seat);
         }
         self.dark_since = None;
         self.seats.seat_mut(seat).failures = 0;
         self.seats.vacate(seat, Again::AtOnce);
-        conn.close(NO_ERROR, "done");
+        conn.close(self.codes.done, "done");
+    }
+
+    fn opened(&mut self, conn: &mut Conn<'_>, stream: StreamId) {
+        self.opened_by_server(conn, stream);
     }
 
     fn readable(&mut self, conn: &mut Conn<'_>, stream: StreamId) {
         if let Some((seat, id)) = self.find(conn, stream) {
             self.read(conn, id);
             self.fill(conn, seat);
+        } else if stream.dir() == Dir::Uni {
+            self.listen(conn, stream);
         }
     }
 
     fn writable(&mut self, conn: &mut Conn<'_>, stream: StreamId) {
         if let Some((_, id)) = self.find(conn, stream) {
             self.write_later(id);
+        } else if stream.dir() == Dir::Uni {
+            self.control(conn);
         }
     }
 
@@ -379,25 +208,27 @@ impl App for Client {
             return;
         };
         if self.requests.get_mut(id).is_some_and(|request| request.answered) {
-            self.succeed(conn.now(), id);
+            self.complete(conn.now(), id);
             self.fill(conn, seat);
         }
     }
 
     fn stopped(&mut self, conn: &mut Conn<'_>, stream: StreamId, code: VarInt) {
         let Some((seat, id)) = self.find(conn, stream) else {
-            return;
+            return self.control_stopped(conn, stream);
         };
         // Once all was written, it is the response that counts.
         if self.requests.get_mut(id).is_some_and(|request| !request.outgoing.is_done()) {
-            self.give_up(conn, id, "stopped", Some(code));
+            self.refused(conn, id, Some(code));
             self.fill(conn, seat);
         }
     }
 
-    fn available(&mut self, conn: &mut Conn<'_>, _dir: Dir) {
-        if let Some(seat) = self.seats.of(conn.id()) {
-            self.fill(conn, seat);
+    fn available(&mut self, conn: &mut Conn<'_>, dir: Dir) {
+        match (dir, self.seats.of(conn.id())) {
+            (Dir::Uni, _) => self.control(conn),
+            (Dir::Bi, Some(seat)) => self.fill(conn, seat),
+            (Dir::Bi, None) => {}
         }
     }
 
@@ -410,7 +241,8 @@ impl App for Client {
         if *reason == CloseReason::StatelessReset {
             self.tally.stateless_resets += 1;
         }
-        self.lose(seat, reason);
+        let class = loss_class(&self.job.config.protocol, reason);
+        self.lose(seat, class, || Some(reason.to_string()));
         self.seats.vacate(seat, self.again());
     }
 

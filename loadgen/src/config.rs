@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use quiclane::{Io, RunError, StartError, Target, Transport};
 
-/// The application protocol of draft-banks-quic-performance, spoken by [`Workload`]s.
-pub const PERF_ALPN: &[u8] = b"perf";
+use crate::protocol::Protocol;
 
 /// What to ask for, of whom, how much and how long.
 #[derive(Clone, Debug)]
 pub struct LoadConfig {
     /// Where to connect to; connections are spread over several targets in turn.
     pub targets: Vec<Target>,
+    /// What is spoken; default [`Protocol::Perf`]. The TLS of the targets has to offer it.
+    pub protocol: Protocol,
     /// What each connection does.
     pub workload: Workload,
     /// Connections in all, spread over the workers. In [`Workload::Handshakes`] the handshakes
@@ -24,8 +25,10 @@ pub struct LoadConfig {
     /// with [`Workload::Handshakes`]. Targets that resume sessions send the first requests of
     /// later connections as 0-RTT data where they may.
     pub requests_per_connection: Option<NonZero<u64>>,
-    /// Replaces connections that end, whatever ended them, and those that never began. Only
-    /// [`Workload::Idle`] has the choice (default: no); all others always do.
+    /// Default no. With [`Workload::Idle`]: replaces connections that end, whatever ended them,
+    /// and those that never began; all other workloads always do. With [`Workload::Http`]:
+    /// requests that a server refuses with GOAWAY are sent again on the next connection, instead
+    /// of failing as `going_away`. Others have no use for it.
     pub reconnect: bool,
     /// When the run is over.
     pub stop: Stop,
@@ -54,6 +57,7 @@ impl LoadConfig {
     pub fn new(targets: Vec<Target>, workload: Workload, stop: Stop) -> Self {
         Self {
             targets,
+            protocol: Protocol::default(),
             workload,
             connections: 1,
             streams: 1,
@@ -89,6 +93,17 @@ impl LoadConfig {
             Stop::Never if !self.warm_up.is_zero() => return Err(LoadError::WarmUpNeedsDuration),
             Stop::Requests(_) | Stop::Duration(_) | Stop::Never => {}
         }
+        let is_http = self.workload == Workload::Http;
+        match &self.protocol {
+            Protocol::Http3(requests) if is_http && requests.is_empty() => {
+                return Err(LoadError::NoHttpRequest);
+            }
+            Protocol::Perf if is_http => return Err(LoadError::NoHttpRequest),
+            Protocol::Http3(_) if self.workload.sizes().is_some() => {
+                return Err(LoadError::SizesOverHttp);
+            }
+            Protocol::Perf | Protocol::Http3(_) => {}
+        }
         let needed = Self::open_files(self.connections);
         match open_files_max {
             Some(limit) if needed > limit => {
@@ -122,8 +137,9 @@ impl LoadConfig {
     }
 }
 
-/// What each connection does, in terms of the `perf` protocol: a request is one bidirectional
-/// stream with the response size in 8 bytes, payload, FIN; its response is that many bytes, FIN.
+/// What each connection does. Those with sizes are for [`Protocol::Perf`]: a request is one
+/// bidirectional stream with the response size in 8 bytes, payload, FIN; its response is that many
+/// bytes, FIN.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Workload {
     /// Requests of one size with responses of one size.
@@ -137,6 +153,8 @@ pub enum Workload {
     Download(u64),
     /// Streams that only take this many bytes up.
     Upload(u64),
+    /// The requests of [`Protocol::Http3`], in turn.
+    Http,
     /// Connect, close, connect again.
     Handshakes,
     /// Open the connections and hold them without any request.
@@ -144,14 +162,14 @@ pub enum Workload {
 }
 
 impl Workload {
-    /// Payload bytes up and down of one request; `None` where there are no requests.
+    /// Payload bytes up and down of one request; `None` where they are not the workload's.
     #[must_use]
     pub fn sizes(&self) -> Option<(u64, u64)> {
         match *self {
             Self::Requests { request_size, response_size } => Some((request_size, response_size)),
             Self::Download(size) => Some((0, size)),
             Self::Upload(size) => Some((size, 0)),
-            Self::Handshakes | Self::Idle => None,
+            Self::Http | Self::Handshakes | Self::Idle => None,
         }
     }
 
@@ -200,6 +218,12 @@ pub enum LoadError {
     /// A fixed number of requests cannot be warmed up for.
     #[error("a warm-up needs a run by duration: requests of the warm-up would not count")]
     WarmUpNeedsDuration,
+    /// There is nothing to ask for.
+    #[error("no HTTP request to make: give Protocol::Http3 at least one")]
+    NoHttpRequest,
+    /// HTTP has no such thing.
+    #[error("response sizes cannot be asked for over HTTP: use Workload::Http, or Protocol::Perf")]
+    SizesOverHttp,
     /// Connections that are held make no requests.
     #[error("idle connections make no requests: end the run by duration, or stop it")]
     IdleNeedsTime,
@@ -248,6 +272,7 @@ const OPEN_FILES_BESIDE_CONNECTIONS: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::{Body, HttpRequest};
 
     fn config(stop: Stop) -> LoadConfig {
         LoadConfig::new(Vec::new(), Workload::Handshakes, stop)
@@ -282,5 +307,35 @@ mod tests {
         assert_eq!(Workload::Upload(7).sizes(), Some((7, 0)));
         assert_eq!(Workload::Handshakes.sizes(), None);
         assert_eq!(Workload::Idle.sizes(), None);
+    }
+
+    #[test]
+    fn protocol_and_workload_have_to_fit() {
+        let check = |protocol, workload| {
+            let tls = quiclane::ClientTls::new(
+                quiclane::Provider::default(),
+                quiclane::Trust::Insecure,
+                Vec::new(),
+                quiclane::Resume::Off,
+            );
+            let target = Target {
+                address: ([127, 0, 0, 1], 1).into(),
+                server_name: "localhost".into(),
+                tls: tls.unwrap(),
+                local: None,
+            };
+            let config = LoadConfig::new(vec![target], workload, Stop::Requests(1));
+            LoadConfig { protocol, ..config }.check(None)
+        };
+        let get = || HttpRequest::new("GET", "localhost", "/", Body::None).unwrap();
+        let (none, one) = (|| Protocol::Http3(Vec::new()), || Protocol::Http3(vec![get()]));
+        for protocol in [Protocol::Perf, none()] {
+            let error = check(protocol, Workload::Http).unwrap_err();
+            assert!(matches!(error, LoadError::NoHttpRequest), "{error}");
+        }
+        let error = check(one(), Workload::Download(1)).unwrap_err();
+        assert!(matches!(error, LoadError::SizesOverHttp), "{error}");
+        assert!(check(one(), Workload::Http).is_ok());
+        assert!(check(none(), Workload::Handshakes).is_ok());
     }
 }

@@ -1,4 +1,5 @@
-//! loadgen asks honestly: it offers load to a QUIC server and measures what comes back.
+//! loadgen asks honestly: it offers load to a QUIC server, over HTTP/3 or `perf`, and measures what
+//! comes back.
 //!
 //! ```text
 //! LoadConfig ─► Load::start ─► one Client per worker ─► Tally per worker ─► Report
@@ -17,15 +18,17 @@
 mod backoff;
 mod client;
 mod config;
-pub use config::{LoadConfig, LoadError, PERF_ALPN, Stop, Workload};
+pub use config::{LoadConfig, LoadError, Stop, Workload};
 mod cpu;
 mod gate;
 mod live;
 pub use live::Progress;
 mod load;
 pub use load::{Load, Stopper};
+mod protocol;
+pub use protocol::{Body, H3_ALPN, HttpError, HttpRequest, PERF_ALPN, Protocol};
 mod report;
-pub use report::{Detail, ErrorReport, IdleReport, LatencyReport, Report};
+pub use report::{Detail, ErrorReport, HttpDetail, IdleReport, LatencyReport, Report};
 mod tally;
 pub use tally::{ClassCount, Counts, EarlyData, Ending};
 mod text;

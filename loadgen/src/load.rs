@@ -12,6 +12,7 @@ use crate::client::{Client, Job};
 use crate::config::{LoadConfig, LoadError};
 use crate::gate::Gate;
 use crate::live::{Live, Progress};
+use crate::protocol::Protocol;
 use crate::report::Report;
 use crate::tally::Tally;
 
@@ -114,11 +115,23 @@ fn engine_config(config: &LoadConfig, workers: usize) -> Config {
         cores,
         io: config.io,
         limits: Limits { handshake_deadline: config.connect_timeout, ..Limits::default() },
-        // `perf` servers answer on the streams they were asked on and open none.
-        transport: Transport { streams_bidi: 0, streams_uni: 0, ..config.transport.clone() },
+        transport: Transport {
+            streams_bidi: 0,
+            streams_uni: match config.protocol {
+                // Servers answer on the streams they were asked on and open none.
+                Protocol::Perf => 0,
+                Protocol::Http3(_) => HTTP3_STREAMS_UNI,
+            },
+            ..config.transport.clone()
+        },
         seed: None,
     }
 }
+
+/// Streams that an HTTP/3 server may open at once: control, two of QPACK (RFC 9114 section 6.2
+/// wants at least these), and some of types that mean nothing, as some servers do. No more than
+/// `quiclane_http3` takes.
+const HTTP3_STREAMS_UNI: u32 = 8;
 
 /// The soft limit on open files; `None` when there is none or the kernel does not tell.
 fn open_files_max() -> Option<usize> {

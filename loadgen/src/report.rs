@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::config::{LoadConfig, Stop, Workload};
+use crate::protocol::Protocol;
 use crate::tally::{ClassCount, Counts, EarlyData, Ending, Span, Tally};
 use crate::text;
 
@@ -44,6 +45,16 @@ pub struct Report {
     pub reconnects: u64,
     /// Requests sent as 0-RTT data.
     pub early_data: EarlyData,
+    /// Complete responses by status class; with HTTP requests only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<BTreeMap<&'static str, u64>>,
+    /// Time to the header section of the response, from when the request was sent; with HTTP
+    /// requests only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttfb_us: Option<LatencyReport>,
+    /// Connections whose server said GOAWAY; with HTTP requests only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goaways: Option<u64>,
     /// Time to answer, from when it was meant to be sent.
     pub latency_us: LatencyReport,
     /// Time to answer, from when it was sent.
@@ -149,6 +160,8 @@ impl IdleReport {
 pub struct Detail {
     /// What each connection did.
     pub workload: Workload,
+    /// What was asked for over HTTP.
+    pub http: Option<HttpDetail>,
     /// Connections kept.
     pub connections: usize,
     /// Requests in flight on each.
@@ -175,6 +188,27 @@ pub struct Detail {
     pub notes: Vec<String>,
 }
 
+/// What was asked for over HTTP.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HttpDetail {
+    /// The method of the requests, the first one's if they differ.
+    pub method: String,
+    /// How many requests were taken in turn.
+    pub requests: usize,
+    /// Bytes of the body, the first one's if they differ.
+    pub body_bytes: u64,
+}
+
+impl HttpDetail {
+    fn new(config: &LoadConfig) -> Option<Self> {
+        let Protocol::Http3(requests) = &config.protocol else { return None };
+        let first = requests.first().filter(|_| config.workload == Workload::Http)?;
+        let (method, body_bytes) = (first.method().to_owned(), first.body_bytes());
+        Some(Self { method, requests: requests.len(), body_bytes })
+    }
+}
+
 impl Report {
     pub(crate) fn new(config: &LoadConfig, workers: usize, io: String, tally: &Tally) -> Self {
         let measured = tally.measured.map_or(Duration::ZERO, Span::length);
@@ -190,6 +224,7 @@ impl Report {
         let errors = ErrorReport::new(tally);
         let complete = tally.ending == Ending::Complete;
         let something = tally.handshakes.ok > 0;
+        let is_http = config.workload == Workload::Http;
         // Who asks for connections to be replaced counts with losses; what matters is the end.
         let well = if config.workload.is_idle() && config.reconnect {
             tally.held == config.connections as u64
@@ -211,6 +246,12 @@ impl Report {
             stateless_resets: tally.stateless_resets,
             reconnects: tally.reconnects,
             early_data: tally.early_data,
+            status: is_http.then(|| {
+                let known = |(class, count): &(&str, u64)| *class != "other" || *count > 0;
+                tally.statuses.iter().filter(known).collect()
+            }),
+            ttfb_us: is_http.then(|| LatencyReport::new(&tally.first_byte)),
+            goaways: is_http.then_some(tally.goaways),
             latency_us: latency,
             // In a closed loop a request is sent when it is meant to be sent.
             service_us: latency,
@@ -244,6 +285,7 @@ impl Detail {
     fn new(config: &LoadConfig, workers: usize, connecting: Duration, tally: &Tally) -> Self {
         Self {
             workload: config.workload,
+            http: HttpDetail::new(config),
             connections: config.connections,
             streams: config.streams,
             workers,
@@ -331,6 +373,7 @@ mod tests {
     use quiclane::clock;
 
     use super::*;
+    use crate::protocol::{Body, HttpRequest};
 
     fn config(workload: Workload) -> LoadConfig {
         LoadConfig::new(Vec::new(), workload, Stop::Requests(10))
@@ -402,6 +445,32 @@ mod tests {
             for field in ["p50", "p90", "p99", "p999", "max"] {
                 assert!(json[times][field].is_u64(), "{times} {field}");
             }
+        }
+    }
+
+    #[test]
+    fn over_http_there_is_more() {
+        let request = HttpRequest::new("PUT", "a", "/", Body::Zeros(2_048)).unwrap();
+        let protocol = Protocol::Http3(vec![request.clone(), request]);
+        let config = LoadConfig { protocol, ..config(Workload::Http) };
+        let mut tally = tally();
+        for status in [200, 204, 302, 404] {
+            tally.statuses.note(status);
+        }
+        tally.first_byte.saturating_record(50_000);
+        tally.goaways = 3;
+        let report = Report::new(&config, 1, "epoll".into(), &tally);
+        let json = serde_json::to_value(&report).unwrap();
+        let expected = serde_json::json!({ "2xx": 2, "3xx": 1, "4xx": 1, "5xx": 0 });
+        assert_eq!(json["status"], expected);
+        assert_eq!(
+            (json["ttfb_us"]["max"].as_u64(), json["goaways"].as_u64()),
+            (Some(50), Some(3))
+        );
+        let text = report.to_string();
+        for words in ["HTTP/3 PUT, 2 KiB up, 2 URLs in turn", "2xx 2   3xx 1   4xx 1", "3 ended by"]
+        {
+            assert!(text.contains(words), "{words}: {text}");
         }
     }
 

@@ -102,6 +102,34 @@ impl Classes {
     }
 }
 
+/// Complete responses by status class.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Statuses([u64; STATUS_CLASSES.len()]);
+
+impl Statuses {
+    /// Counts one; 0, where there is no status, is none.
+    pub(crate) fn note(&mut self, status: u16) {
+        let last = self.0.len() - 1;
+        if let Some(class) = usize::from(status / 100).checked_sub(2) {
+            self.0[class.min(last)] += 1;
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (count, other) in self.0.iter_mut().zip(other.0) {
+            *count += other;
+        }
+    }
+
+    /// Each class with its count.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        STATUS_CLASSES.into_iter().zip(self.0)
+    }
+}
+
+/// Of final responses. The last one is for 600 to 999, which RFC 9110 section 15 does not define.
+const STATUS_CLASSES: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "other"];
+
 /// How a run ended, the better first.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
@@ -161,6 +189,10 @@ pub(crate) struct Tally {
     pub(crate) idle_losses: Classes,
     /// Nanoseconds from start to end of each request, or handshake, that went well.
     pub(crate) latency: Histogram<u64>,
+    /// Nanoseconds from start to header section of each response over HTTP that went well.
+    pub(crate) first_byte: Histogram<u64>,
+    /// Complete responses over HTTP, by status.
+    pub(crate) statuses: Statuses,
     /// Nanoseconds from the loss of a connection until its successor was open.
     pub(crate) outages: Histogram<u64>,
     /// Connections that the first attempts opened.
@@ -179,6 +211,8 @@ pub(crate) struct Tally {
     pub(crate) stateless_resets: u64,
     /// Handshakes that replaced a lost connection.
     pub(crate) reconnects: u64,
+    /// Connections whose server said GOAWAY.
+    pub(crate) goaways: u64,
     /// Requests sent as 0-RTT data since measuring began.
     pub(crate) early_data: EarlyData,
     /// How often a request had to wait because the server's stream limit was reached.
@@ -205,6 +239,8 @@ impl Tally {
             handshake_errors: Classes::default(),
             idle_losses: Classes::default(),
             latency: new_histogram(),
+            first_byte: new_histogram(),
+            statuses: Statuses::default(),
             outages: new_histogram(),
             opened_first: 0,
             held: 0,
@@ -214,6 +250,7 @@ impl Tally {
             bytes_up: 0,
             stateless_resets: 0,
             reconnects: 0,
+            goaways: 0,
             early_data: EarlyData::default(),
             stream_limited: 0,
             connected_first: 0,
@@ -234,6 +271,8 @@ impl Tally {
             self.handshake_errors = Classes::default();
         }
         self.latency.reset();
+        self.first_byte.reset();
+        self.statuses = Statuses::default();
         self.bytes_down = 0;
         self.bytes_up = 0;
         self.early_data = EarlyData::default();
@@ -248,7 +287,10 @@ impl Tally {
         self.idle_losses.merge(&other.idle_losses);
         // Cannot fail: all have the bounds of new_histogram.
         let _ = self.latency.add(&other.latency);
+        let _ = self.first_byte.add(&other.first_byte);
         let _ = self.outages.add(&other.outages);
+        self.statuses.merge(&other.statuses);
+        self.goaways += other.goaways;
         self.opened_first += other.opened_first;
         self.held += other.held;
         self.missing += other.missing;

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use crate::config::Workload;
-use crate::report::{IdleReport, LatencyReport, Report};
+use crate::report::{HttpDetail, IdleReport, LatencyReport, Report};
 use crate::tally::{ClassCount, Counts, EarlyData};
 
 /// Writes `report`, without a newline at the end.
@@ -21,8 +21,18 @@ pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         bytes(report, f)?;
         connections(report, f)?;
     }
-    let what = if detail.workload.sizes().is_none() { "handshake" } else { "latency" };
-    latency(what, &report.latency_us, f)?;
+    if let Some(status) = &report.status {
+        let counts = status.iter().filter(|(_, count)| **count > 0);
+        let text: Vec<String> =
+            counts.map(|(class, count)| format!("{class} {}", group(*count))).collect();
+        let text = if text.is_empty() { "none complete".to_owned() } else { text.join("   ") };
+        line("status", &format!("     {text}"), f)?;
+    }
+    if let Some(first) = &report.ttfb_us {
+        latency("first byte", first, f)?;
+    }
+    let is_handshake = is_handshakes || detail.workload.is_idle();
+    latency(if is_handshake { "handshake" } else { "latency" }, &report.latency_us, f)?;
     if let Some(busy) = detail.busy {
         let verdict = if report.saturated { "saturated" } else { "not saturated" };
         line("generator", &format!("{:>15.0} % busy  {verdict}", busy * 100.0), f)?;
@@ -45,6 +55,18 @@ fn headline(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
         Workload::Download(bytes) => write!(f, "perf download, {} per stream", size(bytes))?,
         Workload::Upload(bytes) => write!(f, "perf upload, {} per stream", size(bytes))?,
+        Workload::Http => {
+            let Some(HttpDetail { method, requests, body_bytes }) = &detail.http else {
+                return write!(f, "HTTP/3");
+            };
+            write!(f, "HTTP/3 {method}")?;
+            if *body_bytes > 0 {
+                write!(f, ", {} up", size(*body_bytes))?;
+            }
+            if *requests > 1 {
+                write!(f, ", {requests} URLs in turn")?;
+            }
+        }
         Workload::Handshakes => write!(f, "handshakes")?,
         Workload::Idle => write!(f, "idle connections")?,
     }
@@ -119,6 +141,9 @@ fn connections(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if report.reconnects > 0 || report.stateless_resets > 0 {
         let (reconnects, resets) = (group(report.reconnects), group(report.stateless_resets));
         write!(text, ", {reconnects} reconnects, {resets} stateless resets")?;
+    }
+    if let Some(goaways) = report.goaways.filter(|goaways| *goaways > 0) {
+        write!(text, ", {} ended by GOAWAY", group(goaways))?;
     }
     line("handshakes", &text, f)?;
     let EarlyData { sent, accepted } = report.early_data;

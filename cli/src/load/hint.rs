@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use quiclane_loadgen::{Ending, Report};
 
 use super::LoadArgs;
+use crate::target::Scheme;
 
 /// The hint for `report`, if there is something to try.
 pub(super) fn hint(report: &Report, args: &LoadArgs, addresses: &[SocketAddr]) -> Option<String> {
@@ -13,7 +14,7 @@ pub(super) fn hint(report: &Report, args: &LoadArgs, addresses: &[SocketAddr]) -
         let errors = report.detail.handshake_errors.iter();
         let why = errors.filter(|error| error.class == "tls").find_map(|e| e.example.as_deref());
         let name = args.trust.sni.as_deref().unwrap_or_else(|| args.url.name());
-        return Some(tls(why.unwrap_or_default(), name));
+        return Some(tls(why.unwrap_or_default(), name, args.url.scheme));
     }
     if failed("connect_error") {
         let errors = report.detail.handshake_errors.iter();
@@ -32,14 +33,14 @@ pub(super) fn hint(report: &Report, args: &LoadArgs, addresses: &[SocketAddr]) -
     if let [_, others @ ..] = addresses
         && !others.is_empty()
     {
-        let others: Vec<String> = others.iter().map(|other| format!("quic://{other}")).collect();
+        let others: Vec<String> = others.iter().map(|other| format!("UDP {other}")).collect();
         hint = format!("{hint}; the name also stands for {}", others.join(", "));
     }
     Some(hint)
 }
 
 /// What helps against a TLS handshake that failed because of `why`, with the server called `name`.
-fn tls(why: &str, name: &str) -> String {
+fn tls(why: &str, name: &str, scheme: Scheme) -> String {
     let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
     if says(&["CaUsedAsEndEntity"]) {
         return "the server's own certificate is marked as one of an authority (CA:TRUE), as \
@@ -71,13 +72,20 @@ fn tls(why: &str, name: &str) -> String {
     }
     // Alert 120 in a CONNECTION_CLOSE: RFC 9001 section 4.8.
     if says(&["0x178", "known protocol"]) {
+        if scheme == Scheme::Https {
+            return "the server does not speak HTTP/3 (ALPN h3): switch it on there, or load a \
+                    server that does"
+                .into();
+        }
         return "the server does not speak ALPN perf: start `quiclane serve --alpn perf` there, or \
                 another server of draft-banks-quic-performance"
             .into();
     }
-    "the TLS handshake failed: for a certificate that this system does not trust give --cacert \
-     FILE, or -k for a server of your own; the server must offer ALPN perf"
-        .into()
+    let alpn = if scheme == Scheme::Https { "h3" } else { "perf" };
+    format!(
+        "the TLS handshake failed: for a certificate that this system does not trust give --cacert \
+         FILE, or -k for a server of your own; the server must offer ALPN {alpn}"
+    )
 }
 
 #[cfg(test)]
@@ -96,11 +104,14 @@ mod tests {
             (CertificateError::UnknownIssuer, "--cacert FILE"),
         ] {
             let why = Error::InvalidCertificate(reason).to_string();
-            let hint = tls(&why, "host");
+            let hint = tls(&why, "host", Scheme::Quic);
             assert!(hint.contains(remedy) && hint.contains("-k"), "{why}: {hint}");
         }
-        let hint = tls(&Error::NoApplicationProtocol.to_string(), "host");
-        assert!(hint.contains("--alpn perf"), "{hint}");
-        assert!(tls("something new", "host").contains("--cacert FILE"));
+        let why = Error::NoApplicationProtocol.to_string();
+        for (scheme, alpn) in [(Scheme::Quic, "--alpn perf"), (Scheme::Https, "ALPN h3")] {
+            let hint = tls(&why, "host", scheme);
+            assert!(hint.contains(alpn), "{hint}");
+            assert!(tls("something new", "host", scheme).contains("--cacert FILE"));
+        }
     }
 }

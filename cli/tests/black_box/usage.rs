@@ -12,7 +12,17 @@ fn every_command_has_help() {
             vec!["ready listen=", "[::]:4433", "--max-streams-bidi", "--drain"],
         ),
         (vec!["doctor", "--help"], vec!["--interface", "--json", "Examples"]),
-        (vec!["load", "--help"], vec!["--connections", "quic://HOST:PORT", "1,024", "Examples"]),
+        (
+            vec!["load", "--help"],
+            vec![
+                "--connections",
+                "quic://HOST:PORT",
+                "https://HOST",
+                "--body",
+                "1,024",
+                "Examples",
+            ],
+        ),
     ] {
         let outcome = quiclane(&arguments);
         assert_eq!(outcome.code, 0, "{outcome:?}");
@@ -59,10 +69,12 @@ fn usage_errors_exit_with_2_and_name_value_and_remedy() {
         ("doctor --listen here", "here", "0.0.0.0:4433"),
         ("doctor -c 0", "0", "at least 1"),
         ("doctor eth0", "eth0", "Usage"),
-        ("load", "URL", "--perf"),
+        ("load", "<URL>", "Usage"),
         ("load localhost:4433 --perf", "localhost:4433", "quic://HOST:PORT"),
         ("load https://localhost --perf", "https://", "quic://HOST:PORT"),
-        ("load quic://localhost:4433", "--perf", "Usage"),
+        ("load localhost --perf", "localhost", "for HTTP/3 https://HOST"),
+        ("load http://localhost", "http://", "https://HOST"),
+        ("load quic://localhost:4433", "quic://localhost:4433 needs --perf", "https://HOST"),
         ("load quic://localhost:4433 --perf -c 0", "0", "at least 1"),
         ("load quic://localhost:4433 --perf -n ten", "ten", "10k"),
         ("load quic://localhost:4433 --perf -n 1 -d 1s", "--duration", "cannot be used with"),
@@ -85,12 +97,49 @@ fn usage_errors_exit_with_2_and_name_value_and_remedy() {
         ("load quic://127.1:1 --perf -k", "\"127.1\"", "--sni NAME"),
         ("load quic://127.0.0.1:1 --perf -k -c 100m", "100000000 connections", "ulimit -n"),
     ] {
-        let outcome = line(arguments);
-        assert_eq!(outcome.code, 2, "{arguments}: {outcome:?}");
-        assert_eq!(outcome.stdout, "", "{arguments}");
-        for word in [value, remedy] {
-            assert!(outcome.stderr.contains(word), "{arguments}: {word}\n{}", outcome.stderr);
-        }
+        refused(arguments, value, remedy);
+    }
+}
+
+#[test]
+fn flags_that_do_not_fit_the_protocol_are_usage_errors() {
+    for (arguments, value, remedy) in [
+        ("load https://a --perf -n 1", "--perf: without effect with https://a/", "quic://HOST"),
+        ("load https://a --download 1m", "--download 1048576", "quic://HOST:PORT with --perf"),
+        ("load https://a --upload 1m", "--upload 1048576", "--body-size"),
+        ("load https://a --request-size 5", "--request-size 5", "--body-size"),
+        ("load https://a --response-size 5", "--response-size 5", "paths"),
+        ("load quic://a:1 --perf -X PUT --body x", "-X PUT, --body", "https://HOST"),
+        ("load quic://a:1 --perf -H a:b", "-H 'a: b'", "https://HOST"),
+        ("load quic://a:1 --perf --body-size 5", "--body-size 5", "--request-size"),
+        ("load quic://a:1 --perf --reconnect", "--reconnect", "--idle N"),
+        ("load https://a --idle 1 -X PUT", "-X PUT", "--idle 1, which makes no requests"),
+        ("load https://a --handshakes --body x", "--body", "--handshakes"),
+        ("load https://a/x https://b/y", "https://a/x and https://b/y", "one command for each"),
+        ("load https://a:1 https://a:2", "https://a:1/ and https://a:2/", "scheme, host and port"),
+        ("load https://a --body x --body-size 5", "--body", "cannot be used with"),
+        ("load https://a -H nonsense", "nonsense", "name: value"),
+        ("load https://a -H :path:/", ":path:/", "change -X or the URL"),
+        ("load https://127.0.0.1:1 -k -H connection:close", "\"connection\"", "leave it out"),
+        ("load https://127.0.0.1:1 -k -H content-length:1", "\"content-length\"", "of the body"),
+        ("load https://127.0.0.1:1 -k -H a(b):c", "\"a(b)\"", "letters, digits"),
+        ("load https://127.0.0.1:1 -k -X G(T", "\"G(T\"", "such as GET"),
+        ("load https://127.0.0.1:1 -k -X CONNECT", "\"CONNECT\"", "not possible"),
+        ("load https://127.0.0.1:1 -k -H host:a/b", "\"a/b\"", "HOST:PORT"),
+        ("load https://127.0.0.1:1 -k --body @/nowhere/b", "@/nowhere/b", "may read"),
+        ("load https://u:p@127.0.0.1:1", "password", "https://HOST"),
+    ] {
+        refused(arguments, value, remedy);
+    }
+}
+
+/// Asserts that a command line is a usage error that names `value` and `remedy`.
+fn refused(arguments: &str, value: &str, remedy: &str) {
+    let outcome = line(arguments);
+    assert_eq!(outcome.code, 2, "{arguments}: {outcome:?}");
+    assert_eq!(outcome.stdout, "", "{arguments}");
+    for word in [value, remedy] {
+        assert!(outcome.stderr.contains(word), "{arguments}: {word}\n{}", outcome.stderr);
     }
 }
 

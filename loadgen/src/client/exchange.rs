@@ -1,151 +1,195 @@
-//! exchange is what one request writes and what it expects, in the `perf` protocol.
+//! exchange is what one request writes and what it expects: here the protocols differ, and in
+//! nothing else.
 //!
 //! ```text
-//! client ─► response size, 8 bytes big endian │ request payload, any bytes │ FIN
-//! server ─► as many bytes as were asked for │ FIN
+//!              begin             Outgoing::write          read
+//! Exchange ───────────► Outgoing ───────────────► stream ──────► Heard
 //! ```
-//! (draft-banks-quic-performance-00 section 2; the size is neither a varint nor counted in it.)
 
-use bytes::Bytes;
-use quiclane::{Conn, StreamId, VarInt, WriteError};
+mod classes;
+mod http3;
+mod outgoing;
+mod perf;
 
-/// The same for every request of a run.
-#[derive(Clone, Debug)]
-pub(crate) struct Exchange {
-    /// The response size and as much payload as fits.
-    head: Bytes,
-    /// Payload beyond `head`.
-    rest: u64,
-    /// Bytes to expect.
-    pub(crate) response_size: u64,
+pub(crate) use classes::close_class;
+use classes::{reset_class, violation_class};
+pub(crate) use http3::{Http3, Session, Told};
+pub(crate) use outgoing::{Next, Outgoing};
+pub(crate) use perf::Perf;
+
+use quiclane::{CloseReason, VarInt};
+use quiclane_http3::{Code, Violation};
+
+use crate::config::{LoadConfig, Workload};
+use crate::protocol::Protocol;
+
+/// The requests of a run.
+#[derive(Debug)]
+pub(crate) enum Exchange {
+    /// As many bytes as asked for.
+    Perf(Perf),
+    /// HTTP, on connections that have a [`Session`].
+    Http3(Http3),
 }
 
 impl Exchange {
-    /// Requests with `request_size` bytes of payload for `response_size` bytes.
-    pub(crate) fn new(request_size: u64, response_size: u64) -> Self {
-        let with_head = request_size.min(HEAD_PAYLOAD_MAX);
-        let mut head = response_size.to_be_bytes().to_vec();
-        head.resize(SIZE_BYTES + usize::try_from(with_head).unwrap_or_default(), 0);
-        Self { head: head.into(), rest: request_size - with_head, response_size }
-    }
-
-    /// What a new request has to write. Copies and allocates nothing.
-    pub(crate) fn begin(&self) -> Outgoing {
-        Outgoing { chunk: self.head.clone(), rest: self.rest, size_left: SIZE_BYTES, done: false }
-    }
-}
-
-/// What one request still has to write.
-#[derive(Debug)]
-pub(crate) struct Outgoing {
-    chunk: Bytes,
-    rest: u64,
-    size_left: usize,
-    done: bool,
-}
-
-impl Outgoing {
-    /// Whether everything was written, the FIN included.
-    pub(crate) fn is_done(&self) -> bool {
-        self.done
-    }
-
-    /// Writes what flow control allows, about [`VISIT_BYTES`] at most; says how many bytes of
-    /// payload that were and what comes next.
-    pub(crate) fn write(&mut self, conn: &mut Conn<'_>, stream: StreamId) -> (u64, Next) {
-        let mut payload = 0;
-        while !self.done {
-            if payload >= VISIT_BYTES {
-                return (payload, Next::Again);
+    /// The requests of worker `worker`; `None` where there are none.
+    pub(crate) fn new(config: &LoadConfig, worker: usize) -> Option<Self> {
+        match (&config.protocol, config.workload) {
+            (Protocol::Http3(requests), Workload::Http) => {
+                Some(Self::Http3(Http3::new(requests, worker)))
             }
-            if self.chunk.is_empty() && !self.refill() {
-                if conn.finish(stream).is_err() {
-                    return (payload, Next::Refused(None));
-                }
-                self.done = true;
-                break;
-            }
-            match conn.write(stream, &mut self.chunk) {
-                Ok(written) => payload += self.count(written),
-                Err(WriteError::Blocked) => break,
-                Err(WriteError::Stopped(code)) => return (payload, Next::Refused(Some(code))),
-                Err(_) => return (payload, Next::Refused(None)),
-            }
+            (_, workload) => workload.sizes().map(|(up, down)| Self::Perf(Perf::new(up, down))),
         }
-        (payload, Next::Wait)
     }
 
-    /// Takes the next piece of payload; false when there is none.
-    fn refill(&mut self) -> bool {
-        let bytes = self.rest.min(ZEROS.len() as u64);
-        self.rest -= bytes;
-        self.chunk = Bytes::from_static(&ZEROS[..usize::try_from(bytes).unwrap_or_default()]);
-        bytes > 0
-    }
-
-    /// The payload among `written` bytes: all but the response size at the front.
-    fn count(&mut self, written: usize) -> u64 {
-        let size = written.min(self.size_left);
-        self.size_left -= size;
-        (written - size) as u64
-    }
-}
-
-/// What a request needs after some of it was written.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Next {
-    /// Nothing, until its stream is writable again or its response arrives.
-    Wait,
-    /// Another visit: more could be written at once.
-    Again,
-    /// To be given up: the peer takes nothing more (STOP_SENDING), and maybe says why.
-    Refused(Option<VarInt>),
-}
-
-/// Application error code for streams given up and connections closed: the draft names none.
-pub(crate) const NO_ERROR: VarInt = VarInt::from_u32(0);
-
-/// The response size at the front of each request.
-const SIZE_BYTES: usize = 8;
-
-/// Payload sent in one piece with the response size: small requests are one write.
-const HEAD_PAYLOAD_MAX: u64 = 4_096;
-
-/// Payload written before the next request has its turn. Without a limit the request that is told
-/// first that it may write takes the whole window, and that is always the youngest one.
-const VISIT_BYTES: u64 = 256 << 10;
-
-/// Payload: its content does not matter, and static bytes are never copied or counted.
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_head_names_the_response_size() {
-        let exchange = Exchange::new(3, 0x0102);
-        assert_eq!(&exchange.head[..], [0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0]);
-        assert_eq!(exchange.rest, 0);
-    }
-
-    #[test]
-    fn all_payload_is_written_and_only_payload_counted() {
-        for size in [0, 1, HEAD_PAYLOAD_MAX, HEAD_PAYLOAD_MAX + 1, 1_000_000] {
-            let mut outgoing = Exchange::new(size, 0).begin();
-            let mut payload = 0;
-            loop {
-                if outgoing.chunk.is_empty() && !outgoing.refill() {
-                    break;
-                }
-                // Flow control that lets five bytes through at a time, then the rest.
-                for bytes in [5.min(outgoing.chunk.len()), usize::MAX] {
-                    let bytes = bytes.min(outgoing.chunk.len());
-                    drop(outgoing.chunk.split_to(bytes));
-                    payload += outgoing.count(bytes);
-                }
-            }
-            assert_eq!(payload, size);
+    /// Which of the requests is the next one.
+    pub(crate) fn next(&mut self) -> usize {
+        match self {
+            Self::Perf(_) => 0,
+            Self::Http3(http) => http.next(),
         }
+    }
+
+    /// What request number `which` has to write. Copies and allocates nothing.
+    pub(crate) fn begin(&self, which: usize) -> Outgoing {
+        match self {
+            Self::Perf(perf) => perf.begin(),
+            Self::Http3(http) => http.begin(which),
+        }
+    }
+}
+
+/// What was heard of a response.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Heard {
+    /// More is to come.
+    Part,
+    /// It is complete.
+    All,
+    /// It will not be, and the stream is to be given up.
+    Failed(Failure),
+    /// The server broke a rule that the whole connection stands on.
+    Broken(Violation),
+}
+
+/// How a request failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failure {
+    /// Its error class.
+    pub(crate) class: &'static str,
+    why: Why,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Why {
+    /// The class says it all.
+    Class,
+    /// The server sent this code.
+    Code(VarInt),
+    /// The server broke a rule.
+    Violation(Violation),
+    /// The response has this status.
+    Status(u16),
+    /// The server takes header sections of so many bytes at most.
+    TooLarge { bytes: u64, bytes_max: u64 },
+}
+
+impl Failure {
+    /// One that needs no more words.
+    pub(crate) const fn plain(class: &'static str) -> Self {
+        Self { class, why: Why::Class }
+    }
+
+    /// The server refused, or abandoned something, maybe with a code.
+    pub(crate) fn by_server(class: &'static str, code: Option<VarInt>) -> Self {
+        Self { class, why: code.map_or(Why::Class, Why::Code) }
+    }
+
+    /// RESET_STREAM in HTTP/3.
+    fn reset(code: VarInt) -> Self {
+        Self::by_server(reset_class(code.into_inner()), Some(code))
+    }
+
+    /// A rule that was broken on the stream of the request alone.
+    fn malformed(violation: Violation) -> Self {
+        let class = match violation {
+            Violation::BodyTooShort => "short_response",
+            Violation::BodyTooLong => "long_response",
+            Violation::ResponseMissing => "no_response",
+            _ => "malformed_response",
+        };
+        Self { class, why: Why::Violation(violation) }
+    }
+
+    /// A rule that was broken on the connection.
+    pub(crate) fn violation(violation: Violation) -> Self {
+        Self { class: violation_class(violation), why: Why::Violation(violation) }
+    }
+
+    /// A response that says that the request failed; `None` if it says the opposite.
+    pub(crate) fn status(status: u16) -> Option<Self> {
+        let class = match status {
+            0..400 => return None,
+            400..500 => "status_4xx",
+            500..600 => "status_5xx",
+            600.. => "status_other",
+        };
+        Some(Self { class, why: Why::Status(status) })
+    }
+
+    /// What to say of it beyond its class.
+    pub(crate) fn example(self) -> Option<String> {
+        match self.why {
+            Why::Class => None,
+            Why::Code(code) => {
+                let name = Code::of(code.into_inner()).map_or("", Code::name);
+                let name = if name.is_empty() { String::new() } else { format!(" ({name})") };
+                Some(format!("by the server, with code {code}{name}"))
+            }
+            Why::Violation(violation) => Some(violation.to_string()),
+            Why::Status(status) => Some(format!("status {status}")),
+            Why::TooLarge { bytes, bytes_max } => Some(format!(
+                "the header section has {bytes} bytes, the server takes {bytes_max}: send less"
+            )),
+        }
+    }
+
+    /// What the server is told when the request is given up, if it is to be told something.
+    pub(crate) fn code(self) -> Option<VarInt> {
+        match self.why {
+            Why::Violation(violation) => Some(violation.code().value().into()),
+            _ => None,
+        }
+    }
+}
+
+/// The codes for what ends well and what is given up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Codes {
+    /// A connection that has done its work.
+    pub(crate) done: VarInt,
+    /// A stream that is given up.
+    pub(crate) cancelled: VarInt,
+}
+
+impl Codes {
+    pub(crate) fn of(protocol: &Protocol) -> Self {
+        match protocol {
+            // The draft names none.
+            Protocol::Perf => Self { done: VarInt::from_u32(0), cancelled: VarInt::from_u32(0) },
+            Protocol::Http3(_) => Self {
+                done: VarInt::from_u32(Code::NoError.value()),
+                cancelled: VarInt::from_u32(Code::RequestCancelled.value()),
+            },
+        }
+    }
+}
+
+/// The error class of a lost connection.
+pub(crate) fn loss_class(protocol: &Protocol, reason: &CloseReason) -> &'static str {
+    match (protocol, reason) {
+        (Protocol::Http3(_), CloseReason::Application { code, .. }) => close_class(*code),
+        _ => reason.class(),
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use quiclane::Lane;
 
 use super::Client;
+use super::exchange::Failure;
 use super::seats::SeatState;
 use crate::config::Stop;
 use crate::cpu::ThreadTime;
@@ -60,7 +61,7 @@ impl Client {
         let now = lane.now();
         let lost_some = self.seats.schedule(now, &mut self.jitter);
         let is_dark = match self.exchange {
-            Some(_) => self.phase.offers_load() && self.requests.len() == 0,
+            Some(_) => self.phase.offers_load() && self.requests.len() == self.parked,
             None => self.makes_handshakes() && lost_some && self.seats.open() == 0,
         };
         if is_dark {
@@ -107,6 +108,7 @@ impl Client {
                     if let Some(mut conn) = lane.conn(id)
                         && conn.has_0rtt()
                     {
+                        self.begin_session(&mut conn, seat);
                         self.fill(&mut conn, seat);
                         let seat = self.seats.seat_mut(seat);
                         seat.early = seat.carried;
@@ -125,7 +127,7 @@ impl Client {
 
     /// Whether one more handshake makes sense now.
     fn may_connect(&self) -> bool {
-        if self.left == Some(0) {
+        if self.left == Some(0) && self.parked == 0 {
             // All requests are under way or done, and so are all handshakes.
             return false;
         }
@@ -210,7 +212,7 @@ impl Client {
         }
         // A run by duration goes on: the server may be on its way back. And as long as a request
         // is in flight there may be an answer.
-        let since = self.dark_since.filter(|_| self.requests.len() == 0)?;
+        let since = self.dark_since.filter(|_| self.requests.len() == self.parked)?;
         if self.exchange.is_none() && !self.job.gate.ever_connected() {
             let tried_all = self.tally.handshakes.failed >= self.seats.len() as u64;
             return tried_all.then_some(Ending::NothingConnected);
@@ -273,13 +275,17 @@ impl Client {
             if now < request.started + timeout {
                 return;
             }
-            let seat = request.seat;
+            let (seat, is_parked) = (request.seat, request.is_parked);
+            let failure = Failure::plain("timeout");
             let conn = self.seats.seat_mut(seat).conn();
-            let Some(mut conn) = conn.and_then(|conn| lane.conn(conn)) else {
-                return;
-            };
-            self.give_up(&mut conn, id, "timeout", None);
-            self.fill(&mut conn, seat);
+            match conn.and_then(|conn| lane.conn(conn)) {
+                Some(mut conn) => {
+                    self.give_up(&mut conn, id, failure);
+                    self.fill(&mut conn, seat);
+                }
+                None if is_parked => drop(self.fail(id, failure)),
+                None => return,
+            }
         }
     }
 

@@ -21,18 +21,28 @@ pub(crate) struct Request {
     pub(crate) seat: usize,
     /// On which stream.
     pub(crate) stream: StreamId,
+    /// Which of the run's requests it is.
+    pub(crate) which: usize,
     /// When the stream was opened.
     pub(crate) started: Instant,
     /// When bytes of it last went either way.
     pub(crate) moved: Instant,
     /// What is still to be written.
     pub(crate) outgoing: Outgoing,
-    /// Response bytes so far.
+    /// Bytes of its stream so far.
+    pub(crate) heard: u64,
+    /// Content of the response so far, in bytes.
     pub(crate) received: u64,
+    /// Status of the response; 0 before it came, and where there is none.
+    pub(crate) status: u16,
+    /// When it came.
+    pub(crate) first: Option<Instant>,
     /// The response is complete, but our own half is not.
     pub(crate) answered: bool,
     /// Waits for its next visit, to write more.
     pub(crate) queued: bool,
+    /// Was taken back and waits for a new connection.
+    pub(crate) is_parked: bool,
 }
 
 /// All requests in flight on one worker.
@@ -130,7 +140,7 @@ const NONE: u32 = u32::MAX;
 mod tests {
     use quiclane::VarInt;
 
-    use super::super::exchange::Exchange;
+    use super::super::exchange::Perf;
     use super::*;
 
     fn request(index: u32) -> Request {
@@ -140,10 +150,15 @@ mod tests {
             stream: stream(index),
             started: now,
             moved: now,
-            outgoing: Exchange::new(0, 0).begin(),
+            which: 0,
+            outgoing: Perf::new(0, 0).begin(),
+            heard: 0,
             received: 0,
+            status: 0,
+            first: None,
             answered: false,
             queued: false,
+            is_parked: false,
         }
     }
 

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use quiclane::{ConnId, StreamId};
 
 use super::absence::Absence;
+use super::exchange::Session;
 use super::requests::RequestId;
 use crate::backoff::{Jitter, delay};
 
@@ -38,6 +39,10 @@ pub(crate) struct Seat {
     pub(crate) early: u64,
     /// Its requests in flight.
     pub(crate) streams: HashMap<StreamId, RequestId, BuildHasherDefault<StreamHasher>>,
+    /// Its requests that wait for the next connection, oldest first.
+    pub(crate) parked: VecDeque<RequestId>,
+    /// HTTP/3 on its connection, where that is spoken and has begun.
+    pub(crate) session: Option<Box<Session>>,
 }
 
 impl Seat {
@@ -183,6 +188,7 @@ impl Seats {
         self.seats[seat].state = SeatState::Connecting { since: now, conn };
         self.seats[seat].carried = 0;
         self.seats[seat].early = 0;
+        self.seats[seat].session = None;
         self.connecting += 1;
     }
 

@@ -1,0 +1,176 @@
+//! http is the flags that say what to ask for over HTTP.
+
+use std::fs;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+use quiclane_loadgen::{Body, HttpError, HttpRequest};
+
+use crate::exit::Failure;
+use crate::flags::size;
+use crate::target::Url;
+
+/// What to ask for.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "HTTP/3 requests")]
+pub(super) struct HttpOptions {
+    /// Method of the requests [default: GET, with a body POST]
+    #[arg(short = 'X', long, value_name = "METHOD")]
+    method: Option<String>,
+
+    /// A header field, as 'name: value'; can be repeated. Host takes the place of the URL's host
+    /// in the request (:authority), user-agent that of quiclane/VERSION
+    #[arg(short = 'H', long = "header", value_name = "FIELD")]
+    headers: Vec<Header>,
+
+    /// Body of each request; @FILE is what stands in FILE
+    #[arg(long, value_name = "STRING|@FILE")]
+    body: Option<String>,
+
+    /// Body of so many zeros, for example 10m
+    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "body")]
+    body_size: Option<u64>,
+}
+
+/// --header.
+#[derive(Clone, Debug)]
+struct Header {
+    name: String,
+    value: String,
+}
+
+impl FromStr for Header {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let remedy = "write 'name: value', for example 'accept: text/html'";
+        let at = text.find(':').filter(|at| *at > 0);
+        if text.starts_with(':') {
+            return Err(format!("a name begins with no colon: change -X or the URL, or {remedy}"));
+        }
+        let (name, value) = text.split_at(at.ok_or(remedy)?);
+        Ok(Self { name: name.trim().into(), value: value[1..].trim().into() })
+    }
+}
+
+impl HttpOptions {
+    /// The flags that were given, as they would be written.
+    pub(super) fn given(&self) -> Vec<String> {
+        let Self { method, headers, body, body_size } = self;
+        let mut given = Vec::new();
+        given.extend(method.iter().map(|method| format!("-X {method}")));
+        given.extend(headers.iter().map(|Header { name, value }| format!("-H '{name}: {value}'")));
+        given.extend(body.iter().map(|_| "--body".to_owned()));
+        given.extend(body_size.iter().map(|bytes| format!("--body-size {bytes}")));
+        given
+    }
+
+    /// One request for each of `urls`.
+    pub(super) fn requests<'u>(
+        &self,
+        urls: impl Iterator<Item = &'u Url>,
+    ) -> Result<Vec<HttpRequest>, Failure> {
+        let body = self.body()?;
+        urls.map(|url| self.request(url, body.clone()).map_err(Failure::Http)).collect()
+    }
+
+    fn request(&self, url: &Url, body: Body) -> Result<HttpRequest, HttpError> {
+        let default = if matches!(body, Body::None) { "GET" } else { "POST" };
+        let method = self.method.as_deref().unwrap_or(default);
+        let is =
+            |name: &'static str| move |header: &&Header| header.name.eq_ignore_ascii_case(name);
+        let host = self.headers.iter().rfind(is("host")).map(|header| header.value.clone());
+        let authority = host.unwrap_or_else(|| url.authority());
+        let mut request = HttpRequest::new(method, &authority, &url.path, body)?;
+        if !self.headers.iter().any(|header| is("user-agent")(&header)) {
+            request = request.with("user-agent", USER_AGENT)?;
+        }
+        for header in self.headers.iter().filter(|header| !is("host")(header)) {
+            request = request.with(&header.name, &header.value)?;
+        }
+        Ok(request)
+    }
+
+    fn body(&self) -> Result<Body, Failure> {
+        if let Some(bytes) = self.body_size {
+            return Ok(Body::Zeros(bytes));
+        }
+        let Some(text) = &self.body else { return Ok(Body::None) };
+        let bytes = match text.strip_prefix('@') {
+            None => text.clone().into_bytes(),
+            Some(path) => fs::read(path)
+                .map_err(|source| Failure::Body { path: PathBuf::from(path), source })?,
+        };
+        Ok(Body::Bytes(bytes.into()))
+    }
+}
+
+const USER_AGENT: &str = concat!("quiclane/", env!("CARGO_PKG_VERSION"));
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        http: HttpOptions,
+    }
+
+    fn parse(flags: &[&str]) -> HttpOptions {
+        Flags::try_parse_from([&["load"], flags].concat()).unwrap().http
+    }
+
+    fn request(flags: &[&str]) -> Result<HttpRequest, String> {
+        let url = "https://localhost/".parse::<Url>().unwrap();
+        let requests = parse(flags).requests([url].iter()).map_err(|error| error.to_string());
+        requests.map(|mut requests| requests.remove(0))
+    }
+
+    #[test]
+    fn the_method_follows_the_body_unless_it_is_given() {
+        for (flags, method, bytes) in [
+            (&[][..], "GET", 0),
+            (&["--body", "abc"], "POST", 3),
+            (&["--body", ""], "POST", 0),
+            (&["--body-size", "10m"], "POST", 10 << 20),
+            (&["-X", "PUT", "--body", "abc"], "PUT", 3),
+            (&["-X", "HEAD"], "HEAD", 0),
+        ] {
+            let request = request(flags).unwrap();
+            assert_eq!((request.method(), request.body_bytes()), (method, bytes));
+        }
+    }
+
+    #[test]
+    fn a_body_may_be_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("body");
+        fs::write(&path, "12345").unwrap();
+        let flag = format!("@{}", path.display());
+        assert_eq!(request(&["--body", &flag]).unwrap().body_bytes(), 5);
+        let error = request(&["--body", "@/nowhere/body"]).unwrap_err();
+        assert!(error.contains("--body @/nowhere/body") && error.contains("No such"), "{error}");
+    }
+
+    #[test]
+    fn headers_are_judged_by_name() {
+        assert!(request(&["-H", "a:b", "-H", "A : b:c", "-H", "User-Agent: x"]).is_ok());
+        assert!(request(&["-H", "Host: example.org:1"]).is_ok());
+        for (header, word) in [
+            ("Host: a b", "authority \"a b\""),
+            ("connection: close", "\"connection\""),
+            ("a b: c", "\"a b\""),
+        ] {
+            let error = request(&["-H", header]).unwrap_err();
+            assert!(error.contains(word), "{error}");
+        }
+        for header in ["nonsense", ":path: /", ": x", ""] {
+            let error = Flags::try_parse_from(["load", "-H", header]).unwrap_err().to_string();
+            assert!(error.contains("name: value"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! protocol is what a run speaks, and in HTTP what it asks for.
+
+use bytes::Bytes;
+use quiclane_http3::{Invalid, Prepared, Violation};
+
+/// The application protocol of draft-banks-quic-performance.
+pub const PERF_ALPN: &[u8] = b"perf";
+
+/// The application protocol of HTTP/3 (RFC 9114 section 3.1).
+pub const H3_ALPN: &[u8] = b"h3";
+
+/// What is spoken on each connection. The targets' TLS has to offer its [`alpn`](Self::alpn).
+#[derive(Clone, Debug, Default)]
+pub enum Protocol {
+    /// `perf` (draft-banks-quic-performance-00). Default.
+    #[default]
+    Perf,
+    /// HTTP/3 (RFC 9114), with the requests of [`Workload::Http`](crate::Workload::Http): each
+    /// worker takes them in turn. Other workloads need none.
+    Http3(Vec<HttpRequest>),
+}
+
+impl Protocol {
+    /// Its name in the TLS handshake.
+    #[must_use]
+    pub const fn alpn(&self) -> &'static [u8] {
+        match self {
+            Self::Perf => PERF_ALPN,
+            Self::Http3(_) => H3_ALPN,
+        }
+    }
+}
+
+/// A request over HTTP, made once and sent as often as wanted.
+#[derive(Clone, Debug)]
+pub struct HttpRequest {
+    head: Prepared,
+    method: String,
+    body: Body,
+}
+
+impl HttpRequest {
+    /// `method` for `https://authority``path`, with `content-length` if there is a body. `path`
+    /// may have a query.
+    ///
+    /// # Errors
+    /// For a method, an authority or a path that HTTP does not allow; and for CONNECT.
+    pub fn new(method: &str, authority: &str, path: &str, body: Body) -> Result<Self, HttpError> {
+        // One by one, to name the one that is wrong.
+        Prepared::request(method, "https", "a", "/")
+            .map_err(|_| HttpError::Method(method.into()))?;
+        Prepared::request(method, "https", authority, "/")
+            .map_err(|_| HttpError::Authority(authority.into()))?;
+        let mut head = Prepared::request(method, "https", authority, path)
+            .map_err(|_| HttpError::Path(path.into()))?;
+        if let Some(bytes) = body.bytes() {
+            let length = bytes.to_string();
+            push(&mut head, "content-length", &length)?;
+        }
+        Ok(Self { head, method: method.into(), body })
+    }
+
+    /// Adds a header field. Its name is sent in lower case, and spaces around the value are not.
+    ///
+    /// # Errors
+    /// For what cannot stand in a request over HTTP/3, and for `content-length`.
+    pub fn with(mut self, name: &str, value: &str) -> Result<Self, HttpError> {
+        let name = name.to_ascii_lowercase();
+        if name == "content-length" {
+            return Err(HttpError::Field { name, why: "it is that of the body: leave it out" });
+        }
+        push(&mut self.head, &name, value.trim_matches([' ', '\t']))?;
+        Ok(self)
+    }
+
+    /// Its method.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// Bytes of its body.
+    #[must_use]
+    pub fn body_bytes(&self) -> u64 {
+        self.body.bytes().unwrap_or_default()
+    }
+
+    pub(crate) fn head(&self) -> &Prepared {
+        &self.head
+    }
+
+    pub(crate) fn body(&self) -> &Body {
+        &self.body
+    }
+}
+
+fn push(head: &mut Prepared, name: &str, value: &str) -> Result<(), HttpError> {
+    let pushed = head.push(name.as_bytes(), value.as_bytes());
+    pushed.map_err(|Invalid(why)| HttpError::Field { name: name.into(), why: remedy(why) })
+}
+
+fn remedy(violation: Violation) -> &'static str {
+    match violation {
+        Violation::FieldConnectionSpecific => {
+            "it belongs to connections of HTTP/1.1, HTTP/3 has none such: leave it out"
+        }
+        Violation::PseudoForbidden => {
+            "what begins with a colon comes from the method and the URL: change those"
+        }
+        Violation::FieldValue => "a value has no control characters: leave them out",
+        _ => "a name has letters, digits and !#$%&'*+-.^_`|~ only: leave out the rest",
+    }
+}
+
+/// What a request carries.
+#[derive(Clone, Debug, Default)]
+pub enum Body {
+    /// Nothing, not even a `content-length`. Default.
+    #[default]
+    None,
+    /// These bytes, which all requests share.
+    Bytes(Bytes),
+    /// So many zeros, which take no memory.
+    Zeros(u64),
+}
+
+impl Body {
+    fn bytes(&self) -> Option<u64> {
+        match self {
+            Self::None => None,
+            Self::Bytes(bytes) => Some(bytes.len() as u64),
+            Self::Zeros(bytes) => Some(*bytes),
+        }
+    }
+}
+
+/// Why a request cannot be sent.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HttpError {
+    /// No token, or CONNECT.
+    #[error("method {0:?}: write a word such as GET; CONNECT is not possible")]
+    Method(String),
+    /// Neither a host nor a host and a port.
+    #[error("authority {0:?}: write HOST or HOST:PORT, with neither user nor password")]
+    Authority(String),
+    /// Not from a URL.
+    #[error("path {0:?}: write spaces as %20, other special characters as % and two digits too")]
+    Path(String),
+    /// A field that a request over HTTP/3 cannot have.
+    #[error("header {name:?}: {why}")]
+    Field {
+        /// Its name.
+        name: String,
+        /// What is wrong, and the remedy.
+        why: &'static str,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn get() -> HttpRequest {
+        HttpRequest::new("GET", "localhost", "/", Body::None).unwrap()
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_named() {
+        for (method, authority, path, expected) in [
+            ("G T", "a", "/", HttpError::Method("G T".into())),
+            ("CONNECT", "a", "/", HttpError::Method("CONNECT".into())),
+            ("GET", "u@a", "/", HttpError::Authority("u@a".into())),
+            ("GET", "", "/", HttpError::Authority(String::new())),
+            ("GET", "a", "/ ", HttpError::Path("/ ".into())),
+            ("GET", "a", "b", HttpError::Path("b".into())),
+        ] {
+            let error = HttpRequest::new(method, authority, path, Body::None).unwrap_err();
+            assert_eq!(error, expected);
+        }
+        assert!(HttpRequest::new("OPTIONS", "a", "*", Body::None).is_ok());
+    }
+
+    #[test]
+    fn fields_are_lowered_trimmed_and_judged() {
+        assert!(get().with("X-Name", " \tvalue ").is_ok());
+        for (name, value, remedy) in [
+            ("Connection", "close", "leave it out"),
+            ("Transfer-Encoding", "chunked", "leave it out"),
+            (":path", "/", "URL"),
+            ("Content-Length", "1", "body"),
+            ("x", "a\nb", "control characters"),
+            ("a b", "", "letters"),
+            ("", "", "letters"),
+        ] {
+            let text = get().with(name, value).unwrap_err().to_string();
+            let name = name.to_lowercase();
+            assert!(text.contains(&format!("{name:?}")) && text.contains(remedy), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_body_has_its_length() {
+        let bytes = Body::Bytes(Bytes::from_static(b"abc"));
+        for (body, length) in [(Body::None, 0), (bytes, 3), (Body::Zeros(7), 7)] {
+            let request = HttpRequest::new("POST", "a", "/", body).unwrap();
+            assert_eq!((request.body_bytes(), request.method()), (length, "POST"));
+        }
+    }
+}
