@@ -8,9 +8,9 @@ use std::time::Duration;
 use std::{env, fs};
 
 use crate::debian::{in_ci, install_packages, said};
-use crate::ebpf;
 use crate::test::{Run, Stop, has_cargo, wait_at_most};
 use crate::tidy;
+use crate::{aioquic, ebpf};
 
 /// One kind of test, with what it proves.
 #[derive(Debug)]
@@ -79,7 +79,10 @@ fn clippy(run: &mut Run) -> Result<(), Stop> {
 
 fn unit(run: &mut Run) -> Result<(), Stop> {
     let arguments = ["test", "--workspace", "--tests", FEATURES, "--no-fail-fast", "--"];
-    run.cargo_test(&[&arguments[..], &["--show-output"]].concat(), &[])
+    let python = aioquic::python(run)?;
+    let python = python.as_ref().and_then(|path| path.to_str());
+    let aioquic: Vec<_> = python.map(|path| ("QUICLANE_AIOQUIC", path)).into_iter().collect();
+    run.cargo_test(&[&arguments[..], &["--show-output"]].concat(), &aioquic)
 }
 
 /// Clients of other stacks live in a workspace of their own, and get our command as it is built

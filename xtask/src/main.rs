@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
+mod aioquic;
 mod debian;
 mod ebpf;
 mod floors;
@@ -21,6 +22,7 @@ usage: cargo xtask COMMAND
   ebpf                              rebuild the committed BPF object from its source
   ebpf --check                      fail if the object is not what its source builds to
   ebpf --bench                      print how long the programs take for a packet; asks sudo
+  aioquic                           install the HTTP/3 client that a test needs
   deny                              audit licences, advisories and sources with cargo-deny
 
 With CI=true in the environment a floor or test that has to be skipped is a failure.
@@ -32,9 +34,10 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["test", options @ ..] => test_command(options),
         ["tidy"] => Ok(tidy_command()),
-        ["ebpf"] => Ok(ebpf_command(|run| ebpf::rebuild(run))),
-        ["ebpf", "--check"] => Ok(ebpf_command(ebpf::check)),
-        ["ebpf", "--bench"] => Ok(ebpf_command(|run| ebpf::bench(run))),
+        ["ebpf"] => Ok(command("ebpf", |run| ebpf::rebuild(run))),
+        ["ebpf", "--check"] => Ok(command("ebpf", ebpf::check)),
+        ["ebpf", "--bench"] => Ok(command("ebpf", |run| ebpf::bench(run))),
+        ["aioquic"] => Ok(command("aioquic", |run| aioquic::install(run))),
         ["deny"] => Ok(deny_command()),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
@@ -94,11 +97,11 @@ fn tidy_command() -> bool {
     }
 }
 
-fn ebpf_command(command: fn(&mut test::Run) -> Result<(), test::Stop>) -> bool {
+fn command(name: &str, command: fn(&mut test::Run) -> Result<(), test::Stop>) -> bool {
     let mut run = test::Run::new();
     let outcome = command(&mut run);
     if let Err(stop) = &outcome {
-        eprintln!("ebpf: {stop}");
+        eprintln!("{name}: {stop}");
     }
     outcome.is_ok()
 }

@@ -16,7 +16,7 @@ fn stdout_has_one_line_and_the_log_the_plan() {
     assert!(server.ready.contains(" workers=2 "), "{}", server.ready);
     let outcome = server.stop("TERM");
     assert_eq!((outcome.code, outcome.stdout.as_str()), (0, ""), "{outcome:?}");
-    for word in ["SHA-256", "plan: 2 workers", "stopping", "stopped"] {
+    for word in ["SHA-256", "in Base64", "plan: 2 workers", "stopping", "stopped"] {
         assert!(outcome.stderr.contains(word), "{word}: {}", outcome.stderr);
     }
 }
@@ -61,6 +61,21 @@ fn budgets_that_nobody_keeps_are_warned_of() {
 }
 
 #[test]
+fn a_folder_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().to_str().unwrap();
+    for flags in [&["--h3", "--root", root][..], &["--h3", "--root", root, "--follow-links"]] {
+        let outcome = Serve::start(flags).stop("TERM");
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+    }
+    // Who offers HTTP/3 alone speaks nothing else.
+    let server = Serve::start(&["-q", "--h3"]);
+    assert_eq!(server.load("-c 1 -n 1").code, 1);
+    let outcome = line("serve --listen 127.0.0.1:0 --root /nowhere --follow-links");
+    assert!(outcome.code == 2 && outcome.stderr.contains("/nowhere"), "{outcome:?}");
+}
+
+#[test]
 fn an_address_in_use_is_named() {
     let server = Serve::start(&["-q"]);
     let outcome = line(&format!("serve -q --listen {}", server.address()));
@@ -88,7 +103,10 @@ fn metrics_are_answered_over_http() {
     let mut response = String::new();
     client.read_to_string(&mut response).unwrap();
     assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
-    assert!(response.contains("quiclane_route_received_total{worker=\"0\"} "), "{response}");
+    for name in ["route_received", "http3_requests", "http3_cancelled_requests"] {
+        let line = format!("quiclane_{name}_total{{worker=\"0\"}} ");
+        assert!(response.contains(&line), "{line}: {response}");
+    }
     let outcome = line(&format!("serve -q --listen 127.0.0.1:0 --metrics {free}"));
     assert_eq!(outcome.code, 1, "{outcome:?}");
     assert!(outcome.stderr.contains(&format!("--metrics {free}")), "{}", outcome.stderr);

@@ -83,6 +83,7 @@ impl<T> StreamTable<T> {
     pub(super) fn insert(&mut self, stream: StreamId, state: T) {
         match self.find(stream) {
             Ok(at) => self.streams[at].1 = state,
+            Err(at) if at == self.streams.len() => self.streams.push_back((stream, state)),
             Err(at) => self.streams.insert(at, (stream, state)),
         }
     }
@@ -94,7 +95,13 @@ impl<T> StreamTable<T> {
 
     pub(super) fn remove(&mut self, stream: StreamId) -> Option<T> {
         let at = self.find(stream).ok()?;
-        Some(self.streams.remove(at)?.1)
+        // At the ends nothing has to be moved.
+        let removed = match at {
+            0 => self.streams.pop_front(),
+            _ if at + 1 == self.streams.len() => self.streams.pop_back(),
+            _ => self.streams.remove(at),
+        };
+        Some(removed?.1)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (StreamId, &mut T)> {
@@ -106,7 +113,13 @@ impl<T> StreamTable<T> {
     }
 
     fn find(&self, stream: StreamId) -> Result<usize, usize> {
-        self.streams.binary_search_by_key(&stream, |(id, _)| *id)
+        // Usually the youngest, or the only one.
+        match self.streams.back() {
+            Some((last, _)) if *last == stream => Ok(self.streams.len() - 1),
+            Some((last, _)) if *last < stream => Err(self.streams.len()),
+            None => Err(0),
+            _ => self.streams.binary_search_by_key(&stream, |(id, _)| *id),
+        }
     }
 }
 

@@ -116,10 +116,19 @@ pub(crate) fn app_server<A: App>(
     io: Io,
     make: impl Fn(WorkerInfo) -> A + Send + Sync + 'static,
 ) -> Served {
+    app_server_with(alpn, |config| config.io = io, make)
+}
+
+/// The same with the configuration changed by `change`.
+pub(crate) fn app_server_with<A: App>(
+    alpn: &[&str],
+    change: impl FnOnce(&mut Config),
+    make: impl Fn(WorkerInfo) -> A + Send + Sync + 'static,
+) -> Served {
     let certificate = Certificate::new();
     let tls = certificate.server(alpn, false);
-    let config = Config { workers: 2, io, ..Config::default() };
-    serve(certificate, tls, "127.0.0.1:0", config, |_| {}, make)
+    let config = Config { workers: 2, ..Config::default() };
+    serve(certificate, tls, "127.0.0.1:0", config, change, make)
 }
 
 fn serve<A: App>(

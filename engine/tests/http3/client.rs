@@ -1,20 +1,23 @@
 //! client is the h3 crate over quinn, with what its users write around it.
 
+use std::time::Duration;
+
 use bytes::{Buf, Bytes};
 use h3::client::{RequestStream, SendRequest};
-use h3::error::{ConnectionError, StreamError};
+use h3::error::{Code, ConnectionError, StreamError};
+use h3::quic::RecvStream;
 use http::{HeaderMap, Request, StatusCode};
 use quinn::Endpoint;
 use tokio::task::JoinHandle;
 
 use crate::common::{Served, connect_with};
 
-type Stream = RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
+pub(crate) type Stream = RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
 
 /// A connection of the h3 crate.
 pub(crate) struct Client {
     pub(crate) send: SendRequest<h3_quinn::OpenStreams, Bytes>,
-    _driver: JoinHandle<ConnectionError>,
+    driver: JoinHandle<ConnectionError>,
     _endpoint: Endpoint,
 }
 
@@ -24,23 +27,28 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) content: Vec<u8>,
+    pub(crate) trailers: Option<HeaderMap>,
 }
 
 impl Answer {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
+
+    pub(crate) fn text(&self) -> &str {
+        str::from_utf8(&self.content).unwrap()
+    }
 }
 
 impl Client {
     pub(crate) async fn connect(server: &Served) -> Self {
         let (endpoint, quic) = connect_with(server, &["h3"]).await.unwrap();
-        let (mut driver, send) =
-            h3::client::new(h3_quinn::Connection::new(quic.clone())).await.unwrap();
-        let _driver = tokio::spawn(async move {
+        let quic = h3_quinn::Connection::new(quic);
+        let (mut driver, send) = h3::client::new(quic).await.unwrap();
+        let driver = tokio::spawn(async move {
             std::future::poll_fn(|context| driver.poll_close(context)).await
         });
-        Self { send, _driver, _endpoint: endpoint }
+        Self { send, driver, _endpoint: endpoint }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -56,31 +64,20 @@ impl Client {
         content: Option<Bytes>,
     ) -> Result<Answer, StreamError> {
         let mut stream = self.begin(method, path, fields).await?;
-        if let Some(content) = content {
-            let (mut send, mut recv) = stream.split();
+        let Some(content) = content else {
+            stream.finish().await?;
+            return answer(&mut stream).await;
+        };
+        let (mut send, mut recv) = stream.split();
+        let write = async {
             let half = content.len() / 2;
-            let write = async {
-                send.send_data(content.slice(..half)).await?;
-                send.send_data(content.slice(half..)).await?;
-                send.finish().await
-            };
-            let (written, answer) = tokio::join!(write, async {
-                let response = recv.recv_response().await?;
-                let mut content = Vec::new();
-                while let Some(mut piece) = recv.recv_data().await? {
-                    content.extend_from_slice(&piece.copy_to_bytes(piece.remaining()));
-                }
-                let (head, ()) = response.into_parts();
-                Ok(Answer { status: head.status, headers: head.headers, content })
-            });
-            // A server may answer before it has read everything.
-            if answer.is_err() {
-                written?;
-            }
-            return answer;
-        }
-        stream.finish().await?;
-        Self::answer(&mut stream).await
+            send.send_data(content.slice(..half)).await?;
+            send.send_data(content.slice(half..)).await?;
+            send.finish().await
+        };
+        // A server may answer, and stop the rest, before it has read everything.
+        let (_, answer) = tokio::join!(write, answer(&mut recv));
+        answer
     }
 
     pub(crate) async fn begin(
@@ -97,12 +94,31 @@ impl Client {
         self.send.clone().send_request(request.body(()).unwrap()).await
     }
 
-    pub(crate) async fn answer(stream: &mut Stream) -> Result<Answer, StreamError> {
-        let (head, ()) = stream.recv_response().await?.into_parts();
-        let mut content = Vec::new();
-        while let Some(mut piece) = stream.recv_data().await? {
-            content.extend_from_slice(&piece.copy_to_bytes(piece.remaining()));
-        }
-        Ok(Answer { status: head.status, headers: head.headers, content })
+    /// Why the connection ended.
+    pub(crate) async fn closed(self) -> ConnectionError {
+        let closed = tokio::time::timeout(Duration::from_secs(30), self.driver).await;
+        drop(self.send);
+        closed.unwrap().unwrap()
+    }
+}
+
+/// The response on a stream.
+pub(crate) async fn answer<S: RecvStream>(
+    stream: &mut RequestStream<S, Bytes>,
+) -> Result<Answer, StreamError> {
+    let (head, ()) = stream.recv_response().await?.into_parts();
+    let mut content = Vec::new();
+    while let Some(mut piece) = stream.recv_data().await? {
+        content.extend_from_slice(&piece.copy_to_bytes(piece.remaining()));
+    }
+    let trailers = stream.recv_trailers().await?;
+    Ok(Answer { status: head.status, headers: head.headers, content, trailers })
+}
+
+/// The code that the server reset a stream with.
+pub(crate) fn reset_code(error: &StreamError) -> Code {
+    match error {
+        StreamError::RemoteTerminate { code, .. } => *code,
+        other => panic!("{other:?}"),
     }
 }

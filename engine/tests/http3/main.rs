@@ -5,5 +5,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod aioquic;
 mod client;
+mod files;
+mod handlers;
+mod hostile;
+mod raw;
 mod requests;
+mod stopping;

@@ -98,8 +98,9 @@ fn charged_to(stack: &Backtrace) -> Option<String> {
         if place.contains("/tests/") && !place.contains("/allocations.rs") {
             return None;
         }
-        let ours = ["./src/", "/engine/src/", "/datapath/src/", "/wire/src/", "/loadgen/src/"];
-        if ours.iter().any(|room| place.contains(room)) && !place.contains("/.cargo/") {
+        let ours = ["./", "/engine/", "/datapath/", "/http3/", "/wire/", "/loadgen/"];
+        let is_ours = |room: &&str| place.contains(&format!("{room}src/"));
+        if ours.iter().any(is_ours) && !place.contains("/.cargo/") {
             return Some(place.to_owned());
         }
     }

@@ -1,4 +1,5 @@
-//! In a steady echo our rooms allocate nothing; what quinn-proto allocates is its own business.
+//! In a steady echo and with HTTP/3 requests for the same thing our rooms allocate nothing; what
+//! quinn-proto allocates is its own business.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
 
@@ -14,7 +15,8 @@ use std::time::Duration;
 use allocations::LOOKS;
 use bytes::Bytes;
 use common::Certificate;
-use quiclane::apps::Echo;
+use quiclane::apps::http3::{Options, Prepared, Site, SiteOptions};
+use quiclane::apps::{Echo, Http3, Protocols};
 use quiclane::{
     App, ClientTls, Config, Conn, ConnId, DatagramError, Dir, Engine, Io, Lane, Provider, Read,
     ServerConfig, Steering, StreamId, Target, Trust,
@@ -32,6 +34,8 @@ struct Traffic {
     pipelined: usize,
     /// Whether every message has a stream of its own.
     a_stream_each: bool,
+    /// Whether each message is an HTTP/3 request for 1 KiB.
+    http3: bool,
     /// Datagrams under way on each connection.
     datagrams: usize,
     /// Messages and datagrams that come back before counting starts: tables and queues reach their
@@ -48,6 +52,7 @@ const PING_PONG: Traffic = Traffic {
     message_bytes: 1_000,
     pipelined: 1,
     a_stream_each: false,
+    http3: false,
     datagrams: 0,
     warm_up: 500,
     watched: 300,
@@ -80,6 +85,16 @@ const ALL: &[Traffic] = &[
         streams: 10,
         message_bytes: 200,
         a_stream_each: true,
+        warm_up: 20_000,
+        watched: 1_000,
+        ..PING_PONG
+    },
+    Traffic {
+        name: "HTTP/3 requests",
+        connections: 4,
+        streams: 10,
+        a_stream_each: true,
+        http3: true,
         warm_up: 20_000,
         watched: 1_000,
         ..PING_PONG
@@ -118,6 +133,7 @@ struct Exchange {
 struct Driver {
     target: Target,
     traffic: Traffic,
+    message: Bytes,
     started: bool,
     streams: BTreeMap<(ConnId, StreamId), Exchange>,
     back: usize,
@@ -137,7 +153,7 @@ impl Driver {
         let Some(exchange) = self.streams.get_mut(&(conn.id(), stream)) else { return };
         while exchange.to_send > 0 {
             let bytes = exchange.to_send.min(self.traffic.message_bytes);
-            let mut message = Bytes::from_static(&BULK[..bytes]);
+            let mut message = self.message.slice(..bytes);
             let Ok(written) = conn.write(stream, &mut message) else { return };
             exchange.to_send -= written;
         }
@@ -226,15 +242,28 @@ impl App for Driver {
     }
 }
 
-fn run(traffic: Traffic, io: Io, steering: Steering) {
+fn run(mut traffic: Traffic, io: Io, steering: Steering) {
+    let mut message = Bytes::from_static(&BULK);
+    if traffic.http3 {
+        let get = Prepared::request("GET", "https", "localhost", "/bytes/1024").unwrap();
+        message = Bytes::copy_from_slice(get.frame());
+        traffic.message_bytes = message.len();
+    }
+    let alpn = if traffic.http3 { "h3" } else { "echo" };
     let certificate = Certificate::new();
-    let tls = certificate.server(&["echo"], false);
+    let tls = certificate.server(&[alpn], false);
     let listen = "127.0.0.1:0".parse().unwrap();
     let server = ServerConfig { steering, ..ServerConfig::new(listen, tls) };
     let config = Config { server: Some(server), workers: 2, io, ..Config::default() };
-    let server = Engine::start(config, |_| Echo::new()).unwrap();
+    let server = Engine::start(config, |_| {
+        let site = Site::new(None, SiteOptions::default());
+        let http3: Box<dyn App> = Box::new(Http3::serving(site, Options::default()));
+        let echo: Box<dyn App> = Box::new(Echo::new());
+        Protocols::new(vec![(b"echo".to_vec(), echo), (b"h3".to_vec(), http3)])
+    })
+    .unwrap();
     let trust = Trust::Roots(certificate.roots());
-    let alpn = vec![b"echo".to_vec()];
+    let alpn = vec![alpn.as_bytes().to_vec()];
     let target = Target {
         address: server.listen()[0],
         server_name: "localhost".into(),
@@ -246,6 +275,7 @@ fn run(traffic: Traffic, io: Io, steering: Steering) {
     let client = Engine::start(config, move |_| Driver {
         target: target.clone(),
         traffic,
+        message: message.clone(),
         started: false,
         streams: BTreeMap::new(),
         back: 0,
@@ -260,7 +290,7 @@ fn run(traffic: Traffic, io: Io, steering: Steering) {
 }
 
 #[test]
-fn a_steady_echo_allocates_nothing_of_ours() {
+fn steady_traffic_allocates_nothing_of_ours() {
     allocations::look_away();
     for io in [Io::Epoll, Io::Uring] {
         for traffic in ALL {

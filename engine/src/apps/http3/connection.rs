@@ -118,15 +118,14 @@ impl Connection {
         stream: StreamId,
     ) -> Result<Step, Violation> {
         let Some(core) = &mut self.core else { return Ok(Step::Over) };
-        let mut outcome = Ok(Step::Blocked);
+        let mut outcome = Ok(None);
         let read = conn.read(stream, UNI_BYTES, |chunk| {
-            if outcome == Ok(Step::Blocked) {
+            if outcome == Ok(None) {
                 outcome = show(core, stream, Input::new(&chunk));
             }
         });
-        // A stream of an unknown type: nothing more of it is wanted.
-        if outcome? == Step::Over {
-            let _ = conn.stop(stream, VarInt::from_u32(Code::StreamCreationError.value()));
+        if let Some(code) = outcome? {
+            let _ = conn.stop(stream, VarInt::from_u32(code.value()));
             return Ok(Step::Over);
         }
         match read {
@@ -170,14 +169,20 @@ impl Reuse for Connection {
     }
 }
 
-/// Shows the core some bytes of a unidirectional stream. `Over`: it wants no more of it.
-fn show(core: &mut Core, stream: StreamId, mut input: Input<'_>) -> Result<Step, Violation> {
+/// Shows the core some bytes of a unidirectional stream. It may want no more of it, with a code.
+fn show(
+    core: &mut Core,
+    stream: StreamId,
+    mut input: Input<'_>,
+) -> Result<Option<Code>, Violation> {
     while let Some(event) = core.recv(stream.into(), &mut input)? {
-        if matches!(event, Event::Failed(_)) {
-            return Ok(Step::Over);
+        match event {
+            Event::Stop(code) => return Ok(Some(code)),
+            Event::Failed(violation) => return Ok(Some(violation.code())),
+            _ => {}
         }
     }
-    Ok(Step::Blocked)
+    Ok(None)
 }
 
 /// What is read of a unidirectional stream in one visit: none of them has much to say.

@@ -1,0 +1,206 @@
+//! files: a folder over HTTP/3.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use quiclane::Io;
+use quiclane::apps::http3::{Files, FilesOptions, Options, Site, SiteOptions};
+use quiclane::apps::{Http3, Root};
+use tempfile::TempDir;
+
+use crate::client::{Answer, Client};
+use crate::common::{Served, app_server, law_holds, runtime};
+
+/// A folder to serve, next to a file that must stay secret.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let outer = tempfile::tempdir().unwrap();
+        let at = |name: &str| outer.path().join(name);
+        fs::write(at("secret"), "secret").unwrap();
+        fs::create_dir_all(at("root/sub dir/bare")).unwrap();
+        fs::write(at("root/index.html"), "<h1>home</h1>").unwrap();
+        fs::write(at("root/sub dir/index.html"), "sub").unwrap();
+        fs::write(at("root/digits.txt"), "0123456789").unwrap();
+        fs::write(at("root/empty.css"), "").unwrap();
+        fs::write(at("root/100%.txt"), "percent").unwrap();
+        fs::write(at("root/large.bin"), pattern(LARGE)).unwrap();
+        fs::write(at("root/echo.html"), "echo").unwrap();
+        symlink("../secret", at("root/out")).unwrap();
+        symlink("digits.txt", at("root/inside")).unwrap();
+        symlink("..", at("root/folder-out")).unwrap();
+        symlink("loop", at("root/loop")).unwrap();
+        assert!(Command::new("mkfifo").arg(at("root/pipe")).status().unwrap().success());
+        Self(outer)
+    }
+
+    fn serve(&self, follow: bool) -> Served {
+        let path = self.0.path().join("root");
+        let root = if follow { Root::open_following(path) } else { Root::open(path) }.unwrap();
+        app_server(&["h3"], Io::Auto, move |_| {
+            let files = Files::new(root.clone(), FilesOptions::default());
+            let site = Site::new(Some(files), SiteOptions::default());
+            Http3::serving(site, Options::default())
+        })
+    }
+}
+
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at / 251 + at).to_le_bytes()[0]).collect()
+}
+
+async fn with(client: &Client, path: &str, fields: &[(&str, &str)]) -> Answer {
+    client.ask("GET", path, fields, None).await.unwrap()
+}
+
+#[test]
+fn files_arrive_with_their_type() {
+    let folder = Folder::new();
+    let server = folder.serve(false);
+    runtime().block_on(async {
+        let client = Client::connect(&server).await;
+        for (path, kind, content) in [
+            ("/", "text/html;charset=utf-8", b"<h1>home</h1>".to_vec()),
+            ("/index.html?v=1", "text/html;charset=utf-8", b"<h1>home</h1>".to_vec()),
+            ("/sub%20dir/", "text/html;charset=utf-8", b"sub".to_vec()),
+            ("/digits.txt", "text/plain;charset=utf-8", b"0123456789".to_vec()),
+            ("//./%64igits.txt", "text/plain;charset=utf-8", b"0123456789".to_vec()),
+            ("/100%25.txt", "text/plain;charset=utf-8", b"percent".to_vec()),
+            ("/empty.css", "text/css;charset=utf-8", Vec::new()),
+            ("/large.bin", "application/octet-stream", pattern(LARGE)),
+            ("/inside", "application/octet-stream", b"0123456789".to_vec()),
+            ("/echo.html", "text/html;charset=utf-8", b"echo".to_vec()),
+        ] {
+            let answer = client.get(path).await;
+            assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, Some(kind)));
+            assert!(answer.content == content, "{path}");
+            let head = client.ask("HEAD", path, &[], None).await.unwrap();
+            assert!(head.content.is_empty());
+            for name in ["content-length", "content-type", "etag", "last-modified"] {
+                assert_eq!(head.header(name), answer.header(name), "{path} {name}");
+            }
+            assert_eq!(head.header("content-length"), Some(&content.len().to_string()[..]));
+        }
+        let posted = client.ask("POST", "/digits.txt", &[], None).await.unwrap();
+        assert_eq!((posted.status.as_u16(), posted.header("allow")), (405, Some("GET, HEAD")));
+        let sub = client.get("/sub%20dir?x=1").await;
+        let location = sub.header("location");
+        assert_eq!((sub.status.as_u16(), location), (308, Some("/sub%20dir/?x=1")));
+    });
+    law_holds(&server.finish());
+}
+
+#[test]
+fn nothing_else_is_served() {
+    let folder = Folder::new();
+    let server = folder.serve(false);
+    let outside = folder.0.path().join("secret");
+    let outside = outside.to_str().unwrap();
+    runtime().block_on(async {
+        let client = Client::connect(&server).await;
+        for path in [
+            "/nothing",
+            "/digits.txt/",
+            "/digits.txt/x",
+            "/sub%20dir/bare/",
+            "/pipe",
+            "/out",
+            "/loop",
+            "/folder-out/secret",
+            "/%2e%2e/secret",
+            "/..%2fsecret",
+            "/sub%20dir/%2e%2e/%2e%2e/secret",
+            "/digits.txt%00",
+            outside,
+            &format!("/{outside}"),
+            &format!("/{}", "a".repeat(5_000)),
+        ] {
+            let answer = client.get(path).await;
+            assert_eq!(answer.status, 404, "{path}");
+            assert_eq!(answer.text(), "404 Not Found\n", "{path}");
+        }
+        for path in ["/%", "/%2", "/%zz"] {
+            assert_eq!(client.get(path).await.status, 400, "{path}");
+        }
+    });
+    law_holds(&server.finish());
+}
+
+#[test]
+fn links_are_followed_if_asked() {
+    let folder = Folder::new();
+    let server = folder.serve(true);
+    runtime().block_on(async {
+        let client = Client::connect(&server).await;
+        assert_eq!(client.get("/out").await.text(), "secret");
+        assert_eq!(client.get("/folder-out/secret").await.text(), "secret");
+        for path in ["/loop", "/%2e%2e/secret", "/pipe"] {
+            assert_eq!(client.get(path).await.status, 404, "{path}");
+        }
+    });
+    law_holds(&server.finish());
+}
+
+#[test]
+fn ranges_are_parts() {
+    let folder = Folder::new();
+    let server = folder.serve(false);
+    runtime().block_on(async {
+        let client = Client::connect(&server).await;
+        for (range, part, place) in [
+            ("bytes=2-4", "234", "bytes 2-4/10"),
+            ("bytes=-3", "789", "bytes 7-9/10"),
+            ("bytes=8-", "89", "bytes 8-9/10"),
+            ("bytes=0-99", "0123456789", "bytes 0-9/10"),
+        ] {
+            let answer = with(&client, "/digits.txt", &[("range", range)]).await;
+            assert_eq!((answer.status.as_u16(), answer.text()), (206, part));
+            assert_eq!(answer.header("content-range"), Some(place));
+        }
+        let (from, to) = (100_000, 299_999);
+        let range = format!("bytes={from}-{to}");
+        let answer = with(&client, "/large.bin", &[("range", &range)]).await;
+        assert!(answer.content == pattern(LARGE)[from..=to]);
+        let answer = with(&client, "/digits.txt", &[("range", "bytes=10-")]).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("content-range")),
+            (416, Some("bytes */10"))
+        );
+        for range in ["bytes=0-1,3-4", "lines=0-1", "bytes=4-2"] {
+            let answer = with(&client, "/digits.txt", &[("range", range)]).await;
+            assert_eq!((answer.status.as_u16(), answer.text()), (200, "0123456789"), "{range}");
+        }
+        let etag = client.get("/digits.txt").await.header("etag").unwrap().to_owned();
+        for (part, status) in [(&etag[..], 206), ("\"other\"", 200)] {
+            let fields = [("range", "bytes=2-4"), ("if-range", part)];
+            assert_eq!(with(&client, "/digits.txt", &fields).await.status.as_u16(), status);
+        }
+    });
+    law_holds(&server.finish());
+}
+
+#[test]
+fn what_the_client_has_is_not_sent_again() {
+    let folder = Folder::new();
+    let server = folder.serve(false);
+    runtime().block_on(async {
+        let client = Client::connect(&server).await;
+        let first = client.get("/digits.txt").await;
+        let etag = first.header("etag").unwrap();
+        let modified = first.header("last-modified").unwrap();
+        for condition in [("if-none-match", etag), ("if-modified-since", modified)] {
+            let answer = with(&client, "/digits.txt", &[condition]).await;
+            assert_eq!((answer.status.as_u16(), answer.content.len()), (304, 0));
+            assert_eq!(answer.header("etag"), Some(etag));
+        }
+        assert_eq!(with(&client, "/digits.txt", &[("if-match", "\"x\"")]).await.status, 412);
+        fs::write(folder.0.path().join("root/digits.txt"), "9876543210").unwrap();
+        let answer = with(&client, "/digits.txt", &[("if-none-match", etag)]).await;
+        assert_eq!((answer.status.as_u16(), answer.text()), (200, "9876543210"));
+    });
+    law_holds(&server.finish());
+}
+
+const LARGE: usize = 3_000_000;

@@ -1,0 +1,73 @@
+//! stopping: GOAWAY while requests come.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use h3::error::Code;
+use quiclane::Io;
+
+use crate::client::{Client, answer};
+use crate::common::{law_holds, runtime};
+use crate::requests::site;
+
+#[test]
+fn what_was_begun_is_finished() {
+    let server = site(Io::Auto);
+    runtime().block_on(async {
+        let client = Arc::new(Client::connect(&server).await);
+        let mut slow = client.begin("GET", "/delay/700ms", &[]).await.unwrap();
+        slow.finish().await.unwrap();
+        let mut bulk = client.begin("GET", "/bytes/30000000", &[]).await.unwrap();
+        bulk.finish().await.unwrap();
+        let load = {
+            let client = Arc::clone(&client);
+            tokio::spawn(async move {
+                let mut answered = 0;
+                // Until the client does not want to begin another one here.
+                while let Ok(mut stream) = client.begin("GET", "/bytes/1000", &[]).await {
+                    // The server may have refused it by then.
+                    let _ = stream.finish().await;
+                    match answer(&mut stream).await {
+                        Ok(answer) => assert_eq!(answer.content.len(), 1_000),
+                        // Came too late, which may be tried again elsewhere.
+                        Err(error) => {
+                            let code = crate::client::reset_code(&error);
+                            assert_eq!(code, Code::H3_REQUEST_REJECTED);
+                            break;
+                        }
+                    }
+                    answered += 1;
+                }
+                answered
+            })
+        };
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let start = quiclane::clock::now();
+        server.engine().stop(Duration::from_secs(20));
+        assert_eq!(answer(&mut bulk).await.unwrap().content.len(), 30_000_000);
+        assert_eq!(answer(&mut slow).await.unwrap().status, 200);
+        assert!(load.await.unwrap() > 0);
+        let client = Arc::try_unwrap(client).ok().unwrap();
+        let closed = client.closed().await;
+        assert!(closed.is_h3_no_error(), "{closed:?}");
+        let took = quiclane::clock::now().saturating_duration_since(start);
+        assert!(took < Duration::from_secs(15), "the deadline was not waited for: {took:?}");
+    });
+    law_holds(&server.finish());
+}
+
+#[test]
+fn idle_connections_end_at_once() {
+    let server = site(Io::Auto);
+    runtime().block_on(async {
+        let client = Client::connect(&server).await;
+        assert_eq!(client.get("/bytes/1").await.status, 200);
+        let start = quiclane::clock::now();
+        server.engine().stop(Duration::from_secs(20));
+        let closed = client.closed().await;
+        assert!(closed.is_h3_no_error(), "{closed:?}");
+        let took = quiclane::clock::now().saturating_duration_since(start);
+        assert!(took < Duration::from_secs(10), "{took:?}");
+    });
+    law_holds(&server.finish());
+}
