@@ -227,7 +227,7 @@ impl ServeArgs {
     fn log_plan(&self, engine: &Engine) {
         let plan = engine.plan();
         self.note(format_args!(
-            "plan: {} worker{} on {}; io {}; steering {}{}; epoch {}",
+            "plan: {} worker{} on {}; io {}; steering {}{}; epoch {}{}",
             plan.workers(),
             if plan.workers() == 1 { "" } else { "s" },
             cores(plan.cores()),
@@ -237,7 +237,8 @@ impl ServeArgs {
                 "hash" if plan.workers() == 1 => ", a single worker needs none".to_owned(),
                 _ => places(plan.interfaces()),
             },
-            plan.epoch()
+            plan.epoch(),
+            retired(plan.retired_epochs())
         ));
         if self.state_dir.is_none() {
             self.note(
@@ -273,6 +274,18 @@ fn places(interfaces: &[(String, &'static str)]) -> String {
     };
     let places: Vec<String> = ["native", "generic"].into_iter().filter_map(on).collect();
     if places.is_empty() { String::new() } else { format!(" ({})", places.join("; ")) }
+}
+
+/// The starts before this one whose clients get a reset: `, resets for 3,4`, or nothing. After a
+/// crash loop only the last ones are named.
+fn retired(epochs: &[u64]) -> String {
+    let shown = &epochs[epochs.len().saturating_sub(RETIRED_SHOWN_MAX)..];
+    let names: Vec<String> = shown.iter().map(ToString::to_string).collect();
+    match epochs.len() - shown.len() {
+        0 if epochs.is_empty() => String::new(),
+        0 => format!(", resets for {}", names.join(",")),
+        more => format!(", resets for {more} more and {}", names.join(",")),
+    }
 }
 
 /// What `--quiet` and everything else leaves on stdout.
@@ -346,6 +359,9 @@ impl From<RetryFlag> for Retry {
     }
 }
 
+/// Retired epochs that the log names.
+const RETIRED_SHOWN_MAX: usize = 8;
+
 /// How often the end of the engine is looked for.
 const INTERVAL: Duration = Duration::from_millis(50);
 
@@ -366,6 +382,14 @@ mod tests {
         assert_eq!(places(&all), " (native on eth0, eth1; generic on br0)");
         assert_eq!(places(&all[..1]), " (generic on br0)");
         assert_eq!(places(&[]), "");
+    }
+
+    #[test]
+    fn the_plan_says_whose_clients_get_a_reset() {
+        let epochs: Vec<u64> = (3..=300).collect();
+        assert_eq!(retired(&[]), "");
+        assert_eq!(retired(&epochs[..2]), ", resets for 3,4");
+        assert_eq!(retired(&epochs), ", resets for 290 more and 293,294,295,296,297,298,299,300");
     }
 
     #[test]

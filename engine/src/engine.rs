@@ -93,7 +93,7 @@ impl Engine {
                 let places = programs.as_ref().map(|one| one.places()).unwrap_or_default();
                 let places = places.into_iter().map(|one| (one.interface, one.mode)).collect();
                 kernel = programs;
-                plan.steered(rung.name(), places, notes, identity.epoch);
+                plan.steered(rung.name(), places, notes, identity.epoch, identity.retired());
                 note_buffers(&mut plan, &sockets, config.limits.socket_buffer_bytes);
                 if server.drop_capabilities {
                     privileges::drop_all()?;

@@ -110,6 +110,12 @@ impl Identity {
         self.state.as_ref().is_some_and(State::outlives_the_process)
     }
 
+    /// The epochs whose process is gone, in their order.
+    pub(crate) fn retired(&self) -> Vec<u64> {
+        let is_retired = |(epoch, state)| (state == EpochState::Retired).then_some(epoch);
+        self.known_epochs().into_iter().filter_map(is_retired).collect()
+    }
+
     /// The epochs that were known at the start, in order.
     pub(crate) fn known_epochs(&self) -> Vec<(u64, EpochState)> {
         let mut epochs = self.state.as_ref().map(|state| state.known.epochs.clone());

@@ -17,6 +17,7 @@ pub struct Plan {
     steering: &'static str,
     interfaces: Vec<(String, &'static str)>,
     epoch: u64,
+    retired: Vec<u64>,
     notes: Vec<String>,
 }
 
@@ -65,8 +66,8 @@ impl Plan {
                 }
             },
         };
-        let interfaces = Vec::new();
-        Ok(Self { workers, cores, backend, steering: "none", interfaces, epoch: 0, notes })
+        let (interfaces, retired) = (Vec::new(), Vec::new());
+        Ok(Self { workers, cores, backend, steering: "none", interfaces, epoch: 0, retired, notes })
     }
 
     /// What steering came to: the rung, and where XDP was put in which mode.
@@ -76,10 +77,12 @@ impl Plan {
         interfaces: Vec<(String, &'static str)>,
         notes: Vec<String>,
         epoch: u64,
+        retired: Vec<u64>,
     ) {
         self.steering = rung;
         self.interfaces = interfaces;
         self.epoch = epoch;
+        self.retired = retired;
         self.notes.extend(notes);
     }
 
@@ -129,6 +132,13 @@ impl Plan {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Earlier starts whose process was gone at this start, in their order: who still has a
+    /// connection of theirs gets a stateless reset.
+    #[must_use]
+    pub fn retired_epochs(&self) -> &[u64] {
+        &self.retired
     }
 
     /// One line for each step down and why, and for each choice that has no effect.

@@ -39,7 +39,7 @@ fn a_state_directory_that_is_replaced_harms_nobody() {
     let start = || Serve::start(&["--state-dir", &state.display().to_string()]);
     drop(start());
     let mut server = start();
-    assert!(server.ready.contains("epoch=2"), "{}", server.ready);
+    server.until("epoch 2, resets for 1");
     let url = format!("quic://{}", server.address());
     let flags = "--perf -k --json --idle 20 --keep-alive 200ms --idle-timeout 2s -d 7s";
     let flags: Vec<_> = flags.split(' ').collect();
