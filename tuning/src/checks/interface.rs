@@ -1,7 +1,7 @@
 //! interface judges a network interface: link, queues, interrupts, NUMA node, GRO.
 
 use super::{cpus, plural, redirect, workers};
-use crate::ask::Ask;
+use crate::ask::{Ask, Rung};
 use crate::facts::{Host, Interface, Interfaces, Process};
 use crate::finding::{Finding, Scope};
 use crate::shell::word;
@@ -78,8 +78,13 @@ fn queues(interface: &Interface, process: &Process, ask: &Ask) -> Option<Finding
         set(device.xps, ", XPS is set"),
         set(moves, ", XDP moves frames on"),
     );
-    let why = "each queue is emptied by one CPU, which is the limit of what arrives; \
-               --xdp-redirect cpu moves packets on to the other workers' CPUs";
+    let may_move = ask.steering.is_none_or(|rung| rung == Rung::Xdp);
+    let why = if may_move && !ask.redirect {
+        "each queue is emptied by one CPU, which is the limit of what arrives; \
+         --xdp-redirect cpu moves packets on to the other workers' CPUs"
+    } else {
+        "each queue is emptied by one CPU, which is the limit of what arrives"
+    };
     if queues >= workers || device.rps || moves {
         return Some(Finding::ok(id, scope(interface), found, why));
     }
@@ -241,6 +246,11 @@ mod tests {
         let finding = queues(eth0(&facts), &facts.process, &moving).unwrap();
         assert_eq!(finding.status, Status::Ok);
         assert!(finding.found.ends_with("XDP moves frames on"), "{}", finding.found);
+        // Generic mode moves nothing: no hint to what is judged useless a few lines below.
+        let generic = Ask { steering: Some(Rung::XdpGeneric), ..moving };
+        let finding = queues(eth0(&facts), &facts.process, &generic).unwrap();
+        assert_eq!(finding.status, Status::Warning);
+        assert!(!format!("{finding:?}").contains("--xdp-redirect"), "{finding:?}");
         eth0_mut(&mut facts).device.rps = true;
         assert_eq!(judge(&facts).status, Status::Ok);
     }
