@@ -1,4 +1,4 @@
-//! aioquic is the HTTP/3 client of others that a test of the engine needs, and its installation.
+//! aioquic is the HTTP/3 client and server of others that tests need, and its installation.
 //!
 //! It lives in a folder of its own below the build output. People ask for it with
 //! `cargo xtask aioquic`; CI installs what is missing by itself.

@@ -81,6 +81,9 @@ fn unit(run: &mut Run) -> Result<(), Stop> {
     let arguments = ["test", "--workspace", "--tests", FEATURES, "--no-fail-fast", "--"];
     let python = aioquic::python(run)?;
     let python = python.as_ref().and_then(|path| path.to_str());
+    if in_ci() && said(Command::new("caddy").arg("version")).is_none() {
+        install_packages(&["caddy"])?;
+    }
     let aioquic: Vec<_> = python.map(|path| ("QUICLANE_AIOQUIC", path)).into_iter().collect();
     run.cargo_test(&[&arguments[..], &["--show-output"]].concat(), &aioquic)
 }

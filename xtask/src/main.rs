@@ -22,7 +22,7 @@ usage: cargo xtask COMMAND
   ebpf                              rebuild the committed BPF object from its source
   ebpf --check                      fail if the object is not what its source builds to
   ebpf --bench                      print how long the programs take for a packet; asks sudo
-  aioquic                           install the HTTP/3 client that a test needs
+  aioquic                           install the HTTP/3 client and server that tests need
   deny                              audit licences, advisories and sources with cargo-deny
 
 With CI=true in the environment a floor or test that has to be skipped is a failure.

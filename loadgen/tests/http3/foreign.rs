@@ -3,35 +3,100 @@
 use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use h3::server::{RequestStream, builder};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use quiclane::Resume;
 use quiclane_loadgen::{Body, LoadConfig, Stop, Workload};
 
+use crate::peers::Peer;
 use crate::server::Server;
 use crate::{classes, config, get, request, run};
 
 /// How often each request came whole, as `METHOD PATH BYTES`.
 type Seen = Arc<Mutex<BTreeMap<String, u64>>>;
 
-/// Answers `/N` with so many bytes, `/status/N` with that status, the rest with the bytes that
-/// the request carried.
+/// Answers `/N` and `/bytes/N` with so many bytes, `/status/N` with that status, `/trailers` with
+/// five bytes and trailers, `/never` not at all, the rest with the bytes that the request carried.
 fn start() -> (Server, Seen) {
+    start_with(None)
+}
+
+fn start_with(taken: Option<usize>) -> (Server, Seen) {
     let seen = Seen::default();
     let shared = Arc::clone(&seen);
-    let server = Server::start(move |connection| serve(connection, Arc::clone(&shared)));
+    let server = Server::start(move |connection| serve(connection, Arc::clone(&shared), taken));
     (server, seen)
 }
 
-async fn serve(connection: quinn::Connection, seen: Seen) {
+/// The server as one of those that complete the same.
+fn peer(server: &Server) -> Peer {
+    let version = |name: &str| {
+        let lock = include_str!("../../../Cargo.lock");
+        let (_, rest) = lock.split_once(&format!("name = \"{name}\"\nversion = \"")).unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    };
+    let [h3, h3_quinn, quinn] = ["h3", "h3-quinn", "quinn"].map(version);
+    let name = format!("h3 {h3}, h3-quinn {h3_quinn}, quinn {quinn}");
+    Peer { name, target: server.target(Resume::Off) }
+}
+
+#[test]
+fn h3_quinn_completes_all() {
+    let (server, seen) = start();
+    let peer = peer(&server);
+    peer.completes_all();
+    peer.sends_trailers();
+    peer.survives_cancelled_requests();
+    let expected = [
+        ("GET /bytes/1000 0", 50 + 6),
+        ("HEAD /bytes/1000 0", 50),
+        ("POST /echo 10000000", 2),
+        ("GET /bytes/10000 0", 500),
+        ("GET /bytes/1000000000 0", 1),
+        ("GET /trailers 0", 10),
+        ("GET /never 0", 6),
+        ("given up", 6),
+    ];
+    assert_eq!(*seen.lock().unwrap(), expected.map(|(line, count)| (line.into(), count)).into());
+}
+
+#[test]
+fn a_goaway_of_h3_quinn_loses_nothing() {
+    for reconnect in [false, true] {
+        let (server, seen) = start_with(Some(20));
+        let peer = peer(&server);
+        let config = peer.config(vec![get("/1000")], Stop::Requests(200), 4);
+        let report = peer.say("GOAWAY", run(LoadConfig { reconnect, ..config }));
+        assert!(report.goaways.unwrap() > 5, "{report}");
+        // Its GOAWAY names the last request that it answers, where RFC 9114 section 5.2 wants the
+        // next one; and it closes the connection without a look at what is still under way.
+        let known = ["going_away", "h3_request_rejected", "closed_h3_no_error"];
+        for class in report.errors.by_class.keys() {
+            assert!(known.contains(class), "{class}: {report}");
+        }
+        let answered = report.detail.requests.ok;
+        assert_eq!(answered + report.detail.requests.failed, 200, "{report}");
+        assert!(seen.lock().unwrap()["GET /1000 0"] >= answered, "{report}");
+        assert_eq!(report.errors.by_class.contains_key("going_away"), !reconnect, "{report}");
+    }
+}
+
+/// With `taken`, says GOAWAY after so many requests of a connection.
+async fn serve(connection: quinn::Connection, seen: Seen, taken: Option<usize>) {
     let connection = h3_quinn::Connection::new(connection);
     let mut settings = builder();
     // Without a limit it panics at a large header section.
     settings.send_grease(true).max_field_section_size(1 << 16);
     let Ok(mut connection) = settings.build(connection).await else { return };
+    let mut count = 0;
     while let Ok(Some(resolver)) = connection.accept().await {
+        count += 1;
+        if Some(count) == taken && connection.shutdown(0).await.is_err() {
+            return;
+        }
         let seen = Arc::clone(&seen);
         tokio::spawn(async move {
             if let Ok((request, stream)) = resolver.resolve_request().await {
@@ -63,14 +128,56 @@ where
     let number = |text: &str| text.parse::<usize>().ok();
     let (status, body) = match path.strip_prefix("/status/").and_then(number) {
         Some(status) => (u16::try_from(status).unwrap(), Vec::new()),
-        None => (200, path.strip_prefix('/').and_then(number).map_or(content, |n| vec![0; n])),
+        None => (200, content),
     };
-    let response = Response::builder().status(status).header("content-length", body.len());
-    stream.send_response(response.body(()).unwrap()).await.unwrap();
-    if method != "HEAD" {
-        stream.send_data(body.into()).await.unwrap();
+    let zeros = path.trim_start_matches("/bytes").strip_prefix('/').and_then(number);
+    let response = Response::builder().status(status);
+    match path {
+        "/never" => return never(stream, seen).await,
+        "/trailers" => {
+            stream.send_response(response.body(()).unwrap()).await.unwrap();
+            stream.send_data(Bytes::from_static(b"hello")).await.unwrap();
+            let trailers = HeaderMap::from_iter([(http::header::ETAG, "after".parse().unwrap())]);
+            stream.send_trailers(trailers).await.unwrap();
+        }
+        _ => {
+            let length = zeros.unwrap_or(body.len());
+            let response = response.header("content-length", length);
+            stream.send_response(response.body(()).unwrap()).await.unwrap();
+            if method != "HEAD" {
+                send(&mut stream, body, zeros.unwrap_or_default()).await;
+            }
+        }
     }
     stream.finish().await.unwrap();
+}
+
+/// `body`, else so many zeros.
+async fn send<S>(stream: &mut RequestStream<S, Bytes>, body: Vec<u8>, mut zeros: usize)
+where
+    S: h3::quic::BidiStream<Bytes>,
+{
+    static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+    if zeros == 0 {
+        return stream.send_data(body.into()).await.unwrap();
+    }
+    while zeros > 0 {
+        let piece = zeros.min(ZEROS.len());
+        stream.send_data(Bytes::from_static(&ZEROS[..piece])).await.unwrap();
+        zeros -= piece;
+    }
+}
+
+/// Waits until the client gives the request up.
+async fn never<S>(mut stream: RequestStream<S, Bytes>, seen: Seen)
+where
+    S: h3::quic::BidiStream<Bytes>,
+{
+    let interim = || Response::builder().status(102).body(()).unwrap();
+    while stream.send_response(interim()).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    *seen.lock().unwrap().entry("given up".to_owned()).or_default() += 1;
 }
 
 #[test]
@@ -93,7 +200,7 @@ fn gets_are_made_exactly_as_often_as_asked_for() {
 #[test]
 fn a_run_by_duration_goes_on_in_a_closed_loop() {
     let (server, _) = start();
-    let stop = Stop::Duration(std::time::Duration::from_millis(300));
+    let stop = Stop::Duration(Duration::from_millis(300));
     let report = run(config(&server, vec![get("/10")], stop));
     assert!(report.ok && report.requests > 10, "{report}");
     assert!(report.detail.requests.cancelled <= 4, "{report}");
@@ -200,7 +307,7 @@ fn connections_are_made_and_held_without_requests() {
     let handshakes = LoadConfig { stop: Stop::Requests(20), ..handshakes };
     let report = quiclane_loadgen::Load::start(handshakes).unwrap().join().unwrap();
     assert!(report.ok && report.handshakes == 20 && report.status.is_none(), "{report}");
-    let idle = Stop::Duration(std::time::Duration::from_millis(300));
+    let idle = Stop::Duration(Duration::from_millis(300));
     let idle = LoadConfig { workload: Workload::Idle, ..config(&server, Vec::new(), idle) };
     let report = run(idle);
     assert!(report.ok && report.idle.as_ref().unwrap().held == 2, "{report}");

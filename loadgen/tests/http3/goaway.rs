@@ -29,6 +29,9 @@ async fn serve(connection: Connection, answered: u64, closed: Closed) {
     let go_away = [0x07, 0x01, u8::try_from(4 * answered).unwrap()];
     let settings = [0x00, 0x04, 0x00];
     let _ = control.write_all(&settings).await;
+    // Not before the handshake is complete here too: the client would close the connection in
+    // packets that cannot name a code of HTTP/3 (RFC 9000 section 10.2.3).
+    let _control = connection.accept_uni().await;
     if answered == 0 {
         let _ = control.write_all(&go_away).await;
     }

@@ -1,9 +1,11 @@
-//! server is a stock quinn server that offers `h3` and hands its connections to a test.
+//! server is a stock quinn server that offers `h3` and hands its connections to a test, and the
+//! certificate that servers here have.
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
-use std::thread;
+use std::{fs, thread};
 
 use quiclane::{ClientTls, Provider, Resume, Target, Trust};
 use quiclane_loadgen::H3_ALPN;
@@ -12,10 +14,40 @@ use quinn::{Connection, Endpoint};
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
+/// A certificate for localhost, signed by itself, with its key.
+pub(crate) struct Certificate(rcgen::CertifiedKey<rcgen::KeyPair>);
+
+impl Certificate {
+    pub(crate) fn generate() -> Self {
+        Self(rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap())
+    }
+
+    /// Writes both to `folder`, as PEM; returns the names of the files.
+    pub(crate) fn save(&self, folder: &Path) -> (PathBuf, PathBuf) {
+        let (chain, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+        fs::write(&chain, self.0.cert.pem()).unwrap();
+        fs::write(&key, self.0.signing_key.serialize_pem()).unwrap();
+        (chain, key)
+    }
+
+    /// A server at `address` that has it.
+    pub(crate) fn target(&self, address: SocketAddr, resume: Resume) -> Target {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.cert.der().clone()).unwrap();
+        let (trust, alpn) = (Trust::Roots(Arc::new(roots)), vec![H3_ALPN.to_vec()]);
+        let tls = ClientTls::new(Provider::default(), trust, alpn, resume).unwrap();
+        Target { address, server_name: "localhost".into(), tls, local: None }
+    }
+
+    fn chain(&self) -> Vec<CertificateDer<'static>> {
+        vec![self.0.cert.der().clone()]
+    }
+}
+
 /// Stops when dropped.
 pub(crate) struct Server {
     address: SocketAddr,
-    certificate: CertificateDer<'static>,
+    certificate: Certificate,
     endpoint: Endpoint,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -27,15 +59,14 @@ impl Server {
         S: Fn(Connection) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        let certificate = made.cert.der().clone();
-        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let certificate = Certificate::generate();
+        let key = PrivatePkcs8KeyDer::from(certificate.0.signing_key.serialize_der());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut tls = rustls::ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.clone()], key.into())
+            .with_single_cert(certificate.chain(), key.into())
             .unwrap();
         tls.alpn_protocols = vec![H3_ALPN.to_vec()];
         tls.max_early_data_size = u32::MAX;
@@ -66,11 +97,7 @@ impl Server {
     }
 
     pub(crate) fn target(&self, resume: Resume) -> Target {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.clone()).unwrap();
-        let (trust, alpn) = (Trust::Roots(Arc::new(roots)), vec![H3_ALPN.to_vec()]);
-        let tls = ClientTls::new(Provider::default(), trust, alpn, resume).unwrap();
-        Target { address: self.address, server_name: "localhost".into(), tls, local: None }
+        self.certificate.target(self.address, resume)
     }
 }
 

@@ -1,7 +1,7 @@
 //! wrong is a server that writes frames by hand, most of them wrong ones.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quiclane_loadgen::{Body, LoadConfig, Report, Stop};
@@ -16,6 +16,13 @@ const CONTROL: &[u8] = &[0x00, 0x04, 0x00];
 const OK: &[u8] = &[0x01, 0x03, 0, 0, 0xd9];
 /// HEADERS with `:status: 200` and `content-length: 5`.
 const OK_FIVE: &[u8] = &[0x01, 0x06, 0, 0, 0xd9, 0x54, 0x01, b'5'];
+
+/// HEADERS with `:status: 304` and `content-length: 5`, which is that of another response.
+const NOT_MODIFIED_FIVE: &[u8] = &[0x01, 0x06, 0, 0, 0xda, 0x54, 0x01, b'5'];
+/// HEADERS with `:status: 204`.
+const NO_CONTENT: &[u8] = &[0x01, 0x04, 0, 0, 0xff, 0x01];
+/// HEADERS with `:status: 103`: more is to come.
+const EARLY_HINTS: &[u8] = &[0x01, 0x03, 0, 0, 0xd8];
 
 /// What the server does with each request.
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +123,20 @@ fn what_is_right_is_answered() {
 }
 
 #[test]
+fn where_no_content_can_be_none_is_missed_and_any_is_wrong() {
+    for (answer, class) in [(NOT_MODIFIED_FIVE, "3xx"), (NO_CONTENT, "2xx")] {
+        let (server, _) = start(CONTROL, Answer::Write(answer));
+        let report = run(config(&server, vec![get("/")], Stop::Requests(10)));
+        assert!(report.ok && report.bytes_down == 0, "{report}");
+        assert_eq!(report.status.as_ref().unwrap()[class], 10, "{report}");
+        let content = [answer, &[0x00, 0x01], b"x"].concat().leak();
+        let (server, _) = start(CONTROL, Answer::Write(content));
+        let report = run(config(&server, vec![get("/")], Stop::Requests(10)));
+        assert_eq!(classes(&report), [("malformed_response", 10)]);
+    }
+}
+
+#[test]
 fn content_that_is_not_as_long_as_announced_is_a_failure() {
     let short = [OK_FIVE, &[0x00, 0x04], b"hell"].concat().leak();
     let report = fails(Answer::Write(short), "short_response", "less content than content-length");
@@ -160,6 +181,63 @@ fn a_server_that_breaks_a_rule_of_the_connection_is_hung_up_on() {
     );
     assert!(report.reconnects > 0, "{report}");
     fails(Answer::Write(&[0x01, 0x03, 0]), "violation_h3_frame_error", "ended inside a frame");
+}
+
+#[test]
+fn what_was_never_asked_for_ends_the_connection() {
+    // PUSH_PROMISE before the response: without MAX_PUSH_ID of ours no push has a number.
+    let promise = [&[0x05, 0x05, 0, 0, 0, 0xd1, 0xd7], OK].concat().leak();
+    let report = fails(Answer::Write(promise), "violation_h3_id_error", "push");
+    assert!(report.reconnects > 0, "{report}");
+    // A push stream. (A stream for a request of its own, QUIC does not let a server open.)
+    let server = Server::start(pushing);
+    let stop = Stop::Duration(Duration::from_millis(300));
+    let report = run(config(&server, vec![get("/")], stop));
+    assert_eq!(report.errors.by_class.keys().collect::<Vec<_>>(), [&"violation_h3_id_error"]);
+}
+
+async fn pushing(connection: Connection) {
+    let Ok(mut settings) = connection.open_uni().await else { return };
+    let _ = settings.write_all(CONTROL).await;
+    let Ok(mut push) = connection.open_uni().await else { return };
+    let _ = push.write_all(&[0x01, 0x00]).await;
+    connection.closed().await;
+}
+
+#[test]
+fn a_request_that_takes_too_long_is_cancelled_and_the_server_learns_why() {
+    let codes = Arc::new(Mutex::new(Vec::new()));
+    let shared = Arc::clone(&codes);
+    let server = Server::start(move |connection| hinting(connection, Arc::clone(&shared)));
+    let config = LoadConfig {
+        request_timeout: Some(Duration::from_millis(200)),
+        ..config(&server, vec![request("POST", "/", Body::Zeros(50 << 20))], Stop::Requests(8))
+    };
+    let report = run(config);
+    assert_eq!(classes(&report), [("timeout", 8)]);
+    assert_eq!((report.handshakes, report.reconnects), (2, 0), "connections go on: {report}");
+    // H3_REQUEST_CANCELLED, for the response and for the rest of the request.
+    let codes = codes.lock().unwrap();
+    assert!(!codes.is_empty() && codes.iter().all(|code| *code == (0x10c, 0x10c)), "{codes:?}");
+}
+
+/// Hints without end, never answers, and reads of each request but its beginning. Notes the codes
+/// with which response and request are given up.
+async fn hinting(connection: Connection, codes: Arc<Mutex<Vec<(u64, u64)>>>) {
+    let Ok(mut settings) = connection.open_uni().await else { return };
+    let _ = settings.write_all(CONTROL).await;
+    while let Ok((mut send, mut recv)) = connection.accept_bi().await {
+        let codes = Arc::clone(&codes);
+        tokio::spawn(async move {
+            while send.write_all(EARLY_HINTS).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let (stopped, reset) = (send.stopped().await, recv.received_reset().await);
+            if let (Ok(Some(stopped)), Ok(Some(reset))) = (stopped, reset) {
+                codes.lock().unwrap().push((stopped.into_inner(), reset.into_inner()));
+            }
+        });
+    }
 }
 
 #[test]
