@@ -77,6 +77,9 @@ pub(crate) enum Failure {
         /// Why not.
         source: std::io::Error,
     },
+    /// The file of --body is not for memory.
+    #[error("--body @{0}: more than 1 GiB; give a smaller file, or --body-size SIZE for zeros")]
+    BodyTooLarge(PathBuf),
     /// Neither a DNS name nor an IP address.
     #[error("{0:?} cannot stand in a certificate: give --sni NAME, the server's name there")]
     ServerName(String),
@@ -131,6 +134,7 @@ impl Failure {
             | Self::Origins { .. }
             | Self::Http(_)
             | Self::Body { .. }
+            | Self::BodyTooLarge(_)
             | Self::ServerName(_)
             | Self::Root { .. }
             | Self::Certificate(_)

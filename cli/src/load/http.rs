@@ -1,7 +1,8 @@
 //! http is the flags that say what to ask for over HTTP.
 
-use std::fs;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::str::FromStr;
 
 use clap::Args;
@@ -24,7 +25,7 @@ pub(super) struct HttpOptions {
     #[arg(short = 'H', long = "header", value_name = "FIELD")]
     headers: Vec<Header>,
 
-    /// Body of each request; @FILE is what stands in FILE
+    /// Body of each request; @FILE is what stands in FILE, at most 1 GiB
     #[arg(long, value_name = "STRING|@FILE")]
     body: Option<String>,
 
@@ -99,17 +100,33 @@ impl HttpOptions {
         let Some(text) = &self.body else { return Ok(Body::None) };
         let bytes = match text.strip_prefix('@') {
             None => text.clone().into_bytes(),
-            Some(path) => fs::read(path)
-                .map_err(|source| Failure::Body { path: PathBuf::from(path), source })?,
+            Some(path) => read(Path::new(path))?,
         };
         Ok(Body::Bytes(bytes.into()))
     }
 }
 
+/// What stands in the file of --body.
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let file =
+        File::open(path).and_then(|file| file.take(BODY_BYTES_MAX + 1).read_to_end(&mut bytes));
+    match file {
+        Ok(read) if read as u64 <= BODY_BYTES_MAX => Ok(bytes),
+        Ok(_) => Err(Failure::BodyTooLarge(path.into())),
+        Err(source) => Err(Failure::Body { path: path.into(), source }),
+    }
+}
+
+/// A body from a file is kept in memory; /dev/zero has no end.
+const BODY_BYTES_MAX: u64 = 1 << 30;
+
 const USER_AGENT: &str = concat!("quiclane/", env!("CARGO_PKG_VERSION"));
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use clap::Parser;
 
     use super::*;
@@ -154,6 +171,9 @@ mod tests {
         assert_eq!(request(&["--body", &flag]).unwrap().body_bytes(), 5);
         let error = request(&["--body", "@/nowhere/body"]).unwrap_err();
         assert!(error.contains("--body @/nowhere/body") && error.contains("No such"), "{error}");
+        File::create(&path).unwrap().set_len(BODY_BYTES_MAX + 1).unwrap();
+        let error = request(&["--body", &flag]).unwrap_err();
+        assert!(error.contains("1 GiB") && error.contains("--body-size"), "{error}");
     }
 
     #[test]
