@@ -19,6 +19,9 @@ pub(super) struct DemoReport {
     steering: String,
     workers: Vec<WorkerReport>,
     perf: Report,
+    http3: Report,
+    /// Requests per second over HTTP/3, by those over perf.
+    http3_per_perf: f64,
     bulk: Report,
     handshakes: Report,
 }
@@ -56,21 +59,25 @@ impl WorkerReport {
 }
 
 impl DemoReport {
-    /// Of the three runs in their order.
+    /// Of the four runs in their order.
     pub(super) fn new(
         plan: &Plan,
         workers: Vec<WorkerReport>,
         duration: Duration,
-        [perf, bulk, handshakes]: [Report; 3],
+        [perf, http3, bulk, handshakes]: [Report; 4],
     ) -> Self {
+        // Both rates are of runs that went well, or all is not well anyway.
+        let ratio = http3.requests_per_s / perf.requests_per_s.max(f64::MIN_POSITIVE);
         Self {
             schema: 1,
-            ok: perf.ok && bulk.ok && handshakes.ok,
-            duration_s: (duration.as_secs_f64() * 1e3).round() / 1e3,
+            ok: perf.ok && http3.ok && bulk.ok && handshakes.ok,
+            duration_s: rounded(duration.as_secs_f64()),
             io: plan.io().into(),
             steering: plan.steering().into(),
             workers,
             perf,
+            http3,
+            http3_per_perf: rounded(ratio),
             bulk,
             handshakes,
         }
@@ -96,10 +103,17 @@ impl fmt::Display for DemoReport {
             let tossed = group(*tossed);
             writeln!(f, "{id:>6} {core:>6} {connections:>12} {datagrams:>14} {tossed:>12}")?;
         }
+        let (perf, http3) = (self.perf.requests_per_s, self.http3.requests_per_s);
+        let percent = self.http3_per_perf * 100.0;
+        writeln!(f, "\nrequests/s of 1 KiB: perf {perf:.0}, HTTP/3 {http3:.0}: {percent:.0} %")?;
         let verdict = if self.ok { "nothing failed" } else { "something failed, see above" };
-        writeln!(f, "\ndemo: {verdict}, in {:.1} s", self.duration_s)?;
+        writeln!(f, "demo: {verdict}, in {:.1} s", self.duration_s)?;
         write!(f, "{NEXT}")
     }
+}
+
+fn rounded(number: f64) -> f64 {
+    (number * 1e3).round() / 1e3
 }
 
 /// What is about to happen, and on what.
@@ -131,4 +145,4 @@ pub(super) fn introduction(engine: &Engine, address: SocketAddr) -> String {
 }
 
 const NEXT: &str = "next: `quiclane serve`, and elsewhere \
-                    `quiclane load quic://localhost:4433 --perf -k`";
+                    `quiclane load https://localhost:4433/bytes/1024 -k`";

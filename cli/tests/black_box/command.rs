@@ -178,7 +178,7 @@ impl Serve {
 
 /// Asserts that `value` is a `load` object of the contract.
 pub(crate) fn assert_load_report(value: &Value) {
-    let fields = [
+    let mut fields = vec![
         "schema",
         "ok",
         "duration_s",
@@ -198,6 +198,10 @@ pub(crate) fn assert_load_report(value: &Value) {
         "saturated",
         "io",
     ];
+    if !value["status"].is_null() {
+        // Requests over HTTP/3.
+        fields.extend(["status", "ttfb_us", "goaways"]);
+    }
     assert_fields(value, &fields);
     assert_eq!(value["schema"], 1);
     assert!(value["ok"].is_boolean() && value["saturated"].is_boolean() && value["io"].is_string());

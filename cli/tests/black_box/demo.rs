@@ -4,14 +4,15 @@ use std::io::BufRead;
 
 use crate::command::{Running, assert_fields, assert_load_report, quiclane};
 
+const RUNS: [&str; 4] = ["perf", "http3", "bulk", "handshakes"];
+
 #[test]
 fn the_demo_succeeds_and_says_what_it_did() {
     let outcome = quiclane(&["demo", "--json", "--quiet"]);
     assert_eq!(outcome.code, 0, "{outcome:?}");
     let report = outcome.json();
-    let fields =
-        ["schema", "ok", "duration_s", "io", "steering", "workers", "perf", "bulk", "handshakes"];
-    assert_fields(&report, &fields);
+    let fields = ["schema", "ok", "duration_s", "io", "steering", "workers", "http3_per_perf"];
+    assert_fields(&report, &[&fields[..], &RUNS].concat());
     assert_eq!((report["schema"].as_u64(), report["ok"].as_bool()), (Some(1), Some(true)));
     assert!(report["duration_s"].as_f64().unwrap() < 15.0, "{report}");
     let workers = report["workers"].as_array().unwrap();
@@ -20,19 +21,21 @@ fn the_demo_succeeds_and_says_what_it_did() {
         assert_eq!(worker["id"], id);
         assert!(worker["datagrams"].as_u64().unwrap() > 0, "every worker has work: {report}");
     }
-    for run in ["perf", "bulk", "handshakes"] {
+    for run in RUNS {
         assert_load_report(&report[run]);
         assert_eq!(report[run]["ok"], true, "{run}");
     }
     assert!(report["perf"]["requests"].as_u64().unwrap() > 0);
+    let answered = report["http3"]["requests"].as_u64().unwrap();
+    assert!(answered > 0 && report["http3"]["status"]["2xx"] == answered, "{report}");
+    let rate = |run: &str| report[run]["requests_per_s"].as_f64().unwrap();
+    let ratio = report["http3_per_perf"].as_f64().unwrap();
+    assert!((ratio - rate("http3") / rate("perf")).abs() < 0.01, "{report}");
     assert!(report["bulk"]["bytes_down"].as_u64().unwrap() > 0);
     assert!(report["bulk"]["bytes_up"].as_u64().unwrap() > 0);
     let connections: u64 =
         workers.iter().map(|worker| worker["connections"].as_u64().unwrap()).sum();
-    let handshakes: u64 = ["perf", "bulk", "handshakes"]
-        .map(|run| report[run]["handshakes"].as_u64().unwrap())
-        .iter()
-        .sum();
+    let handshakes: u64 = RUNS.map(|run| report[run]["handshakes"].as_u64().unwrap()).iter().sum();
     assert!(connections >= handshakes, "{report}");
 }
 

@@ -3,6 +3,7 @@
 mod command;
 mod demo;
 mod doctor;
+mod http3;
 mod idle;
 mod keys;
 mod load;

@@ -6,7 +6,7 @@ use crate::command::{line, quiclane};
 fn every_command_has_help() {
     for (arguments, words) in [
         (vec!["--help"], vec!["demo", "serve", "load", "doctor", "Exit codes"]),
-        (vec!["demo", "--help"], vec!["--json", "ten seconds"]),
+        (vec!["demo", "--help"], vec!["--json", "15 seconds"]),
         (
             vec!["serve", "--help"],
             vec!["ready listen=", "[::]:4433", "--max-streams-bidi", "--drain"],
