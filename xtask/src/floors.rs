@@ -10,7 +10,7 @@ use std::{env, fs};
 use crate::debian::{in_ci, install_packages, said};
 use crate::test::{Run, Stop, has_cargo, wait_at_most};
 use crate::tidy;
-use crate::{aioquic, ebpf};
+use crate::{clients, ebpf};
 
 /// One kind of test, with what it proves.
 #[derive(Debug)]
@@ -26,7 +26,11 @@ pub(crate) const FLOORS: &[Floor] = &[
     Floor { name: "clippy", proves: "no compiler or clippy warning", run: clippy },
     Floor { name: "unit", proves: "unit, property and integration tests pass", run: unit },
     Floor { name: "ebpf", proves: "the BPF object is what its source builds to", run: ebpf::check },
-    Floor { name: "peers", proves: "clients of other stacks learn of a restart", run: peers },
+    Floor {
+        name: "peers",
+        proves: "clients of other stacks are served, and learn of a restart",
+        run: peers,
+    },
     Floor { name: "doctests", proves: "the examples in the docs work", run: doctests },
     Floor { name: "sim", proves: "1,000 seeds of simulated networks do no harm", run: simulation },
     Floor { name: "flood", proves: "a minute of random datagrams does no harm", run: flood },
@@ -79,13 +83,13 @@ fn clippy(run: &mut Run) -> Result<(), Stop> {
 
 fn unit(run: &mut Run) -> Result<(), Stop> {
     let arguments = ["test", "--workspace", "--tests", FEATURES, "--no-fail-fast", "--"];
-    let python = aioquic::python(run)?;
+    let python = clients::python(run)?;
     let python = python.as_ref().and_then(|path| path.to_str());
     if in_ci() && said(Command::new("caddy").arg("version")).is_none() {
         install_packages(&["caddy"])?;
     }
-    let aioquic: Vec<_> = python.map(|path| ("QUICLANE_AIOQUIC", path)).into_iter().collect();
-    run.cargo_test(&[&arguments[..], &["--show-output"]].concat(), &aioquic)
+    let clients: Vec<_> = python.map(|path| ("QUICLANE_PYTHON", path)).into_iter().collect();
+    run.cargo_test(&[&arguments[..], &["--show-output"]].concat(), &clients)
 }
 
 /// Clients of other stacks live in a workspace of their own, and get our command as it is built
@@ -107,8 +111,9 @@ fn peers(run: &mut Run) -> Result<(), Stop> {
     let folders = [("CARGO_TARGET_DIR", target), ("QUICLANE_PROGRAM", program)];
     let folders = folders.each_ref().map(|(name, path)| (*name, path.to_string_lossy()));
     let env = folders.each_ref().map(|(name, path)| (*name, path.as_ref()));
-    let arguments = ["test", "--manifest-path=bench/peers/Cargo.toml", "--package=resets"];
-    run.cargo_test(&[&arguments[..], &["--locked", "--", "--show-output"]].concat(), &env)
+    let arguments = ["test", "--manifest-path=bench/peers/Cargo.toml", "--locked"];
+    let packages = ["--package=resets", "--package=http3", "--", "--show-output"];
+    run.cargo_test(&[&arguments[..], &packages].concat(), &env)
 }
 
 fn doctests(run: &mut Run) -> Result<(), Stop> {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
-mod aioquic;
+mod clients;
 mod debian;
 mod ebpf;
 mod floors;
@@ -22,7 +22,7 @@ usage: cargo xtask COMMAND
   ebpf                              rebuild the committed BPF object from its source
   ebpf --check                      fail if the object is not what its source builds to
   ebpf --bench                      print how long the programs take for a packet; asks sudo
-  aioquic                           install the HTTP/3 client and server that tests need
+  clients                           install the HTTP/3 clients and server that tests need
   deny                              audit licences, advisories and sources with cargo-deny
 
 With CI=true in the environment a floor or test that has to be skipped is a failure.
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         ["ebpf"] => Ok(command("ebpf", |run| ebpf::rebuild(run))),
         ["ebpf", "--check"] => Ok(command("ebpf", ebpf::check)),
         ["ebpf", "--bench"] => Ok(command("ebpf", |run| ebpf::bench(run))),
-        ["aioquic"] => Ok(command("aioquic", |run| aioquic::install(run))),
+        ["clients"] => Ok(command("clients", |run| clients::install(run))),
         ["deny"] => Ok(deny_command()),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

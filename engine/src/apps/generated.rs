@@ -8,15 +8,28 @@ pub(super) fn zeroes(bytes_max: u64) -> Bytes {
     Bytes::from_static(ZEROES.get(..bytes).unwrap_or_default())
 }
 
-/// The number in `/bytes/1024`, the path that asks for so many zeroes.
+/// How many bytes `/bytes/1024` or `/bytes/1g` asks for.
 pub(super) fn wanted(path: &[u8]) -> Option<u64> {
-    number(path.strip_prefix(b"/bytes/")?)
+    size(path.strip_prefix(b"/bytes/")?)
 }
 
-/// A number in plain digits.
+/// A size as the flags of the command have it: `4096`, `64k`, `1m`, `2g`, with k = 1,024. What is
+/// beyond all numbers is the largest.
+pub(super) fn size(text: &[u8]) -> Option<u64> {
+    let (unit, digits) = text.split_last()?;
+    let shift = match unit.to_ascii_lowercase() {
+        b'k' => 10,
+        b'm' => 20,
+        b'g' => 30,
+        _ => return number(text),
+    };
+    Some(number(digits)?.saturating_mul(1 << shift))
+}
+
+/// A number in plain digits. What is beyond all numbers is the largest.
 pub(super) fn number(text: &[u8]) -> Option<u64> {
     let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    if is_number { str::from_utf8(text).ok()?.parse().ok() } else { None }
+    is_number.then(|| str::from_utf8(text).ok()?.parse().ok()).map(|n| n.unwrap_or(u64::MAX))
 }
 
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
@@ -26,10 +39,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_path_names_a_number() {
-        assert_eq!(wanted(b"/bytes/0"), Some(0));
-        assert_eq!(wanted(b"/bytes/18446744073709551615"), Some(u64::MAX));
-        for path in ["/bytes/", "/bytes/+1", "/bytes/1k", "/bytes/18446744073709551616", "/b/1"] {
+    fn the_path_names_a_size() {
+        for (path, bytes) in [
+            ("/bytes/0", 0),
+            ("/bytes/3k", 3 << 10),
+            ("/bytes/64M", 64 << 20),
+            ("/bytes/1g", 1 << 30),
+            ("/bytes/18446744073709551615", u64::MAX),
+            ("/bytes/18446744073709551616", u64::MAX),
+            ("/bytes/99999999999999g", u64::MAX),
+        ] {
+            assert_eq!(wanted(path.as_bytes()), Some(bytes), "{path}");
+        }
+        for path in ["/bytes/", "/bytes/+1", "/bytes/-1", "/bytes/k", "/bytes/1t", "/b/1"] {
             assert_eq!(wanted(path.as_bytes()), None, "{path}");
         }
     }

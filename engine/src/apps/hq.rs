@@ -365,7 +365,7 @@ fn find(
     path: &str,
     options: &HqOptions,
 ) -> Result<(Option<File>, u64), Refusal> {
-    if let Some(bytes) = path.strip_prefix("bytes/").and_then(|n| generated::number(n.as_bytes())) {
+    if let Some(bytes) = path.strip_prefix("bytes/").and_then(|n| generated::size(n.as_bytes())) {
         let allowed = bytes <= options.response_bytes_max;
         return if allowed { Ok((None, bytes)) } else { Err(Refusal::NotFound) };
     }

@@ -28,7 +28,7 @@ fn counting(limits: Limits) -> (Served, Arc<Counters>) {
     (server, counters)
 }
 
-fn text(counters: &Arc<Counters>) -> String {
+pub(crate) fn text(counters: &Arc<Counters>) -> String {
     Counters::text(&[Arc::clone(counters)])
 }
 

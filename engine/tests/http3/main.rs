@@ -5,11 +5,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-mod aioquic;
 mod client;
 mod files;
 mod handlers;
 mod hostile;
+mod memory;
+mod meter;
+mod python;
 mod raw;
 mod requests;
 mod stopping;

@@ -161,11 +161,24 @@ fn the_paths_of_the_site_answer() {
             assert_eq!(answer.status.as_u16(), status);
             assert_eq!(answer.content.is_empty(), matches!(status, 204 | 304));
         }
-        for path in ["/status/199", "/status/600", "/bytes/x", "/delay/soon", "/x"] {
+        for path in [
+            "/status/101",
+            "/status/600",
+            "/status/abc",
+            "/bytes/-1",
+            "/bytes/9t",
+            "/delay/soon",
+            "/x",
+        ] {
             assert_eq!(client.get(path).await.status, 404, "{path}");
         }
-        assert_eq!(client.get("/delay/1h").await.status, 404);
-        assert_eq!(client.get("/delay/3600s").await.status, 403);
+        for path in ["/delay/9999999h", "/delay/61s", "/bytes/999g", "/bytes/9999999999999999999g"]
+        {
+            let answer = client.get(path).await;
+            assert_eq!(answer.status, 403, "{path}");
+            assert!(answer.text().starts_with("at most "), "{path}");
+        }
+        assert_eq!(client.get("/bytes/3k").await.content.len(), 3 << 10);
         for path in ["/", "/bytes/1", "/bytes/100000", "/delay/1ms"] {
             let answer = client.ask("DELETE", path, &[], None).await.unwrap();
             let allowed = answer.header("allow");

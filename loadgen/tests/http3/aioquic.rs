@@ -1,4 +1,4 @@
-//! aioquic is the Python server, if it is installed. QUICLANE_AIOQUIC is the Python that has it.
+//! aioquic is the Python server, if it is installed. QUICLANE_PYTHON is the Python that has it.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -59,10 +59,10 @@ impl Drop for Aioquic {
 }
 
 fn python(test: &str) -> Option<OsString> {
-    let python = env::var_os("QUICLANE_AIOQUIC");
+    let python = env::var_os("QUICLANE_PYTHON");
     if python.is_none() {
-        assert!(env::var("CI").as_deref() != Ok("true"), "no QUICLANE_AIOQUIC");
-        println!("skipped: {test}: aioquic is not installed: cargo xtask aioquic");
+        assert!(env::var("CI").as_deref() != Ok("true"), "no QUICLANE_PYTHON");
+        println!("skipped: {test}: aioquic is not installed: cargo xtask clients");
     }
     python
 }

@@ -228,7 +228,7 @@ fn zeroes_head(date: Date) -> Result<Head, Invalid> {
     Head::new(200)?.with("date", date)?.with("content-type", "application/octet-stream")
 }
 
-/// `250ms`, `2s`, or plain seconds.
+/// `250ms`, `2s`, `1m`, or plain seconds.
 fn time(text: &[u8]) -> Option<Duration> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (count, unit) = text.split_at_checked(digits)?;
@@ -237,6 +237,8 @@ fn time(text: &[u8]) -> Option<Duration> {
         b"us" => Some(Duration::from_micros(count)),
         b"ms" => Some(Duration::from_millis(count)),
         b"s" | b"" => Some(Duration::from_secs(count)),
+        b"m" | b"min" => Some(Duration::from_secs(count.saturating_mul(60))),
+        b"h" => Some(Duration::from_secs(count.saturating_mul(3_600))),
         _ => None,
     }
 }
@@ -251,7 +253,7 @@ fn status(text: &[u8]) -> Option<u16> {
 const INDEX: &str = "\
 quiclane
 
-/bytes/N       N zeroes
+/bytes/N       N zeroes; 64k, 1m and 1g are sizes too
 /echo          what was sent, as it comes
 /delay/TIME    an answer after TIME, such as 100ms or 2s
 /status/CODE   an answer with that status
@@ -274,7 +276,12 @@ mod tests {
         assert_eq!(time(b"100ms"), Some(Duration::from_millis(100)));
         assert_eq!(time(b"7us"), Some(Duration::from_micros(7)));
         assert_eq!([time(b"2s"), time(b"2")], [Some(Duration::from_secs(2)); 2]);
-        for text in ["", "ms", "-1s", "1.5s", "1h", "99999999999999999999s"] {
+        assert_eq!([time(b"2m"), time(b"2min")], [Some(Duration::from_secs(120)); 2]);
+        assert_eq!(time(b"1h"), Some(Duration::from_secs(3_600)));
+        for text in ["99999999999999999999s", "99999999999999999999h"] {
+            assert_eq!(time(text.as_bytes()), Some(Duration::from_secs(u64::MAX)), "{text}");
+        }
+        for text in ["", "ms", "-1s", "1.5s", "1d", "1 s"] {
             assert_eq!(time(text.as_bytes()), None, "{text}");
         }
     }

@@ -1,6 +1,7 @@
 """client: aioquic asks our server for what its users would, and says what went wrong.
 
-Arguments: the port, and the file of the certificate (DER). Prints "ok NAME" for each thing that worked.
+Arguments: the port, the file of the certificate (DER), and the bytes of the long download. Prints
+"ok NAME" for each thing that worked.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import ConnectionTerminated, ProtocolNegotiated, StreamReset
 
-MIB = 1 << 20
+PIECE = 1 << 16
 
 
 class Client(QuicConnectionProtocol):
@@ -34,6 +35,8 @@ class Client(QuicConnectionProtocol):
             self.http = H3Connection(self._quic)
         if isinstance(event, ConnectionTerminated) and not self.ended.done():
             self.ended.set_result(event.error_code)
+            for stream in self.waiters:
+                self.done(stream, f"closed {event.error_code:#x}: {event.reason_phrase}")
         if isinstance(event, StreamReset):
             self.done(event.stream_id, f"reset {event.error_code:#x}")
         if self.http is not None:
@@ -61,7 +64,7 @@ class Client(QuicConnectionProtocol):
             self.done(event.stream_id, None)
 
     def done(self, stream, error):
-        waiter = self.waiters.pop(stream, None)
+        waiter = self.waiters.get(stream)
         if waiter is not None and not waiter.done():
             if error is None:
                 waiter.set_result(self.answers.pop(stream))
@@ -71,7 +74,7 @@ class Client(QuicConnectionProtocol):
     def begin(self, method, path, headers=(), end=True, keep=True):
         stream = self._quic.get_next_available_stream_id()
         self.answers[stream] = {
-            "headers": None, "content": b"", "bytes": 0, "trailers": None, "keep": keep,
+            "headers": None, "content": bytearray(), "bytes": 0, "trailers": None, "keep": keep,
         }
         self.waiters[stream] = asyncio.get_running_loop().create_future()
         pseudo = [
@@ -85,7 +88,10 @@ class Client(QuicConnectionProtocol):
         return stream
 
     async def answer(self, stream):
-        return await asyncio.wait_for(self.waiters[stream], 120)
+        try:
+            return await asyncio.wait_for(self.waiters[stream], 900)
+        finally:
+            del self.waiters[stream]
 
     async def get(self, path, method="GET", headers=(), keep=True):
         return await self.answer(self.begin(method, path, headers, keep=keep))
@@ -100,8 +106,9 @@ async def get_and_head(client):
     answer = await client.get("/bytes/1024")
     check(answer["headers"][b":status"] == b"200", answer["headers"])
     check(answer["content"] == bytes(1024), len(answer["content"]))
-    head = await client.get("/bytes/1024", method="HEAD")
-    check(head["headers"][b"content-length"] == b"1024", head["headers"])
+    # aioquic 1.7 takes a response to HEAD with any other length for malformed.
+    head = await client.get("/bytes/0", method="HEAD")
+    check(head["headers"][b"content-length"] == b"0", head["headers"])
     check(head["bytes"] == 0, head)
     missing = await client.get("/missing")
     check(missing["headers"][b":status"] == b"404", missing["headers"])
@@ -110,9 +117,16 @@ async def get_and_head(client):
 async def post_10_mb(client):
     content = bytes(range(256)) * (10_000_000 // 256)
     stream = client.begin("POST", "/echo", end=False)
-    client.http.send_data(stream, content, end_stream=True)
+    answer = client.answers[stream]
+    # In pieces: aioquic moves all that is not acknowledged with each acknowledgement.
+    for at in range(0, len(content), PIECE):
+        client.http.send_data(stream, content[at : at + PIECE], end_stream=False)
+        client.transmit()
+        while at - answer["bytes"] > 4 * PIECE:
+            await asyncio.sleep(0.001)
+    client.http.send_data(stream, b"", end_stream=True)
     client.transmit()
-    answer = await client.answer(stream)
+    await client.answer(stream)
     check(answer["content"] == content, answer["bytes"])
 
 
@@ -134,8 +148,9 @@ async def parallel_100(client):
 
 
 async def download(client):
-    answer = await client.get(f"/bytes/{64 * MIB}", keep=False)
-    check(answer["bytes"] == 64 * MIB, answer["bytes"])
+    wanted = int(sys.argv[3])
+    answer = await client.get(f"/bytes/{wanted}", keep=False)
+    check(answer["bytes"] == wanted, answer["bytes"])
 
 
 async def cancelled(client):
@@ -153,14 +168,30 @@ async def cancelled(client):
     check(answer["bytes"] == 5, answer)
 
 
-async def go_away(client):
-    """The test stops the server when it reads this line."""
-    stream = client.begin("GET", "/delay/1s")
+async def go_away_during_load(client):
+    """The test stops the server when it reads the line. What was begun by then is finished."""
+    slow = client.begin("GET", "/delay/1s")
+    bulk = client.begin("GET", "/bytes/5000000", keep=False)
+    await client.get("/bytes/1000")
     print("stop the server", flush=True)
-    answer = await client.answer(stream)
+    answered = 0
+    while not client.ended.done():
+        try:
+            answer = await client.get("/bytes/1000")
+        except RuntimeError as error:
+            # Came too late, and may be tried again elsewhere.
+            rejected = f"reset {ErrorCode.H3_REQUEST_REJECTED:#x}"
+            check(str(error) == rejected or client.ended.done(), error)
+            break
+        check(answer["bytes"] == 1000, answer)
+        answered += 1
+    answer = await client.answer(slow)
     check(answer["headers"][b":status"] == b"200", answer)
+    answer = await client.answer(bulk)
+    check(answer["bytes"] == 5000000, answer["bytes"])
     code = await asyncio.wait_for(client.ended, 30)
     check(code == ErrorCode.H3_NO_ERROR, code)
+    print(f"{answered} requests were answered after the server was stopped")
 
 
 async def main(port, certificate):
@@ -173,7 +204,15 @@ async def main(port, certificate):
     async with connect(
         "127.0.0.1", port, configuration=configuration, create_protocol=Client
     ) as client:
-        steps = [get_and_head, post_10_mb, trailers, parallel_100, download, cancelled, go_away]
+        steps = [
+            get_and_head,
+            post_10_mb,
+            trailers,
+            parallel_100,
+            download,
+            cancelled,
+            go_away_during_load,
+        ]
         for step in steps:
             await step(client)
             print(f"ok {step.__name__}", flush=True)
