@@ -134,7 +134,9 @@ pub(crate) struct ServeArgs {
 pub(crate) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
     check_xdp_flags(args.steering, &args.interface, args.xdp_redirect)?;
     let identity = args.identity()?;
+    let key = if args.cert.is_none() { identity.key_fingerprint() } else { None };
     let protocols = args.protocols();
+    let is_browsable = protocols.contains(&Protocol::H3);
     let metrics = args.metrics.map(MetricsServer::bind).transpose()?;
     let config = args.config(identity, &protocols)?;
     let offer = Arc::new(Offer::new(protocols, args)?);
@@ -143,6 +145,9 @@ pub(crate) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
     // Not before: this thread then has no more capabilities than the others.
     let signals = signals::listen()?;
     args.log_plan(&engine);
+    if let (true, Some(key), [address, ..]) = (is_browsable, key, engine.listen()) {
+        args.note(browser(*address, &key));
+    }
     if let Some(server) = metrics {
         args.note(format_args!("metrics: http://{}/metrics", server.address()));
         let metrics = engine.metrics();
@@ -174,10 +179,6 @@ impl ServeArgs {
                     NAMES.join(", "),
                     identity.fingerprint()
                 ));
-                if let Some(key) = identity.key_fingerprint() {
-                    // As Chromium wants it: --ignore-certificate-errors-spki-list.
-                    self.note(format_args!("certificate: public key, SHA-256 in Base64: {key}"));
-                }
                 Ok(identity)
             }
         }
@@ -253,6 +254,21 @@ impl ServeArgs {
             output::log(text);
         }
     }
+}
+
+/// The command that opens what a self-signed server serves on `address`: without the second flag a
+/// browser tries TCP first, without the third it does not trust the server.
+fn browser(address: SocketAddr, key: &str) -> String {
+    let port = address.port();
+    let place = if address.ip().is_unspecified() {
+        format!("localhost:{port}")
+    } else {
+        address.to_string()
+    };
+    format!(
+        "browser: chromium --user-data-dir=/tmp/quiclane --origin-to-force-quic-on={place} \
+         --ignore-certificate-errors-spki-list={key} https://{place}/"
+    )
 }
 
 /// The cores of the workers, in their order. They are pinned all or none.
@@ -390,6 +406,25 @@ mod tests {
         assert_eq!(retired(&[]), "");
         assert_eq!(retired(&epochs[..2]), ", resets for 3,4");
         assert_eq!(retired(&epochs), ", resets for 290 more and 293,294,295,296,297,298,299,300");
+    }
+
+    #[test]
+    fn a_browser_is_sent_to_where_somebody_listens() {
+        for (listen, place) in [
+            ("[::]:4433", "localhost:4433"),
+            ("0.0.0.0:1", "localhost:1"),
+            ("127.0.0.1:2", "127.0.0.1:2"),
+            ("[::1]:3", "[::1]:3"),
+        ] {
+            let command = browser(listen.parse().unwrap(), "KEY=");
+            for words in [
+                &format!("--origin-to-force-quic-on={place} "),
+                &format!(" https://{place}/"),
+                "-spki-list=KEY= ",
+            ] {
+                assert!(command.contains(words), "{words}: {command}");
+            }
+        }
     }
 
     #[test]

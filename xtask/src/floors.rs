@@ -83,6 +83,10 @@ fn clippy(run: &mut Run) -> Result<(), Stop> {
 
 fn unit(run: &mut Run) -> Result<(), Stop> {
     let arguments = ["test", "--workspace", "--tests", FEATURES, "--no-fail-fast", "--"];
+    // Somewhere else its test says what is missing.
+    if in_ci() && said(Command::new("chromium").arg("--version")).is_none() {
+        install_packages(&["chromium"])?;
+    }
     let python = clients::python(run)?;
     let python = python.as_ref().and_then(|path| path.to_str());
     if in_ci() && said(Command::new("caddy").arg("version")).is_none() {

@@ -63,14 +63,15 @@ impl Running {
         BufReader::new(self.child.stdout.take().unwrap())
     }
 
-    /// Waits for a line on stderr that contains `word`.
-    pub(crate) fn until(&mut self, word: &str) {
+    /// Waits for a line on stderr that contains `word`; returns it.
+    pub(crate) fn until(&mut self, word: &str) -> String {
         let mut line = String::new();
         while !line.contains(word) {
             line.clear();
             let read = self.stderr.as_mut().unwrap().read_line(&mut line).unwrap();
             assert_ne!(read, 0, "ended without {word:?} on stderr");
         }
+        line
     }
 
     /// How many files it has open.
@@ -156,9 +157,9 @@ impl Serve {
         line(&format!("load quic://{} --perf -k -q -t 1 {flags}", self.address()))
     }
 
-    /// Waits for a line of the log that contains `word`.
-    pub(crate) fn until(&mut self, word: &str) {
-        self.running.until(word);
+    /// Waits for a line of the log that contains `word`; returns it.
+    pub(crate) fn until(&mut self, word: &str) -> String {
+        self.running.until(word)
     }
 
     /// Sends a signal.

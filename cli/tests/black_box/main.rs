@@ -1,5 +1,6 @@
 //! black_box runs the built command as its users do, and looks at what comes out.
 
+mod browser;
 mod command;
 mod demo;
 mod doctor;

@@ -16,7 +16,7 @@ fn stdout_has_one_line_and_the_log_the_plan() {
     assert!(server.ready.contains(" workers=2 "), "{}", server.ready);
     let outcome = server.stop("TERM");
     assert_eq!((outcome.code, outcome.stdout.as_str()), (0, ""), "{outcome:?}");
-    for word in ["SHA-256", "in Base64", "plan: 2 workers", "stopping", "stopped"] {
+    for word in ["SHA-256", "spki-list=", "plan: 2 workers", "stopping", "stopped"] {
         assert!(outcome.stderr.contains(word), "{word}: {}", outcome.stderr);
     }
 }
