@@ -383,11 +383,18 @@ impl Connection {
 /// Exchanges.
 impl Connection {
     fn find(&self, stream: u64) -> Result<usize, usize> {
-        // Usually the youngest, or the only one.
-        match self.exchanges.back() {
-            Some((last, _)) if *last == stream => Ok(self.exchanges.len() - 1),
-            Some((last, _)) if *last < stream => Err(self.exchanges.len()),
-            None => Err(0),
+        let (Some((first, _)), Some((last, _))) = (self.exchanges.front(), self.exchanges.back())
+        else {
+            return Err(0);
+        };
+        if stream > *last {
+            return Err(self.exchanges.len());
+        }
+        // Where it is if all from the oldest on are still there; further back it cannot be.
+        let guess = stream.saturating_sub(*first) / STREAM_STEP;
+        let guess = usize::try_from(guess).unwrap_or(usize::MAX).min(self.exchanges.len() - 1);
+        match self.exchanges.get(guess) {
+            Some((id, _)) if *id == stream => Ok(guess),
             _ => self.exchanges.binary_search_by_key(&stream, |(id, _)| *id),
         }
     }

@@ -183,6 +183,31 @@ fn the_peers_limit_is_kept() {
 }
 
 #[test]
+fn exchanges_are_found_whatever_others_have_ended() {
+    let (mut client, _) = pair();
+    let get = Prepared::request("GET", "https", "example.org", "/").unwrap();
+    let streams = || (0..32).map(|number| 4 * number);
+    for stream in streams() {
+        client.request(stream, &get).unwrap();
+        client.finished(stream);
+    }
+    let ended = |stream: u64| matches!(stream, 0 | 8 | 12 | 40 | 124);
+    for stream in streams().filter(|stream| ended(*stream)) {
+        client.abandoned(stream);
+    }
+    let response = headers(&[(":status", "200")]);
+    // From both ends and from the middle, so that gaps come to lie everywhere.
+    for stream in (0..34).map(|number| 4 * (number * 13 % 34)) {
+        let is_there = stream < 128 && !ended(stream);
+        let said = recv(&mut client, stream, Input::new(&response));
+        assert_eq!(said.len(), usize::from(is_there), "{stream}: {said:?}");
+        let said = recv(&mut client, stream, Input::end());
+        assert_eq!(said == [Said::Finished], is_there, "{stream}: {said:?}");
+    }
+    assert_eq!(client.exchanges(), 0);
+}
+
+#[test]
 fn a_server_goes_away_in_two_steps() {
     let (mut client, mut server) = pair();
     server.opened(0).unwrap();
