@@ -9,7 +9,7 @@ use quiclane::{Resume, Transport};
 use quiclane_loadgen::{Body, HttpRequest, Load, LoadConfig, Stop};
 use tempfile::TempDir;
 
-use crate::peers::Peer;
+use crate::peers::{GB, Peer};
 use crate::server::Certificate;
 use crate::{classes, get, holds, request, run};
 
@@ -35,7 +35,7 @@ impl Caddy {
             .replace("SILENT", &silent.local_addr().unwrap().to_string());
         fs::write(folder.path().join("Caddyfile"), config).unwrap();
         fs::create_dir(folder.path().join("bytes")).unwrap();
-        for bytes in [1_000, 10_000, 1_000_000_000] {
+        for bytes in [1_000, 10_000, GB] {
             let file = fs::File::create(folder.path().join(format!("bytes/{bytes}"))).unwrap();
             file.set_len(bytes).unwrap();
         }
@@ -127,7 +127,7 @@ fn version(test: &str) -> Option<String> {
 fn caddy_completes_all() {
     let Some(version) = version("caddy_completes_all") else { return };
     let caddy = Caddy::start(&version);
-    caddy.peer.completes_all();
+    caddy.peer.completes_all(GB);
     caddy.peer.survives_cancelled_requests();
     let missing = vec![get("/bytes/1000"), get("/missing"), request("GET", "/", Body::None)];
     let report = run(caddy.peer.config(missing, Stop::Requests(9), 1));

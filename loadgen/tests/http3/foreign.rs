@@ -11,7 +11,7 @@ use http::{HeaderMap, Request, Response};
 use quiclane::Resume;
 use quiclane_loadgen::{Body, LoadConfig, Stop, Workload};
 
-use crate::peers::Peer;
+use crate::peers::{GB, Peer};
 use crate::server::Server;
 use crate::{classes, config, get, request, run};
 
@@ -47,7 +47,7 @@ fn peer(server: &Server) -> Peer {
 fn h3_quinn_completes_all() {
     let (server, seen) = start();
     let peer = peer(&server);
-    peer.completes_all();
+    peer.completes_all(GB);
     peer.sends_trailers();
     peer.survives_cancelled_requests();
     let expected = [
