@@ -108,7 +108,7 @@ fn without_reconnect_they_are_only_counted() {
 
 #[test]
 fn a_server_without_its_state_lets_them_time_out() {
-    let report = restarted(None, "--idle-timeout 1s --reconnect -d 15s");
+    let report = restarted(None, "--idle-timeout 3s --reconnect -d 15s");
     assert_eq!(report["stateless_resets"], 0, "{report}");
     assert_eq!(report["idle"]["lost_by_class"], serde_json::json!({ "idle_timeout": 500 }));
     assert_eq!((report["ok"].as_bool(), report["reconnects"].as_u64()), (Some(true), Some(500)));
