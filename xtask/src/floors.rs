@@ -36,7 +36,7 @@ pub(crate) const FLOORS: &[Floor] = &[
     Floor { name: "flood", proves: "a minute of random datagrams does no harm", run: flood },
     Floor { name: "doc", proves: "the docs build without a broken link", run: doc },
     Floor { name: "examples", proves: "every example builds", run: examples },
-    Floor { name: "demo", proves: "the release build serves without privileges", run: demo },
+    Floor { name: "demo", proves: "the command serves without privileges", run: demo },
 ];
 
 /// The packet fixtures that the tests of several rooms share. Named in every build of the
@@ -107,10 +107,8 @@ fn peers(run: &mut Run) -> Result<(), Stop> {
         }
         install_packages(&BORINGSSL_BUILDERS)?;
     }
-    // As the unit tests have it, whose dependencies' features differ from a plain build's.
-    run.cargo(&["test", "--workspace", "--tests", FEATURES, "--no-run", "--quiet"], &[])?;
+    let program = program(run)?;
     let target = target_folder(&run.root);
-    let program = target.join("debug/quiclane");
     // The same target folder: crates that both workspaces have are built once.
     let folders = [("CARGO_TARGET_DIR", target), ("QUICLANE_PROGRAM", program)];
     let folders = folders.each_ref().map(|(name, path)| (*name, path.to_string_lossy()));
@@ -147,10 +145,10 @@ fn examples(run: &mut Run) -> Result<(), Stop> {
 /// Copies the command to a folder everybody can read and runs its demo there, as nobody if we
 /// are root: what works then needs no privilege and no file.
 fn demo(run: &mut Run) -> Result<(), Stop> {
-    run.cargo(&["build", "--release", "--package=quiclane-cli"], &[])?;
+    let built = program(run)?;
     let folder = Scratch::new()?;
     let program = folder.0.join("quiclane");
-    fs::copy(target_folder(&run.root).join("release/quiclane"), &program)?;
+    fs::copy(built, &program)?;
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
     let mut command = Command::new(&program);
     command.arg("demo").current_dir(&folder.0).env_clear();
@@ -161,6 +159,13 @@ fn demo(run: &mut Run) -> Result<(), Stop> {
         println!("$ quiclane demo");
     }
     wait_at_most(&mut command.spawn()?, DEMO_TIME_MAX)
+}
+
+/// Our command, as the unit tests have it: a plain build's dependencies have other features, and a
+/// release's are built again, for minutes.
+fn program(run: &Run) -> Result<PathBuf, Stop> {
+    run.cargo(&["test", "--workspace", "--tests", FEATURES, "--no-run", "--quiet"], &[])?;
+    Ok(target_folder(&run.root).join("debug/quiclane"))
 }
 
 /// Skips the floor when a component of the toolchain is missing.
