@@ -18,7 +18,7 @@ use super::date::Date;
 use super::files::Files;
 use super::page::{self, Page};
 use super::request::Request;
-use super::response::{Head, Response};
+use super::response::{Head, Response, TEXT};
 use super::service::{Content, Exchange, Next, Reply, Service};
 use crate::apps::generated;
 
@@ -212,6 +212,7 @@ impl Exchange for Delay {
             return Next::WaitUntil(self.until);
         }
         let head = Head::new(200).and_then(|head| head.with("date", content.date()));
+        let head = head.and_then(|head| head.with("content-type", TEXT));
         Next::Whole(head.and_then(|head| Response::new(head, &self.text)).into())
     }
 }
@@ -224,8 +225,9 @@ fn only_get(request: &Request<'_>) -> Reply {
     page::of(request, &Page::status(405).with("allow", "GET, HEAD")).into()
 }
 
+/// Zeroes are of no media type, and who measures small responses would pay for the name of one.
 fn zeroes_head(date: Date) -> Result<Head, Invalid> {
-    Head::new(200)?.with("date", date)?.with("content-type", "application/octet-stream")
+    Head::new(200)?.with("date", date)
 }
 
 /// `250ms`, `2s`, `1m`, or plain seconds.
