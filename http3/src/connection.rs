@@ -47,6 +47,8 @@ pub struct Connection {
     config: Config,
     /// By stream. They come and go roughly in order, so a sorted queue is small and quick.
     exchanges: VecDeque<(u64, Exchange)>,
+    /// Where the exchange is that was found last: most calls are about it again.
+    latest: usize,
     unis: Vec<(u64, Uni)>,
     /// Which critical streams the peer has opened: control, encoder, decoder.
     has: [bool; 3],
@@ -75,6 +77,7 @@ impl Connection {
         Self {
             role,
             exchanges: VecDeque::new(),
+            latest: 0,
             unis: Vec::new(),
             has: [false; 3],
             control: Control::new(role, limits.settings_max),
@@ -338,7 +341,7 @@ impl Connection {
         let stream = quarter * STREAM_STEP;
         let is_receiving = |(_, exchange): &(u64, Exchange)| exchange.is_receiving();
         let takes = self.config.datagrams
-            && self.find(stream).is_ok_and(|at| self.exchanges.get(at).is_some_and(is_receiving));
+            && self.search(stream).is_ok_and(|at| self.exchanges.get(at).is_some_and(is_receiving));
         let payload = data.get(bytes..).unwrap_or_default();
         Ok(takes.then_some(Datagram { stream, payload }))
     }
@@ -382,7 +385,16 @@ impl Connection {
 
 /// Exchanges.
 impl Connection {
-    fn find(&self, stream: u64) -> Result<usize, usize> {
+    fn find(&mut self, stream: u64) -> Result<usize, usize> {
+        if self.exchanges.get(self.latest).is_some_and(|(id, _)| *id == stream) {
+            return Ok(self.latest);
+        }
+        let found = self.search(stream);
+        self.latest = found.unwrap_or_else(|at| at);
+        found
+    }
+
+    fn search(&self, stream: u64) -> Result<usize, usize> {
         let (Some((first, _)), Some((last, _))) = (self.exchanges.front(), self.exchanges.back())
         else {
             return Err(0);

@@ -28,8 +28,9 @@ pub(super) fn size(text: &[u8]) -> Option<u64> {
 
 /// A number in plain digits. What is beyond all numbers is the largest.
 pub(super) fn number(text: &[u8]) -> Option<u64> {
-    let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    is_number.then(|| str::from_utf8(text).ok()?.parse().ok()).map(|n| n.unwrap_or(u64::MAX))
+    let mut digits = text.iter().map(|byte| byte.is_ascii_digit().then(|| u64::from(byte - b'0')));
+    let number = |number: u64, digit| Some(number.saturating_mul(10).saturating_add(digit?));
+    if text.is_empty() { None } else { digits.try_fold(0, number) }
 }
 
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];

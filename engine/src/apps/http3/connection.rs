@@ -22,8 +22,8 @@ pub(super) struct Connection {
     /// Responses that are written and not acknowledged.
     pub(super) unacknowledged: usize,
     control: Option<StreamId>,
-    /// Until when glitches were forgiven.
-    forgiven: Option<Instant>,
+    /// From when on the glitches of another second are forgiven.
+    forgives_at: Option<Instant>,
     /// When it was told that the server goes away.
     pub(super) going_since: Option<Instant>,
     /// Whether it was told which requests are still served.
@@ -34,7 +34,7 @@ impl Connection {
     pub(super) fn begin(&mut self, options: &Options, now: Instant) {
         self.core = Some(Box::new(Core::new(Role::Server, options.config())));
         self.room = options.collected_bytes_max;
-        self.forgiven = Some(now);
+        self.forgives_at = Some(now + FORGIVING_INTERVAL);
     }
 
     /// Writes what the control stream has to say, as far as it goes now.
@@ -138,13 +138,15 @@ impl Connection {
 
     /// Forgets glitches of seconds that have passed.
     pub(super) fn forgive(&mut self, now: Instant, per_s: u32) {
-        let Some(forgiven) = &mut self.forgiven else { return };
-        let seconds = now.saturating_duration_since(*forgiven).as_secs();
-        if seconds > 0
-            && let Some(core) = &mut self.core
-        {
-            *forgiven += Duration::from_secs(seconds);
-            core.forgive(u32::try_from(seconds).unwrap_or(u32::MAX).saturating_mul(per_s));
+        let Some(at) = &mut self.forgives_at else { return };
+        if now < *at {
+            return;
+        }
+        let seconds = 1 + now.saturating_duration_since(*at).as_secs();
+        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+        *at += FORGIVING_INTERVAL * seconds;
+        if let Some(core) = &mut self.core {
+            core.forgive(seconds.saturating_mul(per_s));
         }
     }
 
@@ -184,6 +186,9 @@ fn show(
     }
     Ok(None)
 }
+
+/// How often glitches are forgiven.
+const FORGIVING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is read of a unidirectional stream in one visit: none of them has much to say.
 const UNI_BYTES: usize = 16 << 10;

@@ -83,7 +83,7 @@ impl Site {
         let Some(entry) = self.cache.get_mut(entry) else { return only_get(request) };
         if let Some(cached) = entry
             && cached.bytes == bytes
-            && cached.date == date
+            && cached.date.unix() == date.unix()
         {
             return Reply::Whole(cached.response.clone());
         }
