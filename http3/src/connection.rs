@@ -20,8 +20,7 @@
 //!
 //! [`DataHeader`]: crate::DataHeader
 
-use std::collections::VecDeque;
-
+use self::exchanges::Exchanges;
 use crate::control::{CONTROL_STREAM_TYPE, Control, Uni, VarintReader};
 use crate::event::{Datagram, Event, Input, Opened, Role, SendError};
 use crate::exchange::{Context, Exchange, Sending, Step, Unfinished};
@@ -35,6 +34,7 @@ use crate::settings::{self, Settings};
 use crate::varint;
 use crate::violation::{Scope, Violation};
 
+mod exchanges;
 #[cfg(any(test, feature = "fuzz"))]
 mod promises;
 mod unidirectional;
@@ -45,10 +45,7 @@ mod unidirectional;
 pub struct Connection {
     role: Role,
     config: Config,
-    /// By stream. They come and go roughly in order, so a sorted queue is small and quick.
-    exchanges: VecDeque<(u64, Exchange)>,
-    /// Where the exchange is that was found last: most calls are about it again.
-    latest: usize,
+    exchanges: Exchanges,
     unis: Vec<(u64, Uni)>,
     /// Which critical streams the peer has opened: control, encoder, decoder.
     has: [bool; 3],
@@ -76,8 +73,7 @@ impl Connection {
         let limits = &config.limits;
         Self {
             role,
-            exchanges: VecDeque::new(),
-            latest: 0,
+            exchanges: Exchanges::default(),
             unis: Vec::new(),
             has: [false; 3],
             control: Control::new(role, limits.settings_max),
@@ -143,7 +139,7 @@ impl Connection {
         } else if self.exchanges.len() >= self.config.limits.requests_max {
             Violation::RequestsTooMany
         } else {
-            self.insert(stream, Exchange::new(Sending::Head, Method::Other));
+            self.exchanges.insert(stream, Exchange::new(Sending::Head, Method::Other));
             return Ok(Opened::Accepted);
         };
         self.glitches.add(Glitch::RefusedRequest)?;
@@ -163,11 +159,11 @@ impl Connection {
         if is_uni(stream) {
             return self.recv_uni(stream, input);
         }
-        let Ok(at) = self.find(stream) else {
+        let Some(at) = self.exchanges.find(stream) else {
             *input = Input::new(&[]);
             return Ok(None);
         };
-        let Some((_, exchange)) = self.exchanges.get_mut(at) else { return Ok(None) };
+        let Some(exchange) = self.exchanges.at(at) else { return Ok(None) };
         let mut context = Context {
             role: self.role,
             takes_connect: self.config.connect,
@@ -204,8 +200,8 @@ impl Connection {
         if is_uni(stream) {
             return self.end_uni(stream);
         }
-        let Ok(at) = self.find(stream) else { return Ok(()) };
-        let Some((_, exchange)) = self.exchanges.get_mut(at) else { return Ok(()) };
+        let Some(at) = self.exchanges.find(stream) else { return Ok(()) };
+        let Some(exchange) = self.exchanges.at(at) else { return Ok(()) };
         let gives_up = exchange.gives_up(self.role == Role::Client);
         exchange.end_receiving(&mut self.unfinished);
         self.ended(at, gives_up)
@@ -219,8 +215,8 @@ impl Connection {
         if self.control_stream == Some(stream) {
             return Err(Violation::CriticalStreamClosed);
         }
-        let Ok(at) = self.find(stream) else { return Ok(()) };
-        let Some((_, exchange)) = self.exchanges.get_mut(at) else { return Ok(()) };
+        let Some(at) = self.exchanges.find(stream) else { return Ok(()) };
+        let Some(exchange) = self.exchanges.at(at) else { return Ok(()) };
         // A server may well want no more of a request that it has answered.
         let gives_up = self.role == Role::Server && exchange.gives_up(false);
         exchange.sending = Sending::Ended;
@@ -240,11 +236,11 @@ impl Connection {
         if self.go_away_received {
             return Err(SendError::GoingAway);
         }
-        if !stream.is_multiple_of(STREAM_STEP) || self.find(stream).is_ok() {
+        if !stream.is_multiple_of(STREAM_STEP) || self.exchanges.get(stream).is_some() {
             return Err(SendError::NoSuchStream);
         }
         self.fits(request)?;
-        self.insert(stream, Exchange::new(Sending::Body, method));
+        self.exchanges.insert(stream, Exchange::new(Sending::Body, method));
         Ok(())
     }
 
@@ -255,7 +251,7 @@ impl Connection {
     pub fn respond(&mut self, stream: u64, response: &Prepared) -> Result<(), SendError> {
         self.fits(response)?;
         let is_server = self.role == Role::Server;
-        let exchange = self.exchange(stream).ok_or(SendError::NoSuchStream)?;
+        let exchange = self.exchanges.get_mut(stream).ok_or(SendError::NoSuchStream)?;
         match (response.kind(), exchange.sending) {
             (Kind::Interim, Sending::Head) if is_server => {}
             (Kind::Response, Sending::Head) if is_server => exchange.sending = Sending::Body,
@@ -270,7 +266,7 @@ impl Connection {
     /// When they must not be sent; then nothing is noted.
     pub fn trailers(&mut self, stream: u64, trailers: &Prepared) -> Result<(), SendError> {
         self.fits(trailers)?;
-        let exchange = self.exchange(stream).ok_or(SendError::NoSuchStream)?;
+        let exchange = self.exchanges.get_mut(stream).ok_or(SendError::NoSuchStream)?;
         if exchange.sending != Sending::Body || trailers.kind() != Kind::Trailers {
             return Err(SendError::OutOfOrder);
         }
@@ -280,8 +276,8 @@ impl Connection {
 
     /// Notes that we ended `stream` (FIN): our message is complete.
     pub fn finished(&mut self, stream: u64) {
-        let Ok(at) = self.find(stream) else { return };
-        let Some((_, exchange)) = self.exchanges.get_mut(at) else { return };
+        let Some(at) = self.exchanges.find(stream) else { return };
+        let Some(exchange) = self.exchanges.at(at) else { return };
         exchange.sending = Sending::Ended;
         if exchange.is_over() {
             self.remove(at);
@@ -290,8 +286,8 @@ impl Connection {
 
     /// Notes that we read no more of `stream` (our STOP_SENDING).
     pub fn ignored(&mut self, stream: u64) {
-        let Ok(at) = self.find(stream) else { return };
-        let Some((_, exchange)) = self.exchanges.get_mut(at) else { return };
+        let Some(at) = self.exchanges.find(stream) else { return };
+        let Some(exchange) = self.exchanges.at(at) else { return };
         exchange.end_receiving(&mut self.unfinished);
         if exchange.is_over() {
             self.remove(at);
@@ -302,7 +298,7 @@ impl Connection {
     /// [`Code::RequestCancelled`](crate::Code::RequestCancelled), or
     /// [`Code::RequestRejected`](crate::Code::RequestRejected) by a server that did nothing yet.
     pub fn abandoned(&mut self, stream: u64) {
-        if let Ok(at) = self.find(stream) {
+        if let Some(at) = self.exchanges.find(stream) {
             self.forget(at);
         }
     }
@@ -339,9 +335,8 @@ impl Connection {
             return Err(Violation::DatagramStream);
         }
         let stream = quarter * STREAM_STEP;
-        let is_receiving = |(_, exchange): &(u64, Exchange)| exchange.is_receiving();
-        let takes = self.config.datagrams
-            && self.search(stream).is_ok_and(|at| self.exchanges.get(at).is_some_and(is_receiving));
+        let takes =
+            self.config.datagrams && self.exchanges.get(stream).is_some_and(Exchange::is_receiving);
         let payload = data.get(bytes..).unwrap_or_default();
         Ok(takes.then_some(Datagram { stream, payload }))
     }
@@ -385,58 +380,9 @@ impl Connection {
 
 /// Exchanges.
 impl Connection {
-    fn find(&mut self, stream: u64) -> Result<usize, usize> {
-        if self.exchanges.get(self.latest).is_some_and(|(id, _)| *id == stream) {
-            return Ok(self.latest);
-        }
-        let found = self.search(stream);
-        self.latest = found.unwrap_or_else(|at| at);
-        found
-    }
-
-    fn search(&self, stream: u64) -> Result<usize, usize> {
-        let (Some((first, _)), Some((last, _))) = (self.exchanges.front(), self.exchanges.back())
-        else {
-            return Err(0);
-        };
-        if stream > *last {
-            return Err(self.exchanges.len());
-        }
-        // Where it is if all from the oldest on are still there; further back it cannot be.
-        let guess = stream.saturating_sub(*first) / STREAM_STEP;
-        let guess = usize::try_from(guess).unwrap_or(usize::MAX).min(self.exchanges.len() - 1);
-        match self.exchanges.get(guess) {
-            Some((id, _)) if *id == stream => Ok(guess),
-            _ => self.exchanges.binary_search_by_key(&stream, |(id, _)| *id),
-        }
-    }
-
-    fn exchange(&mut self, stream: u64) -> Option<&mut Exchange> {
-        let at = self.find(stream).ok()?;
-        self.exchanges.get_mut(at).map(|(_, exchange)| exchange)
-    }
-
-    fn insert(&mut self, stream: u64, exchange: Exchange) {
-        match self.find(stream) {
-            Err(at) if at == self.exchanges.len() => self.exchanges.push_back((stream, exchange)),
-            Err(at) => self.exchanges.insert(at, (stream, exchange)),
-            Ok(_) => {}
-        }
-    }
-
-    /// Takes an exchange out, quickest at the ends.
-    fn take(&mut self, at: usize) -> Option<Exchange> {
-        let taken = match at {
-            0 => self.exchanges.pop_front(),
-            _ if at + 1 == self.exchanges.len() => self.exchanges.pop_back(),
-            _ => self.exchanges.remove(at),
-        };
-        taken.map(|(_, exchange)| exchange)
-    }
-
     /// Takes an exchange out that is over.
     fn remove(&mut self, at: usize) {
-        if let Some(exchange) = self.take(at)
+        if let Some(exchange) = self.exchanges.take(at)
             && !exchange.is_given_up
         {
             self.glitches.forgive(1);
@@ -445,14 +391,14 @@ impl Connection {
 
     /// Takes an exchange out, however far it is.
     fn forget(&mut self, at: usize) {
-        if let Some(mut exchange) = self.take(at) {
+        if let Some(mut exchange) = self.exchanges.take(at) {
             exchange.end_receiving(&mut self.unfinished);
         }
     }
 
     /// One direction has ended by the peer's will.
     fn ended(&mut self, at: usize, gives_up: bool) -> Result<(), Violation> {
-        if self.exchanges.get(at).is_some_and(|(_, exchange)| exchange.is_over()) {
+        if self.exchanges.at(at).is_some_and(|exchange| exchange.is_over()) {
             self.remove(at);
         }
         if gives_up { self.glitches.add(Glitch::Cancelled) } else { Ok(()) }

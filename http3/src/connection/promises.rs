@@ -6,7 +6,7 @@ use crate::limits::Limits;
 
 impl Connection {
     pub(crate) fn knows(&self, stream: u64) -> bool {
-        self.find(stream).is_ok() || self.unis.iter().any(|(id, _)| *id == stream)
+        self.exchanges.get(stream).is_some() || self.unis.iter().any(|(id, _)| *id == stream)
     }
 
     pub(crate) fn is_client(&self) -> bool {
@@ -22,7 +22,7 @@ impl Connection {
         assert!(own || self.exchanges.len() <= limits.requests_max, "too many requests");
         assert!(self.unis.len() <= limits.uni_streams_max, "too many streams");
         assert!(self.glitches() <= limits.glitches_max, "too many glitches");
-        assert!(self.exchanges.iter().is_sorted_by_key(|(stream, _)| *stream), "out of order");
+        assert!(self.exchanges.iter().map(|(stream, _)| stream).is_sorted(), "out of order");
         assert!(self.exchanges.iter().all(|(_, exchange)| !exchange.is_over()), "not removed");
     }
 }
