@@ -4,9 +4,11 @@
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::UdpSocket;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
-use std::{env, fs, thread};
+use std::{env, fs, process, thread};
 
 use serde_json::Value;
 
@@ -144,6 +146,19 @@ impl Serve {
         rest.read_line(&mut ready).unwrap();
         assert!(ready.starts_with("ready listen=127.0.0.1:"), "{ready:?} {:?}", running.wait());
         Self { running, rest, ready }
+    }
+
+    /// The same on an address that a second start will find free as well: its port is none of those
+    /// that the system gives to whoever asks for any.
+    pub(crate) fn start_again_and_again(arguments: &[&str]) -> Self {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let first = 20_000 + u16::try_from(process::id() % 5_000).unwrap();
+        loop {
+            let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+            if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+                return Self::start_on(&format!("127.0.0.1:{port}"), arguments);
+            }
+        }
     }
 
     /// The address it listens on.

@@ -64,7 +64,7 @@ fn a_keep_alive_that_comes_too_late_is_refused() {
 fn restarted(state_dir: Option<&str>, flags: &str) -> Value {
     let arguments: &[&str] = &["-q", "--state-dir", state_dir.unwrap_or_default()];
     let arguments = if state_dir.is_some() { arguments } else { &arguments[..1] };
-    let server = Serve::start(arguments);
+    let server = Serve::start_again_and_again(arguments);
     let address = server.address().to_owned();
     let url = format!("quic://{address}");
     let flags = format!("load {url} --perf -k --json -t 2 --idle 500 --keep-alive 200ms {flags}");
