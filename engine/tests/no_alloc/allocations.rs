@@ -110,6 +110,6 @@ fn charged_to(stack: &Backtrace) -> Option<String> {
 /// How often it looks.
 pub(crate) const LOOKS: usize = 5;
 /// Enough to see every place that allocates; each costs a stack walk.
-const STACKS_MAX: usize = 500;
+const STACKS_MAX: usize = 1_500;
 /// No look is under way.
 const AWAY: usize = usize::MAX;

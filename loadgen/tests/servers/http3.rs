@@ -59,13 +59,18 @@ impl App for Http3 {
             let mut response = self.response.clone();
             match conn.write(stream, &mut response) {
                 Ok(_) => assert!(response.is_empty(), "written at once"),
-                // A load that is stopped gives up what is under way: by itself, or by closing.
+                // A load that is stopped gives up what is under way: by itself, or by closing,
+                // after which nothing is writable again.
                 Err(WriteError::Stopped(_) | WriteError::Blocked) => return,
                 Err(error) => panic!("{error}"),
             }
             conn.finish(stream).unwrap();
             core.finished(id(stream));
         }
+    }
+
+    fn writable(&mut self, _conn: &mut Conn<'_>, _stream: StreamId) {
+        panic!("written at once");
     }
 
     fn closed(&mut self, id: ConnId, _reason: &CloseReason) {
