@@ -66,9 +66,9 @@ pub(crate) struct TransportOptions {
     window: Option<u32>,
 
     /// Largest UDP payload to try, in bytes; 1200 sends no larger ones and probes nothing
-    #[arg(long, value_name = "BYTES", default_value_t = Transport::default().mtu_max,
-          value_parser = clap::value_parser!(u16).range(1_200..=65_527))]
-    mtu_max: u16,
+    /// [default: 1472 with IPv4, 1452 with IPv6]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1_200..=65_527))]
+    mtu_max: Option<u16>,
 
     /// Congestion control
     #[arg(long, value_enum, default_value_t = CongestionFlag::Cubic, value_name = "NAME")]
@@ -84,7 +84,6 @@ impl TransportOptions {
             keep_alive: (!self.keep_alive.is_zero()).then_some(self.keep_alive),
             stream_receive_window: self.stream_window.unwrap_or(default.stream_receive_window),
             receive_window: self.window.unwrap_or(default.receive_window),
-            initial_mtu: default.initial_mtu.min(self.mtu_max),
             mtu_max: self.mtu_max,
             congestion: self.congestion.into(),
             ..default

@@ -269,9 +269,9 @@ pub struct Transport {
     pub datagram_send_bytes: usize,
     /// UDP payload bytes assumed to pass at once, from 1,200. Default 1,200.
     pub initial_mtu: u16,
-    /// The largest UDP payload path MTU discovery (RFC 8899) tries. Default 1,452, which fits
-    /// Ethernet with IPv6; equal to `initial_mtu` turns discovery off.
-    pub mtu_max: u16,
+    /// The largest UDP payload path MTU discovery (RFC 8899) tries; equal to `initial_mtu` turns
+    /// discovery off. `None` (default) fills Ethernet's frames: 1,472 with IPv4, 1,452 with IPv6.
+    pub mtu_max: Option<u16>,
     /// Congestion control.
     pub congestion: Congestion,
 }
@@ -289,7 +289,7 @@ impl Default for Transport {
             datagram_receive_bytes: 256 << 10,
             datagram_send_bytes: 256 << 10,
             initial_mtu: 1_200,
-            mtu_max: 1_452,
+            mtu_max: None,
             congestion: Congestion::Cubic,
         }
     }

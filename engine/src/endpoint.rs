@@ -22,7 +22,7 @@ mod transmit;
 pub(crate) use transmit::Sent;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -31,8 +31,7 @@ use bytes::BytesMut;
 use quiclane_datapath::{Datapath, Ecn, Meta, SocketId, SocketOptions, Transmit};
 use quiclane_wire::TOKEN_LEN;
 use quinn_proto::{
-    ClientConfig, ConnectionHandle, DatagramEvent, EcnCodepoint, EndpointConfig, Incoming,
-    ServerConfig, TransportConfig, VarInt,
+    ClientConfig, ConnectionHandle, DatagramEvent, EcnCodepoint, EndpointConfig, Incoming, VarInt,
 };
 
 use crate::app::{Conn, ConnId};
@@ -42,6 +41,7 @@ use crate::metrics::WorkerCounters;
 use crate::reset::Resets;
 use crate::timers::Timers;
 use crate::tls::Target;
+use crate::transport::{Servers, Transports};
 
 /// All connections of one worker.
 pub(crate) struct Endpoint {
@@ -64,9 +64,9 @@ pub(crate) struct Endpoint {
 /// What an endpoint is made of, decided by the plan.
 pub(crate) struct Settings {
     pub(crate) endpoint: Arc<EndpointConfig>,
-    pub(crate) server: Option<Arc<ServerConfig>>,
+    pub(crate) server: Option<Servers>,
     /// For outgoing connections.
-    pub(crate) transport: Arc<TransportConfig>,
+    pub(crate) transport: Transports,
     pub(crate) limits: Limits,
     pub(crate) retry: Retry,
     /// None for a client, whose resets would mean nothing to its servers.
@@ -79,7 +79,8 @@ pub(crate) struct Settings {
 
 impl Endpoint {
     pub(crate) fn new(settings: Settings, counters: Arc<WorkerCounters>) -> Self {
-        let (config, server) = (Arc::clone(&settings.endpoint), settings.server.clone());
+        let config = Arc::clone(&settings.endpoint);
+        let server = settings.server.as_ref().map(|servers| servers.with(Ipv4Addr::UNSPECIFIED.into()));
         Self {
             proto: quinn_proto::Endpoint::new(config, server, true, None),
             connections: Vec::new(),
@@ -211,7 +212,7 @@ impl Endpoint {
             ..SocketOptions::default()
         };
         let mut config = ClientConfig::new(target.tls.quic());
-        config.transport_config(Arc::clone(&self.settings.transport));
+        config.transport_config(self.settings.transport.with(address.ip()));
         if let Some(cids) = &self.settings.initial_cids {
             config.initial_dst_cid_provider(Arc::clone(cids));
         }
@@ -307,7 +308,9 @@ impl Endpoint {
             return;
         }
         let proven = incoming.remote_address_validated();
-        match self.proto.accept(incoming, now, &mut self.scratch, None) {
+        let peer = incoming.remote_address().ip();
+        let server = self.settings.server.as_ref().map(|servers| servers.with(peer));
+        match self.proto.accept(incoming, now, &mut self.scratch, server) {
             Ok((handle, proto)) => {
                 self.counters.accepted.add(1);
                 self.half_open += 1;

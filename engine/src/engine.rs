@@ -6,7 +6,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use quiclane_datapath::{Datapath, Epoll, Socket, Uring, UringOptions, Waker};
-use quinn_proto::TransportConfig;
 
 use crate::app::App;
 use crate::clock::Clock;
@@ -24,7 +23,7 @@ use crate::privileges;
 use crate::route::Router;
 use crate::steer::{Kernel, Steered, steer};
 use crate::toss::Mailboxes;
-use crate::transport::{check, transport};
+use crate::transport::{Transports, check, transport};
 use crate::worker::{Control, Intake, Worker};
 
 /// A running engine. Dropping it without [`join`](Self::join) lets the workers run on.
@@ -212,7 +211,7 @@ struct Launch<'a> {
     plan: &'a Plan,
     config: &'a Config,
     identity: Arc<Identity>,
-    transport: Arc<TransportConfig>,
+    transport: Transports,
     metrics: Arc<Metrics>,
     mailboxes: Mailboxes,
     control: Control,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quiclane_datapath::Socket;
 use quiclane_wire::{EpochState, EpochTable, Key, Layout, ServerId, siphash128};
-use quinn_proto::{EndpointConfig, TransportConfig};
+use quinn_proto::EndpointConfig;
 
 use crate::cid::{Accepts, CidGenerator};
 use crate::config::{Config, Limits, Retry, ServerConfig};
@@ -19,7 +19,7 @@ use crate::reset::{Rates, ResetKey, Resets};
 use crate::route::Router;
 use crate::state::{State, low_byte};
 use crate::steer::Facts;
-use crate::transport::transport;
+use crate::transport::{Servers, Transports};
 
 /// Keys and routing facts that all workers share.
 pub(crate) struct Identity {
@@ -29,7 +29,7 @@ pub(crate) struct Identity {
     epochs: Arc<Epochs>,
     /// A server's.
     rates: Option<Arc<Rates>>,
-    server: Option<(ServerConfig, Arc<quinn_proto::ServerConfig>)>,
+    server: Option<(ServerConfig, quinn_proto::ServerConfig)>,
     seed: Option<u64>,
     /// A server's; keeps the epoch's flock.
     state: Option<State>,
@@ -60,7 +60,6 @@ impl Identity {
         let token_key = state.master().token_key(&server.server_id);
         let mut proto = quinn_proto::ServerConfig::new(crypto, token_key);
         proto
-            .transport_config(transport(&config.transport)?)
             .max_incoming(config.limits.half_open)
             .incoming_buffer_size(INCOMING_BYTES)
             .incoming_buffer_size_total(INCOMING_BYTES_TOTAL);
@@ -72,7 +71,7 @@ impl Identity {
             epoch: state.epoch,
             epochs: Epochs::new(state.known.table(&server.server_id, workers)),
             rates: Some(Arc::new(Rates::new(&config.limits, prefix_key))),
-            server: Some((server.clone(), Arc::new(proto))),
+            server: Some((server.clone(), proto)),
             seed: config.seed,
             workers,
             state: Some(state),
@@ -176,7 +175,7 @@ impl Identity {
     pub(crate) fn settings(
         &self,
         worker: u8,
-        transport: &Arc<TransportConfig>,
+        transport: &Transports,
         limits: &Limits,
     ) -> Settings {
         let issued = Arc::new(AtomicU64::new(0));
@@ -200,8 +199,8 @@ impl Identity {
         endpoint.min_reset_interval(Duration::ZERO);
         Settings {
             endpoint: Arc::new(endpoint),
-            server: self.server.as_ref().map(|(_, proto)| Arc::clone(proto)),
-            transport: Arc::clone(transport),
+            server: self.server.as_ref().map(|(_, proto)| Servers::new(proto, transport)),
+            transport: transport.clone(),
             limits: limits.clone(),
             retry: self.server.as_ref().map_or(Retry::Off, |(server, _)| server.retry),
             resets: self.resets(&seed),

@@ -1,9 +1,10 @@
 //! transport turns our transport settings into quinn-proto's.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn_proto::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn_proto::{IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt};
 
 use crate::config::{Limits, Transport};
 use crate::congestion::Factory;
@@ -23,8 +24,50 @@ pub(crate) fn check(limits: &Limits) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// quinn-proto's settings of connections. Those over IPv4 try larger datagrams.
+#[derive(Clone)]
+pub(crate) struct Transports {
+    v4: Arc<TransportConfig>,
+    v6: Arc<TransportConfig>,
+}
+
+impl Transports {
+    /// For a connection with this peer, whose address is canonical.
+    pub(crate) fn with(&self, peer: IpAddr) -> Arc<TransportConfig> {
+        Arc::clone(if peer.is_ipv4() { &self.v4 } else { &self.v6 })
+    }
+}
+
+/// quinn-proto's settings of a server, the same way.
+#[derive(Clone)]
+pub(crate) struct Servers {
+    v4: Arc<ServerConfig>,
+    v6: Arc<ServerConfig>,
+}
+
+impl Servers {
+    pub(crate) fn new(server: &ServerConfig, transports: &Transports) -> Self {
+        let over = |transport: &Arc<TransportConfig>| {
+            let mut server = server.clone();
+            server.transport_config(Arc::clone(transport));
+            Arc::new(server)
+        };
+        Self { v4: over(&transports.v4), v6: over(&transports.v6) }
+    }
+
+    /// For a connection with this peer, whose address is canonical.
+    pub(crate) fn with(&self, peer: IpAddr) -> Arc<ServerConfig> {
+        Arc::clone(if peer.is_ipv4() { &self.v4 } else { &self.v6 })
+    }
+}
+
 /// Checks every value and says which one is out of range.
-pub(crate) fn transport(settings: &Transport) -> Result<Arc<TransportConfig>, ConfigError> {
+pub(crate) fn transport(settings: &Transport) -> Result<Transports, ConfigError> {
+    let with = |mtu_max| config(settings, mtu_max).map(Arc::new);
+    Ok(Transports { v4: with(ETHERNET_V4)?, v6: with(ETHERNET_V6)? })
+}
+
+fn config(settings: &Transport, ethernet: u16) -> Result<TransportConfig, ConfigError> {
     let Transport {
         streams_bidi,
         streams_uni,
@@ -42,6 +85,7 @@ pub(crate) fn transport(settings: &Transport) -> Result<Arc<TransportConfig>, Co
     if !(MTU_MIN..=MTU_MAX).contains(&initial_mtu) {
         return Err(out_of_range("initial_mtu", initial_mtu, "give 1200 to 65527 bytes"));
     }
+    let mtu_max = mtu_max.unwrap_or(ethernet.max(initial_mtu));
     if mtu_max < initial_mtu || mtu_max > MTU_MAX {
         return Err(out_of_range("mtu_max", mtu_max, "give initial_mtu to 65527 bytes"));
     }
@@ -86,7 +130,7 @@ pub(crate) fn transport(settings: &Transport) -> Result<Arc<TransportConfig>, Co
         .initial_mtu(initial_mtu)
         .mtu_discovery_config(discovery(initial_mtu, mtu_max))
         .congestion_controller_factory(Factory::new(congestion));
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 fn discovery(initial_mtu: u16, mtu_max: u16) -> Option<MtuDiscoveryConfig> {
@@ -103,6 +147,9 @@ fn out_of_range(name: &'static str, value: impl ToString, remedy: &'static str) 
 
 /// RFC 9000 section 14.
 const MTU_MIN: u16 = 1_200;
+/// What fits a frame of Ethernet: 1,500 bytes less the headers of IP, without options, and UDP.
+const ETHERNET_V4: u16 = 1_472;
+const ETHERNET_V6: u16 = 1_452;
 /// The largest UDP payload over IPv6.
 const MTU_MAX: u16 = 65_527;
 
@@ -130,7 +177,7 @@ mod tests {
             assert!(error.contains(name), "{error}");
         };
         refuse(Transport { initial_mtu: 1_199, ..Transport::default() }, "1199");
-        refuse(Transport { mtu_max: 1_199, ..Transport::default() }, "mtu_max");
+        refuse(Transport { mtu_max: Some(1_199), ..Transport::default() }, "mtu_max");
         refuse(Transport { idle_timeout: Duration::ZERO, ..Transport::default() }, "idle_timeout");
         refuse(Transport { streams_bidi: u32::MAX, ..Transport::default() }, "streams_bidi");
         refuse(Transport { streams_uni: 100_001, ..Transport::default() }, "streams_uni");
@@ -148,5 +195,7 @@ mod tests {
         }
         assert!(check(&Limits::default()).is_ok());
         assert!(transport(&Transport::default()).is_ok());
+        // More than the default is assumed to pass.
+        assert!(transport(&Transport { initial_mtu: 9_000, ..Transport::default() }).is_ok());
     }
 }

@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
 
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -66,7 +67,12 @@ impl App for Asker {
     }
 }
 
-fn round_trip(io: Io, listen: &str) {
+/// A server that runs `make`'s apps, and how to reach it.
+fn serve<A: App>(
+    io: Io,
+    listen: &str,
+    make: impl Fn() -> A + Send + Sync + 'static,
+) -> (Engine, Target) {
     let cert = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = cert.signing_key.serialize_der().try_into().unwrap();
     let tls = ServerTls::new(
@@ -79,7 +85,7 @@ fn round_trip(io: Io, listen: &str) {
     .unwrap();
     let server = ServerConfig::new(listen.parse().unwrap(), tls);
     let config = Config { server: Some(server), workers: 2, io, ..Config::default() };
-    let engine = Engine::start(config, |_| Upper).unwrap();
+    let engine = Engine::start(config, move |_| make()).unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(cert.cert.der().clone()).unwrap();
     let tls = ClientTls::new(
@@ -89,12 +95,12 @@ fn round_trip(io: Io, listen: &str) {
         quiclane::Resume::Off,
     )
     .unwrap();
-    let target = Target {
-        address: reachable(engine.listen()[0]),
-        server_name: "localhost".into(),
-        tls,
-        local: None,
-    };
+    let address = reachable(engine.listen()[0]);
+    (engine, Target { address, server_name: "localhost".into(), tls, local: None })
+}
+
+fn round_trip(io: Io, listen: &str) {
+    let (engine, target) = serve(io, listen, || Upper);
     let (report, reports) = mpsc::channel();
     let config = Config { workers: 1, io, ..Config::default() };
     let client = Engine::start(config, move |_| Asker {
@@ -145,4 +151,83 @@ fn uring_v6() {
 #[test]
 fn dual_stack_wildcard() {
     round_trip(Io::Auto, "[::]:0");
+}
+
+/// Throws away what comes, and notes how large its own datagrams may be by then.
+struct Sink(Arc<AtomicU16>);
+
+impl App for Sink {
+    fn readable(&mut self, conn: &mut Conn<'_>, stream: StreamId) {
+        while conn.read(stream, 1 << 20, drop) == Ok(Read::More) {}
+        self.0.store(conn.stats().path.current_mtu, Ordering::Relaxed);
+    }
+}
+
+/// Sends again and again, until datagrams are as large as expected in both directions.
+struct Grower {
+    target: Target,
+    expected: u16,
+    servers: Arc<AtomicU16>,
+    started: bool,
+    /// Ours and the server's.
+    done: Option<[u16; 2]>,
+    report: mpsc::Sender<[u16; 2]>,
+}
+
+impl Grower {
+    fn send(conn: &mut Conn<'_>) {
+        let stream = conn.open(Dir::Uni).unwrap();
+        conn.write(stream, &mut Bytes::from_static(&[0; 5_000])).unwrap();
+        conn.finish(stream).unwrap();
+    }
+}
+
+impl App for Grower {
+    fn turn(&mut self, lane: &mut Lane<'_>) {
+        if !std::mem::replace(&mut self.started, true) {
+            lane.connect(&self.target).unwrap();
+        }
+        if let Some(done) = self.done.take() {
+            self.report.send(done).unwrap();
+            lane.finish();
+        }
+    }
+
+    fn connected(&mut self, conn: &mut Conn<'_>) {
+        Self::send(conn);
+    }
+
+    fn finished(&mut self, conn: &mut Conn<'_>, _: StreamId) {
+        let both = [conn.stats().path.current_mtu, self.servers.load(Ordering::Relaxed)];
+        if both.into_iter().all(|mtu| mtu >= self.expected) {
+            self.done = Some(both);
+        } else {
+            Self::send(conn);
+        }
+    }
+}
+
+#[test]
+fn datagrams_grow_to_what_ethernet_takes() {
+    for (listen, expected) in [("127.0.0.1:0", 1_472), ("[::1]:0", 1_452)] {
+        let servers = Arc::new(AtomicU16::new(0));
+        let noted = Arc::clone(&servers);
+        let (server, target) = serve(Io::Auto, listen, move || Sink(Arc::clone(&noted)));
+        let (report, reports) = mpsc::channel();
+        let config = Config { workers: 1, ..Config::default() };
+        let client = Engine::start(config, move |_| Grower {
+            target: target.clone(),
+            expected,
+            servers: Arc::clone(&servers),
+            started: false,
+            done: None,
+            report: report.clone(),
+        })
+        .unwrap();
+        let both = reports.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert_eq!(both, [expected; 2], "{listen}");
+        client.join().unwrap();
+        server.stop(Duration::ZERO);
+        server.join().unwrap();
+    }
 }

@@ -47,7 +47,9 @@ pub(crate) fn peers(args: &Args, bin: &Path) -> Vec<Peer> {
         peers.push(Peer::new(name, &bin.join("quinn-server"), &flags));
     }
     let core = args.server_core.to_string();
-    let ours = ["serve", "--workers", "1", "--cores", &core, "--alpn", "perf"];
+    // Datagrams of the size that the stock servers' are.
+    let mtu = ["--mtu-max", "1452"];
+    let ours = [&["serve", "--workers", "1", "--cores", &core, "--alpn", "perf"], &mtu[..]].concat();
     for program in &args.quiclane {
         for (backend, provider) in
             args.backends.iter().flat_map(|b| args.providers.iter().map(move |p| (b, p)))
