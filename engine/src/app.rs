@@ -176,6 +176,11 @@ impl Conn<'_> {
         self.inner.proto.streams().open(dir)
     }
 
+    /// Streams whose end, or reset, we have still to send or the peer to acknowledge.
+    pub(crate) fn send_streams(&mut self) -> usize {
+        self.inner.proto.streams().send_streams()
+    }
+
     /// Hands received data to `sink` in order, at most `bytes_max` bytes.
     ///
     /// # Errors

@@ -80,7 +80,8 @@ pub(crate) struct Settings {
 impl Endpoint {
     pub(crate) fn new(settings: Settings, counters: Arc<WorkerCounters>) -> Self {
         let config = Arc::clone(&settings.endpoint);
-        let server = settings.server.as_ref().map(|servers| servers.with(Ipv4Addr::UNSPECIFIED.into()));
+        let server =
+            settings.server.as_ref().map(|servers| servers.with(Ipv4Addr::UNSPECIFIED.into()));
         Self {
             proto: quinn_proto::Endpoint::new(config, server, true, None),
             connections: Vec::new(),

@@ -172,12 +172,7 @@ impl Identity {
     }
 
     /// The endpoint settings of one worker.
-    pub(crate) fn settings(
-        &self,
-        worker: u8,
-        transport: &Transports,
-        limits: &Limits,
-    ) -> Settings {
+    pub(crate) fn settings(&self, worker: u8, transport: &Transports, limits: &Limits) -> Settings {
         let issued = Arc::new(AtomicU64::new(0));
         let (layout, epoch) = (self.layout, low_byte(self.epoch));
         let keys = (self.keys.check, self.keys.unique);

@@ -232,12 +232,6 @@ impl<S: Service> App for Http3<S> {
         self.note(conn, stream, outcome);
     }
 
-    fn finished(&mut self, conn: &mut Conn<'_>, _: StreamId) {
-        if let Some(connection) = self.connections.get(conn.id()) {
-            connection.unacknowledged = connection.unacknowledged.saturating_sub(1);
-        }
-    }
-
     fn available(&mut self, conn: &mut Conn<'_>, dir: Dir) {
         if dir == Dir::Uni
             && let Some(connection) = self.connections.get(conn.id())

@@ -32,7 +32,7 @@ enum Way {
 }
 
 impl Root {
-    /// Opens the folder. Symbolic links work as long as they stay inside.
+    /// Opens the folder. Relative symbolic links work as long as they stay inside.
     ///
     /// # Errors
     /// When it does not exist, is no folder, or may not be read.

@@ -203,9 +203,18 @@ pub(crate) async fn connect_with(
     server: &Served,
     alpn: &[&str],
 ) -> Result<(Endpoint, Connection), ConnectionError> {
-    let mut endpoint = Endpoint::client(local(server.address())).unwrap();
+    connect_at(server, server.address(), alpn).await
+}
+
+/// The same through something that forwards.
+pub(crate) async fn connect_at(
+    server: &Served,
+    address: SocketAddr,
+    alpn: &[&str],
+) -> Result<(Endpoint, Connection), ConnectionError> {
+    let mut endpoint = Endpoint::client(local(address)).unwrap();
     endpoint.set_default_client_config(client_config(&server.certificate, alpn, false));
-    let connection = endpoint.connect(server.address(), "localhost").unwrap().await?;
+    let connection = endpoint.connect(address, "localhost").unwrap().await?;
     Ok((endpoint, connection))
 }
 

@@ -1,5 +1,6 @@
 //! client is the h3 crate over quinn, with what its users write around it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -10,7 +11,7 @@ use http::{HeaderMap, Request, StatusCode};
 use quinn::Endpoint;
 use tokio::task::JoinHandle;
 
-use crate::common::{Served, connect_with};
+use crate::common::{Served, connect_at};
 
 pub(crate) type Stream = RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
 
@@ -42,7 +43,11 @@ impl Answer {
 
 impl Client {
     pub(crate) async fn connect(server: &Served) -> Self {
-        let (endpoint, quic) = connect_with(server, &["h3"]).await.unwrap();
+        Self::connect_at(server, server.address()).await
+    }
+
+    pub(crate) async fn connect_at(server: &Served, address: SocketAddr) -> Self {
+        let (endpoint, quic) = connect_at(server, address, &["h3"]).await.unwrap();
         let quic = h3_quinn::Connection::new(quic);
         let (mut driver, send) = h3::client::new(quic).await.unwrap();
         let driver = tokio::spawn(async move {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 use std::process::Command;
 
 use quiclane::Io;
@@ -33,14 +34,19 @@ impl Folder {
         symlink("..", at("root/folder-out")).unwrap();
         symlink("loop", at("root/loop")).unwrap();
         assert!(Command::new("mkfifo").arg(at("root/pipe")).status().unwrap().success());
+        drop(UnixListener::bind(at("root/socket")).unwrap());
         Self(outer)
     }
 
     fn serve(&self, follow: bool) -> Served {
+        self.serve_with(follow, FilesOptions::default())
+    }
+
+    fn serve_with(&self, follow: bool, options: FilesOptions) -> Served {
         let path = self.0.path().join("root");
         let root = if follow { Root::open_following(path) } else { Root::open(path) }.unwrap();
         app_server(&["h3"], Io::Auto, move |_| {
-            let files = Files::new(root.clone(), FilesOptions::default());
+            let files = Files::new(root.clone(), options.clone());
             let site = Site::new(Some(files), SiteOptions::default());
             Http3::serving(site, Options::default())
         })
@@ -106,6 +112,7 @@ fn nothing_else_is_served() {
             "/digits.txt/x",
             "/sub%20dir/bare/",
             "/pipe",
+            "/socket",
             "/out",
             "/loop",
             "/folder-out/secret",
@@ -172,8 +179,11 @@ fn ranges_are_parts() {
             let answer = with(&client, "/digits.txt", &[("range", range)]).await;
             assert_eq!((answer.status.as_u16(), answer.text()), (200, "0123456789"), "{range}");
         }
-        let etag = client.get("/digits.txt").await.header("etag").unwrap().to_owned();
-        for (part, status) in [(&etag[..], 206), ("\"other\"", 200)] {
+        let whole = client.get("/digits.txt").await;
+        let etag = whole.header("etag").unwrap();
+        // A date does not tell two changes in one second apart.
+        let modified = whole.header("last-modified").unwrap();
+        for (part, status) in [(etag, 206), ("\"other\"", 200), (modified, 200)] {
             let fields = [("range", "bytes=2-4"), ("if-range", part)];
             assert_eq!(with(&client, "/digits.txt", &fields).await.status.as_u16(), status);
         }
@@ -204,3 +214,35 @@ fn what_the_client_has_is_not_sent_again() {
 }
 
 const LARGE: usize = 3_000_000;
+
+#[test]
+fn large_files_at_once_are_limited_and_small_ones_are_not() {
+    let folder = Folder::new();
+    let options = FilesOptions { files_max: 0, ..FilesOptions::default() };
+    let server = folder.serve_with(false, options);
+    runtime().block_on(async {
+        let client = Client::connect(&server).await;
+        assert_eq!(client.get("/large.bin").await.status, 503);
+        assert_eq!(client.get("/digits.txt").await.text(), "0123456789");
+        for path in ["/large.bin", "/digits.txt"] {
+            assert_eq!(client.ask("HEAD", path, &[], None).await.unwrap().status, 200, "{path}");
+        }
+    });
+    law_holds(&server.finish());
+}
+
+/// RFC 9110 section 8.8.2.1.
+#[test]
+fn no_file_was_changed_in_the_future() {
+    let folder = Folder::new();
+    let file = fs::File::options().write(true).open(folder.0.path().join("root/digits.txt"));
+    let future = std::time::UNIX_EPOCH + std::time::Duration::from_secs(5_000_000_000);
+    file.unwrap().set_modified(future).unwrap();
+    let server = folder.serve(false);
+    runtime().block_on(async {
+        let client = Client::connect(&server).await;
+        let answer = client.get("/digits.txt").await;
+        assert_eq!(answer.header("last-modified"), answer.header("date"));
+    });
+    law_holds(&server.finish());
+}

@@ -156,10 +156,10 @@ fn the_paths_of_the_site_answer() {
         for path in ["/bytes/N", "/echo", "/delay/TIME", "/status/CODE"] {
             assert!(index.text().contains(path), "{path}");
         }
-        for status in [200, 204, 304, 404, 418, 503, 599] {
+        for status in [200, 204, 205, 304, 404, 418, 503, 599] {
             let answer = client.get(&format!("/status/{status}")).await;
             assert_eq!(answer.status.as_u16(), status);
-            assert_eq!(answer.content.is_empty(), matches!(status, 204 | 304));
+            assert_eq!(answer.content.is_empty(), matches!(status, 204 | 205 | 304));
         }
         for path in [
             "/status/101",

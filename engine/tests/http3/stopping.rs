@@ -1,10 +1,13 @@
 //! stopping: GOAWAY while requests come.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use h3::error::Code;
 use quiclane::Io;
+use tokio::net::UdpSocket;
 
 use crate::client::{Client, answer};
 use crate::common::{law_holds, runtime};
@@ -68,6 +71,65 @@ fn idle_connections_end_at_once() {
         assert!(closed.is_h3_no_error(), "{closed:?}");
         let took = quiclane::clock::now().saturating_duration_since(start);
         assert!(took < Duration::from_secs(10), "{took:?}");
+    });
+    law_holds(&server.finish());
+}
+
+/// Forwards between one client and `server`, each datagram after 100 ms.
+async fn long_way(server: SocketAddr) -> SocketAddr {
+    let near = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let far = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    far.connect(server).await.unwrap();
+    let address = near.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut client = None;
+        let (mut up, mut down) = ([0; 2_000], [0; 2_000]);
+        loop {
+            tokio::select! {
+                got = near.recv_from(&mut up) => {
+                    // An error is that of a datagram to a socket that has been closed.
+                    let Ok((length, from)) = got else { continue };
+                    client = Some(from);
+                    let (datagram, far) = (up[..length].to_vec(), Arc::clone(&far));
+                    tokio::spawn(async move {
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        let _ = far.send(&datagram).await;
+                    });
+                }
+                got = far.recv(&mut down) => {
+                    let (Ok(length), Some(client)) = (got, client) else { continue };
+                    let (datagram, near) = (down[..length].to_vec(), Arc::clone(&near));
+                    tokio::spawn(async move {
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        let _ = near.send_to(&datagram, client).await;
+                    });
+                }
+            }
+        }
+    });
+    address
+}
+
+/// Uploads that were given up are no acknowledgements of what is still on its way.
+#[test]
+fn what_was_written_arrives_though_others_were_given_up() {
+    let server = site(Io::Auto);
+    runtime().block_on(async {
+        let client = Client::connect_at(&server, long_way(server.address()).await).await;
+        let mut bulk = client.begin("GET", "/bytes/1000000", &[]).await.unwrap();
+        bulk.finish().await.unwrap();
+        // All of it is written by then, and most of it not sent.
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        for _ in 0..3 {
+            let mut upload = client.begin("POST", "/echo", &[]).await.unwrap();
+            upload.send_data(Bytes::from_static(&[0; 100])).await.unwrap();
+            upload.stop_stream(Code::H3_REQUEST_CANCELLED);
+            upload.stop_sending(Code::H3_REQUEST_CANCELLED);
+        }
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        server.engine().stop(Duration::from_secs(20));
+        assert_eq!(answer(&mut bulk).await.unwrap().content.len(), 1_000_000);
+        assert!(client.closed().await.is_h3_no_error());
     });
     law_holds(&server.finish());
 }

@@ -19,8 +19,6 @@ pub(super) struct Connection {
     pub(super) streams: StreamTable<Stream>,
     /// What it may still keep for exchanges that collect.
     pub(super) room: usize,
-    /// Responses that are written and not acknowledged.
-    pub(super) unacknowledged: usize,
     control: Option<StreamId>,
     /// From when on the glitches of another second are forgiven.
     forgives_at: Option<Instant>,
@@ -89,10 +87,10 @@ impl Connection {
         stream: StreamId,
         shared: &'a mut Shared,
     ) -> Option<(Visit<'a, 'c>, &'a mut Stream)> {
-        let Self { core, streams, room, unacknowledged, .. } = self;
+        let Self { core, streams, room, .. } = self;
         let state = streams.get(stream)?;
         let core = core.as_deref_mut()?;
-        Some((Visit { core, conn, stream, shared, room, unacknowledged }, state))
+        Some((Visit { core, conn, stream, shared, room }, state))
     }
 
     /// The client wants no more of a stream that is not served any more: a response that was
@@ -104,9 +102,6 @@ impl Connection {
         code: VarInt,
     ) -> Result<Step, Violation> {
         let _ = conn.reset(stream, code);
-        if stream.dir() == Dir::Bi {
-            self.unacknowledged = self.unacknowledged.saturating_sub(1);
-        }
         let Some(core) = &mut self.core else { return Ok(Step::Blocked) };
         core.stopped(stream.into()).map(|()| Step::Blocked)
     }
@@ -151,8 +146,9 @@ impl Connection {
     }
 
     /// Whether it could be closed and nobody would miss anything.
-    pub(super) fn is_idle(&self) -> bool {
-        self.unacknowledged == 0 && self.core.as_ref().is_none_or(|core| core.exchanges() == 0)
+    pub(super) fn is_idle(&self, conn: &mut Conn<'_>) -> bool {
+        let own = usize::from(self.control.is_some());
+        self.core.as_ref().is_none_or(|core| core.exchanges() == 0) && conn.send_streams() <= own
     }
 
     /// Its exchanges wait for nothing any more.

@@ -15,7 +15,8 @@ pub struct Counters {
     pub responses: [Counter; 5],
     /// Requests that clients gave up before they were answered.
     pub cancelled: Counter,
-    /// Responses that could not be completed, by the service's fault.
+    /// Responses that could not be completed: by the service's fault, or because the client takes
+    /// no heads of their size.
     pub aborted: Counter,
     /// Connections that were closed because the client broke a rule, by code.
     pub violations: [Counter; Code::ALL.len()],
@@ -73,7 +74,7 @@ impl Counters {
         metric("cancelled_requests", "Requests that clients gave up.", &|all| {
             alone(&all.cancelled)
         });
-        metric("aborted_responses", "Responses that the service did not complete.", &|all| {
+        metric("aborted_responses", "Responses that could not be completed.", &|all| {
             alone(&all.aborted)
         });
         metric("violations", "Connections closed because of a client's fault.", &|all| {

@@ -55,11 +55,11 @@ impl Draining {
         let mut is_any = false;
         for (id, connection) in connections.iter_mut() {
             is_any = true;
-            let is_idle = connection.is_idle();
+            let Some(mut conn) = lane.conn(id) else { continue };
+            let is_idle = connection.is_idle(&mut conn);
             if !is_idle && (connection.is_last_call || now < self.last_call) {
                 continue;
             }
-            let Some(mut conn) = lane.conn(id) else { continue };
             // Requests that the client sent before it heard of the first GOAWAY are here by then.
             let heard = connection.going_since.map_or(now, |since| since + 2 * conn.rtt() + LOOK);
             if !connection.is_last_call && (now >= heard || now >= self.last_call) {

@@ -85,6 +85,10 @@ impl Files {
 
     fn answer(&self, request: &Request<'_>, source: Source) -> Result<Reply, Refusal> {
         let Source { file, length, modified, etag, kind } = source;
+        //= https://www.rfc-editor.org/rfc/rfc9110#section-8.8.2.1
+        //# An origin server with a clock MUST NOT generate a Last-Modified date
+        //# that is later than the server's time of message origination (Date).
+        let modified = Date::from_unix(modified.unix().min(request.date().unix()));
         let about = |status| -> Result<Head, Invalid> {
             Head::new(status)?
                 .with("date", request.date())?
@@ -98,7 +102,7 @@ impl Files {
         }
         let wanted = match request.field(b"range") {
             Some(range) if !request.is_head() => {
-                let unchanged = conditions::may_range(request, etag.as_bytes(), modified);
+                let unchanged = conditions::may_range(request, etag.as_bytes());
                 if unchanged { ranges::wanted(range, length) } else { Wanted::All }
             }
             _ => Wanted::All,
@@ -125,11 +129,14 @@ impl Files {
     }
 
     fn send(&self, request: &Request<'_>, head: Head, part: Part) -> Result<Reply, Refusal> {
+        if request.is_head() {
+            return Ok(Reply::exchange(Alone(Some(head))));
+        }
         let Part { mut file, from, left } = part;
         if from > 0 {
             file.seek(SeekFrom::Start(from))?;
         }
-        if left <= WHOLE_BYTES_MAX && !request.is_head() {
+        if left <= WHOLE_BYTES_MAX {
             let length = usize::try_from(left).unwrap_or_default();
             let whole = Response::filled(head, length, |bytes| {
                 file.take(left).read_to_end(bytes)?;
@@ -201,6 +208,15 @@ struct Part {
     left: u64,
 }
 
+/// The head alone, for who asks for no more.
+struct Alone(Option<Head>);
+
+impl Exchange for Alone {
+    fn next(&mut self, _: &mut Body<'_>) -> Next {
+        self.0.take().map_or(Next::End, Next::Head)
+    }
+}
+
 /// A large file on its way.
 struct Sending {
     head: Option<Head>,
@@ -244,7 +260,8 @@ impl From<io::Error> for Refusal {
             | ErrorKind::NotADirectory
             | ErrorKind::InvalidFilename
             | ErrorKind::InvalidInput => Self(404),
-            _ if error.raw_os_error() == Some(ELOOP) => Self(404),
+            // Links in a circle, sockets, and devices without a driver are no files either.
+            _ if matches!(error.raw_os_error(), Some(ELOOP | ENXIO | ENODEV)) => Self(404),
             // Out of file descriptors, of this process or the system.
             _ if matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) => Self(503),
             _ => Self(500),
@@ -296,8 +313,9 @@ fn location(relative: &[u8], query: Option<&[u8]>) -> String {
 /// A file up to this size is read at once and not held open.
 const WHOLE_BYTES_MAX: u64 = 64 << 10;
 
-/// Too many links, and too many open files of the process and of the system, on every Linux but
-/// Alpha, MIPS, PA-RISC and SPARC.
+/// Numbers of errors, on every Linux but Alpha, MIPS, PA-RISC and SPARC.
+const ENXIO: i32 = 6;
+const ENODEV: i32 = 19;
 const ELOOP: i32 = 40;
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
@@ -327,7 +345,7 @@ mod tests {
     #[test]
     fn errors_become_statuses() {
         let status = |code| Refusal::from(io::Error::from_raw_os_error(code)).0;
-        assert_eq!([2, 13, 20, 36, 40].map(status), [404; 5]);
+        assert_eq!([2, ENXIO, 13, ENODEV, 20, 36, ELOOP].map(status), [404; 7]);
         assert_eq!([EMFILE, ENFILE, 5].map(status), [503, 503, 500]);
     }
 }

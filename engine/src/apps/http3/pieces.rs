@@ -108,6 +108,7 @@ impl Pieces {
                 if head.is_interim() && core.respond(stream, head.prepared()).is_ok() =>
             {
                 self.front = shared.scraps.copy(&[head.prepared().frame()]);
+                shared.counters.responded(head.status());
             }
             (Next::Head(head), Stage::Head)
                 if !head.is_interim() && core.respond(stream, head.prepared()).is_ok() =>

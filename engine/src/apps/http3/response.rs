@@ -80,9 +80,9 @@ impl Head {
         self.status < 200
     }
 
-    /// Whether a response with this status never has content (RFC 9110 section 6.4.1).
+    /// Whether a response with this status never has content (RFC 9110 sections 6.4.1 and 15.3.6).
     pub(super) fn is_bare(&self) -> bool {
-        matches!(self.status, 100..=199 | 204 | 304)
+        matches!(self.status, 100..=199 | 204 | 205 | 304)
     }
 }
 
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn no_content_means_no_data_frame() {
-        for status in [200, 204, 304] {
+        for status in [200, 204, 205, 304] {
             let response = Response::new(Head::new(status).unwrap(), "").unwrap();
             assert_eq!(response.bytes(false), response.bytes(true), "{status}");
             let length = if status == 200 { Some(0) } else { None };

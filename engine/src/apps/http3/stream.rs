@@ -42,8 +42,6 @@ pub(super) struct Visit<'a, 'c> {
     pub(super) shared: &'a mut Shared,
     /// What the connection may still keep for exchanges that collect.
     pub(super) room: &'a mut usize,
-    /// Responses of the connection that are written and not acknowledged.
-    pub(super) unacknowledged: &'a mut usize,
 }
 
 /// How far a visit got.
@@ -131,9 +129,7 @@ impl Stream {
         // An error says that the response has ended already.
         let _ = at.conn.reset(at.stream, code);
         let outcome = at.core.stopped(at.stream.into());
-        if matches!(self.sending, Sending::Over) {
-            *at.unacknowledged = at.unacknowledged.saturating_sub(1);
-        } else {
+        if !matches!(self.sending, Sending::Over) {
             at.shared.counters.cancelled.add(1);
             self.end_sending(at);
         }
@@ -332,6 +328,7 @@ impl Stream {
                 && at.core.respond(at.stream.into(), go_on).is_ok()
             {
                 pieces.interim(at.shared.scraps.copy(&[go_on.frame()]));
+                at.shared.counters.responded(100);
                 return Ok(true);
             }
         }
@@ -422,9 +419,7 @@ impl Stream {
     /// The response is written.
     fn finish(&mut self, at: &mut Visit<'_, '_>) {
         // Fails only if the client stopped the stream, which `stopped` hears too.
-        if at.conn.finish(at.stream).is_ok() {
-            *at.unacknowledged += 1;
-        }
+        let _ = at.conn.finish(at.stream);
         at.core.finished(at.stream.into());
         self.end_sending(at);
     }
