@@ -67,7 +67,8 @@ pub(crate) struct TransportOptions {
 
     /// Largest UDP payload to try, in bytes; 1200 sends no larger ones and probes nothing
     /// [default: 1472 with IPv4, 1452 with IPv6]
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1_200..=65_527))]
+    #[arg(long, value_name = "BYTES",
+          value_parser = clap::value_parser!(u16).range(1_200..=65_527))]
     mtu_max: Option<u16>,
 
     /// Congestion control

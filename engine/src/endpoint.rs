@@ -22,7 +22,7 @@ mod transmit;
 pub(crate) use transmit::Sent;
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -31,17 +31,18 @@ use bytes::BytesMut;
 use quiclane_datapath::{Datapath, Ecn, Meta, SocketId, SocketOptions, Transmit};
 use quiclane_wire::TOKEN_LEN;
 use quinn_proto::{
-    ClientConfig, ConnectionHandle, DatagramEvent, EcnCodepoint, EndpointConfig, Incoming, VarInt,
+    ClientConfig, ConnectionHandle, DatagramEvent, EcnCodepoint, EndpointConfig, Incoming,
+    ServerConfig, TransportConfig, VarInt,
 };
 
 use crate::app::{Conn, ConnId};
 use crate::config::{Limits, Retry};
 use crate::error::ConnectError;
+use crate::ip::ByVersion;
 use crate::metrics::WorkerCounters;
 use crate::reset::Resets;
 use crate::timers::Timers;
 use crate::tls::Target;
-use crate::transport::{Servers, Transports};
 
 /// All connections of one worker.
 pub(crate) struct Endpoint {
@@ -64,9 +65,9 @@ pub(crate) struct Endpoint {
 /// What an endpoint is made of, decided by the plan.
 pub(crate) struct Settings {
     pub(crate) endpoint: Arc<EndpointConfig>,
-    pub(crate) server: Option<Servers>,
+    pub(crate) server: Option<ByVersion<Arc<ServerConfig>>>,
     /// For outgoing connections.
-    pub(crate) transport: Transports,
+    pub(crate) transport: ByVersion<Arc<TransportConfig>>,
     pub(crate) limits: Limits,
     pub(crate) retry: Retry,
     /// None for a client, whose resets would mean nothing to its servers.
@@ -80,8 +81,7 @@ pub(crate) struct Settings {
 impl Endpoint {
     pub(crate) fn new(settings: Settings, counters: Arc<WorkerCounters>) -> Self {
         let config = Arc::clone(&settings.endpoint);
-        let server =
-            settings.server.as_ref().map(|servers| servers.with(Ipv4Addr::UNSPECIFIED.into()));
+        let server = settings.server.as_ref().map(|servers| Arc::clone(&servers.v4));
         Self {
             proto: quinn_proto::Endpoint::new(config, server, true, None),
             connections: Vec::new(),
@@ -213,7 +213,7 @@ impl Endpoint {
             ..SocketOptions::default()
         };
         let mut config = ClientConfig::new(target.tls.quic());
-        config.transport_config(self.settings.transport.with(address.ip()));
+        config.transport_config(Arc::clone(self.settings.transport.with(address.ip())));
         if let Some(cids) = &self.settings.initial_cids {
             config.initial_dst_cid_provider(Arc::clone(cids));
         }
@@ -310,7 +310,7 @@ impl Endpoint {
         }
         let proven = incoming.remote_address_validated();
         let peer = incoming.remote_address().ip();
-        let server = self.settings.server.as_ref().map(|servers| servers.with(peer));
+        let server = self.settings.server.as_ref().map(|servers| Arc::clone(servers.with(peer)));
         match self.proto.accept(incoming, now, &mut self.scratch, server) {
             Ok((handle, proto)) => {
                 self.counters.accepted.add(1);

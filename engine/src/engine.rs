@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use quiclane_datapath::{Datapath, Epoll, Socket, Uring, UringOptions, Waker};
+use quinn_proto::TransportConfig;
 
 use crate::app::App;
 use crate::clock::Clock;
@@ -13,6 +14,7 @@ use crate::config::{Config, Io};
 use crate::endpoint::{Endpoint, Settings};
 use crate::error::{RunError, StartError, SteerError};
 use crate::identity::Identity;
+use crate::ip::ByVersion;
 use crate::keeper::Keeper;
 use crate::listen::{Bound, bind};
 use crate::metrics::Metrics;
@@ -23,7 +25,7 @@ use crate::privileges;
 use crate::route::Router;
 use crate::steer::{Kernel, Steered, steer};
 use crate::toss::Mailboxes;
-use crate::transport::{Transports, check, transport};
+use crate::transport::{check, transport};
 use crate::worker::{Control, Intake, Worker};
 
 /// A running engine. Dropping it without [`join`](Self::join) lets the workers run on.
@@ -211,7 +213,7 @@ struct Launch<'a> {
     plan: &'a Plan,
     config: &'a Config,
     identity: Arc<Identity>,
-    transport: Transports,
+    transport: ByVersion<Arc<TransportConfig>>,
     metrics: Arc<Metrics>,
     mailboxes: Mailboxes,
     control: Control,

@@ -139,6 +139,12 @@ pub enum StateError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Somebody else's.
+    #[error(
+        "{0} is locked by another process, longer than any start takes: see which with fuser {0}, \
+         and end it"
+    )]
+    Busy(PathBuf),
     /// An epoch whose connections nobody could end.
     #[error(
         "the master key that {0} names is not there: restore it (master, or master.N of the next \

@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use quiclane_datapath::Socket;
 use quiclane_wire::{EpochState, EpochTable, Key, Layout, ServerId, siphash128};
-use quinn_proto::EndpointConfig;
+use quinn_proto::{EndpointConfig, TransportConfig};
 
 use crate::cid::{Accepts, CidGenerator};
 use crate::config::{Config, Limits, Retry, ServerConfig};
 use crate::endpoint::Settings;
 use crate::epochs::Epochs;
 use crate::error::{ConfigError, StartError, StateError};
+use crate::ip::ByVersion;
 use crate::keys::{EpochKeys, Master, fill_random};
 use crate::reset::{Rates, ResetKey, Resets};
 use crate::route::Router;
 use crate::state::{State, low_byte};
 use crate::steer::Facts;
-use crate::transport::{Servers, Transports};
 
 /// Keys and routing facts that all workers share.
 pub(crate) struct Identity {
@@ -172,7 +172,12 @@ impl Identity {
     }
 
     /// The endpoint settings of one worker.
-    pub(crate) fn settings(&self, worker: u8, transport: &Transports, limits: &Limits) -> Settings {
+    pub(crate) fn settings(
+        &self,
+        worker: u8,
+        transport: &ByVersion<Arc<TransportConfig>>,
+        limits: &Limits,
+    ) -> Settings {
         let issued = Arc::new(AtomicU64::new(0));
         let (layout, epoch) = (self.layout, low_byte(self.epoch));
         let keys = (self.keys.check, self.keys.unique);
@@ -192,9 +197,16 @@ impl Identity {
         // How many are sent is for `reset` to say, and a client sends none, see `datagram`.
         // quinn-proto adds this to the time of the last one: it must not overflow the clock.
         endpoint.min_reset_interval(Duration::ZERO);
+        let server = self.server.as_ref().map(|(_, proto)| {
+            transport.map(|transport| {
+                let mut proto = proto.clone();
+                proto.transport_config(Arc::clone(transport));
+                Arc::new(proto)
+            })
+        });
         Settings {
             endpoint: Arc::new(endpoint),
-            server: self.server.as_ref().map(|(_, proto)| Servers::new(proto, transport)),
+            server,
             transport: transport.clone(),
             limits: limits.clone(),
             retry: self.server.as_ref().map_or(Retry::Off, |(server, _)| server.retry),

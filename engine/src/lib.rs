@@ -49,6 +49,8 @@ pub use error::{
 
 mod identity;
 
+mod ip;
+
 mod keeper;
 
 mod keys;

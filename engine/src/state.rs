@@ -25,6 +25,7 @@ use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use quiclane_wire::{EpochEntry, EpochState, EpochTable};
@@ -76,7 +77,16 @@ impl Owned {
 impl Drop for Owned {
     /// A start that came to nothing gives its epoch back: a restart loop must not use them up.
     fn drop(&mut self) {
-        if !*self.has_served.get_mut() && self.is_ours().unwrap_or(false) {
+        if *self.has_served.get_mut() {
+            return;
+        }
+        let version = self.path.join("VERSION");
+        // Not beside a start that looks at the same file. What is left behind by an error counts
+        // as an epoch that has ended, which harms nobody.
+        if let Ok(file) = File::open(&version)
+            && lock(&file, &version, LOOK_PATIENCE).is_ok()
+            && self.is_ours().unwrap_or(false)
+        {
             let _ = fs::remove_file(&self.lock_path);
         }
     }
@@ -114,17 +124,13 @@ impl State {
     }
 
     /// Looks at the directory again: epochs whose process has ended since, that have expired, or
-    /// that were taken since. `None` if there is no directory, or while another process uses it.
+    /// that were taken since. `None` if there is no directory.
     pub(crate) fn look_again(&self) -> Result<Option<Known>, StateError> {
         let Some(owned) = &self.directory else { return Ok(None) };
         let Owned { path, retired_for, lock_path, .. } = owned;
         let version = path.join("VERSION");
         let file = File::open(&version).map_err(io("opening", &version))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(io("locking", &version)(error)),
-        }
+        lock(&file, &version, LOOK_PATIENCE)?;
         if !owned.is_ours().map_err(io("looking for", lock_path))? {
             return Err(StateError::Replaced(lock_path.clone()));
         }
@@ -204,9 +210,11 @@ fn lock_version(directory: &Path) -> Result<File, StateError> {
         .write(true)
         .create(true)
         .truncate(false)
+        // Whoever can open it can hold its lock.
+        .mode(0o600)
         .open(&path)
         .map_err(io("opening", &path))?;
-    file.lock().map_err(io("locking", &path))?;
+    lock(&file, &path, START_PATIENCE)?;
     let found = read_text(&file).map_err(io("reading", &path))?;
     match found.trim() {
         "1" => Ok(file),
@@ -222,6 +230,22 @@ fn lock_version(directory: &Path) -> Result<File, StateError> {
         }
         "" => Err(StateError::damaged(path, "missing or empty, but the directory was in use")),
         _ => Err(StateError::Version { path, found }),
+    }
+}
+
+/// Waits for the flock of a file. It has no waiting call with an end.
+fn lock(file: &File, path: &Path, patience: Duration) -> Result<(), StateError> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if waited < patience => {
+                thread::sleep(LOCK_INTERVAL);
+                waited += LOCK_INTERVAL;
+            }
+            Err(TryLockError::WouldBlock) => return Err(StateError::Busy(path.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(io("locking", path)(error)),
+        }
     }
 }
 
@@ -279,8 +303,12 @@ fn survey(
 ) -> Result<Vec<(u64, EpochState)>, StateError> {
     let mut epochs = Vec::new();
     for (epoch, path) in locks(directory)? {
-        let file =
-            OpenOptions::new().read(true).write(true).open(&path).map_err(io("opening", &path))?;
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            // Its start came to nothing.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(io("opening", &path)(error)),
+        };
         let is_owned = match file.try_lock() {
             Ok(()) => false,
             Err(TryLockError::WouldBlock) => true,
@@ -331,6 +359,12 @@ fn own(directory: &Path, epoch: u64, master: &Master) -> Result<(PathBuf, File),
     Ok((path, file))
 }
 
+/// A start has the directory for milliseconds, so that one who has it for long does not go on.
+const START_PATIENCE: Duration = Duration::from_secs(5);
+/// Of those who can come again.
+const LOOK_PATIENCE: Duration = Duration::from_millis(500);
+const LOCK_INTERVAL: Duration = Duration::from_millis(10);
+
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
@@ -354,6 +388,38 @@ mod tests {
         }
         let next = start(directory.path(), RETIRED_FOR).unwrap();
         assert_eq!(next.known.epochs, [(301, EpochState::Live)]);
+    }
+
+    #[test]
+    fn who_holds_the_directory_is_not_waited_for_without_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        drop(start(path, RETIRED_FOR).unwrap());
+        let version = path.join("VERSION");
+        assert_eq!(fs::metadata(&version).unwrap().mode() & 0o777, 0o600);
+        let held = File::open(&version).unwrap();
+        held.lock().unwrap();
+        let errors = [start(path, RETIRED_FOR).err(), rotate_keys(path).err()];
+        for error in errors.map(|error| error.unwrap().to_string()) {
+            assert!(error.contains("VERSION is locked") && error.contains("fuser"), "{error}");
+        }
+    }
+
+    /// Starts that fail and starts that look at the directory meanwhile.
+    #[test]
+    fn starts_at_the_same_time_do_not_harm_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        thread::scope(|scope| {
+            let come_and_go = || {
+                for _ in 0..100 {
+                    drop(State::open(path, RETIRED_FOR).unwrap());
+                }
+            };
+            (0..4).for_each(|_| drop(scope.spawn(come_and_go)));
+        });
+        let next = start(path, RETIRED_FOR).unwrap();
+        assert_eq!(next.known.epochs, [(next.epoch, EpochState::Live)]);
     }
 
     /// It goes on with the keys it has, and says so.
@@ -450,7 +516,8 @@ mod tests {
         assert_eq!(states(&second), [EpochState::Live], "long ago");
         assert!(!lock.exists());
         let starting = lock_version(directory.path()).unwrap();
-        assert!(second.look_again().unwrap().is_none(), "another one starts");
+        let error = second.look_again().err().unwrap().to_string();
+        assert!(error.contains("VERSION is locked"), "another one starts: {error}");
         drop(starting);
         fs::remove_file(directory.path().join("VERSION")).unwrap();
         assert!(second.look_again().is_err());

@@ -1,14 +1,14 @@
 //! transport turns our transport settings into quinn-proto's.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn_proto::{IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt};
+use quinn_proto::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use crate::config::{Limits, Transport};
 use crate::congestion::Factory;
 use crate::error::ConfigError;
+use crate::ip::ByVersion;
 
 /// Checks those limits that have limits: a deadline that overflows the clock would end the
 /// process, a socket buffer has the range of the kernel's `int` and must hold a datagram.
@@ -24,47 +24,12 @@ pub(crate) fn check(limits: &Limits) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// quinn-proto's settings of connections. Those over IPv4 try larger datagrams.
-#[derive(Clone)]
-pub(crate) struct Transports {
-    v4: Arc<TransportConfig>,
-    v6: Arc<TransportConfig>,
-}
-
-impl Transports {
-    /// For a connection with this peer, whose address is canonical.
-    pub(crate) fn with(&self, peer: IpAddr) -> Arc<TransportConfig> {
-        Arc::clone(if peer.is_ipv4() { &self.v4 } else { &self.v6 })
-    }
-}
-
-/// quinn-proto's settings of a server, the same way.
-#[derive(Clone)]
-pub(crate) struct Servers {
-    v4: Arc<ServerConfig>,
-    v6: Arc<ServerConfig>,
-}
-
-impl Servers {
-    pub(crate) fn new(server: &ServerConfig, transports: &Transports) -> Self {
-        let over = |transport: &Arc<TransportConfig>| {
-            let mut server = server.clone();
-            server.transport_config(Arc::clone(transport));
-            Arc::new(server)
-        };
-        Self { v4: over(&transports.v4), v6: over(&transports.v6) }
-    }
-
-    /// For a connection with this peer, whose address is canonical.
-    pub(crate) fn with(&self, peer: IpAddr) -> Arc<ServerConfig> {
-        Arc::clone(if peer.is_ipv4() { &self.v4 } else { &self.v6 })
-    }
-}
-
-/// Checks every value and says which one is out of range.
-pub(crate) fn transport(settings: &Transport) -> Result<Transports, ConfigError> {
-    let with = |mtu_max| config(settings, mtu_max).map(Arc::new);
-    Ok(Transports { v4: with(ETHERNET_V4)?, v6: with(ETHERNET_V6)? })
+/// Checks every value and says which one is out of range. Over IPv4 larger datagrams are tried.
+pub(crate) fn transport(
+    settings: &Transport,
+) -> Result<ByVersion<Arc<TransportConfig>>, ConfigError> {
+    let with = |ethernet| config(settings, ethernet).map(Arc::new);
+    Ok(ByVersion { v4: with(ETHERNET_V4)?, v6: with(ETHERNET_V6)? })
 }
 
 fn config(settings: &Transport, ethernet: u16) -> Result<TransportConfig, ConfigError> {

@@ -17,7 +17,18 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("congestion", &["config"]),
     (
         "endpoint",
-        &["app", "config", "congestion", "error", "limits", "metrics", "reset", "timers", "tls"],
+        &[
+            "app",
+            "config",
+            "congestion",
+            "error",
+            "ip",
+            "limits",
+            "metrics",
+            "reset",
+            "timers",
+            "tls",
+        ],
     ),
     (
         "engine",
@@ -28,6 +39,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "endpoint",
             "error",
             "identity",
+            "ip",
             "keeper",
             "listen",
             "metrics",
@@ -52,6 +64,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "endpoint",
             "epochs",
             "error",
+            "ip",
             "keys",
             "reset",
             "route",
@@ -60,6 +73,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "transport",
         ],
     ),
+    ("ip", &[]),
     ("keeper", &["identity", "notices", "steer"]),
     ("keys", &[]),
     ("limits", &[]),
@@ -95,7 +109,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("timers", &[]),
     ("tls", &["error"]),
     ("toss", &[]),
-    ("transport", &["config", "congestion", "error"]),
+    ("transport", &["config", "congestion", "error", "ip"]),
     ("worker", &["app", "clock", "endpoint", "metrics", "pool", "route", "toss"]),
 ];
 

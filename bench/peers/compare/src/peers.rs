@@ -49,7 +49,8 @@ pub(crate) fn peers(args: &Args, bin: &Path) -> Vec<Peer> {
     let core = args.server_core.to_string();
     // Datagrams of the size that the stock servers' are.
     let mtu = ["--mtu-max", "1452"];
-    let ours = [&["serve", "--workers", "1", "--cores", &core, "--alpn", "perf"], &mtu[..]].concat();
+    let serve = ["serve", "--workers", "1", "--cores", &core, "--alpn", "perf"];
+    let ours = [&serve[..], &mtu].concat();
     for program in &args.quiclane {
         for (backend, provider) in
             args.backends.iter().flat_map(|b| args.providers.iter().map(move |p| (b, p)))
