@@ -50,7 +50,7 @@ fn config(settings: &Transport, ethernet: u16) -> Result<TransportConfig, Config
     if !(MTU_MIN..=MTU_MAX).contains(&initial_mtu) {
         return Err(out_of_range("initial_mtu", initial_mtu, "give 1200 to 65527 bytes"));
     }
-    let mtu_max = mtu_max.unwrap_or(ethernet.max(initial_mtu));
+    let mtu_max = mtu_max.unwrap_or_else(|| ethernet.max(initial_mtu));
     if mtu_max < initial_mtu || mtu_max > MTU_MAX {
         return Err(out_of_range("mtu_max", mtu_max, "give initial_mtu to 65527 bytes"));
     }
