@@ -223,7 +223,7 @@ impl Report {
         let latency = LatencyReport::new(&tally.latency);
         let errors = ErrorReport::new(tally);
         let complete = tally.ending == Ending::Complete;
-        let something = tally.handshakes.ok > 0;
+        let something = tally.handshakes.ok > 0 && !came_to_nothing(config, tally);
         let is_http = config.workload == Workload::Http;
         // Who asks for connections to be replaced counts with losses; what matters is the end.
         let well = if config.workload.is_idle() && config.reconnect {
@@ -305,6 +305,14 @@ impl Detail {
 fn notes(config: &LoadConfig, tally: &Tally) -> Vec<String> {
     let mut notes = Vec::new();
     match tally.ending {
+        Ending::Complete if tally.handshakes.ok > 0 && came_to_nothing(config, tally) => {
+            notes.push(format!(
+                "no request was answered in {:.1} s and no content came back ({} in flight at the \
+                 end): see whether the server answers at all, or give the run more time",
+                tally.measured.map_or(Duration::ZERO, Span::length).as_secs_f64(),
+                tally.requests.cancelled
+            ));
+        }
         Ending::Complete => {}
         Ending::GaveUp => notes.push(format!(
             "gave up: nothing could be started or was answered for {} s; {} requests not started",
@@ -336,6 +344,14 @@ fn notes(config: &LoadConfig, tally: &Tally) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// Whether requests were the work and none of them came to anything, not even to a failure. A run
+/// shorter than the time after which requests have stalled cannot say which one failed; that all
+/// went well is the one thing that it must not say.
+fn came_to_nothing(config: &LoadConfig, tally: &Tally) -> bool {
+    let makes_requests = !config.workload.is_handshakes() && !config.workload.is_idle();
+    makes_requests && tally.requests.ended() == 0 && tally.bytes_down == 0 && !tally.uploading
 }
 
 fn not_started(config: &LoadConfig, tally: &Tally) -> u64 {
@@ -485,6 +501,32 @@ mod tests {
         assert!(report.requests_per_s.abs() < 1e-9 && report.gbit_s.abs() < 1e-9);
         assert_eq!(report.latency_us, LatencyReport::default());
         assert!(report.to_string().contains("no connection"));
+    }
+
+    #[test]
+    fn a_run_whose_requests_came_to_nothing_is_no_success() {
+        let stop = Stop::Duration(Duration::from_millis(700));
+        let report = |workload, change: fn(&mut Tally)| {
+            let mut tally = Tally::new();
+            tally.handshakes = Counts { started: 2, ok: 2, ..Counts::default() };
+            tally.requests = Counts { started: 4, cancelled: 4, ..Counts::default() };
+            change(&mut tally);
+            let config = LoadConfig { stop, ..config(workload) };
+            Report::new(&config, 1, "epoll".into(), &tally)
+        };
+        // Body bytes that were handed to QUIC are no sign of the server.
+        let nothing = report(Workload::Http, |tally| tally.bytes_up = 7);
+        let [note] = &nothing.detail.notes[..] else { panic!("{nothing}") };
+        assert!(!nothing.ok && nothing.errors.total == 0, "{nothing}");
+        assert!(note.contains("no request was answered") && note.contains("4 in flight"), "{note}");
+        for something in [
+            report(Workload::Http, |tally| tally.requests.ok = 1),
+            report(Workload::Download(1 << 30), |tally| tally.bytes_down = 1),
+            report(Workload::Upload(1 << 30), |tally| tally.uploading = true),
+            report(Workload::Handshakes, |_| {}),
+        ] {
+            assert!(something.ok && something.detail.notes.is_empty(), "{something}");
+        }
     }
 
     #[test]

@@ -203,6 +203,8 @@ pub(crate) struct Tally {
     pub(crate) missing: u64,
     /// The longest time for which connections were missing and after which all were back.
     pub(crate) absent: Option<Span>,
+    /// Whether request payload was on its way when the run ended, with more to follow.
+    pub(crate) uploading: bool,
     /// Response bytes since measuring began.
     pub(crate) bytes_down: u64,
     /// Request payload bytes since measuring began.
@@ -246,6 +248,7 @@ impl Tally {
             held: 0,
             missing: 0,
             absent: None,
+            uploading: false,
             bytes_down: 0,
             bytes_up: 0,
             stateless_resets: 0,
@@ -300,6 +303,7 @@ impl Tally {
             (Some(a), Some(b)) => Some(a.longer(b)),
             (a, b) => a.or(b),
         };
+        self.uploading |= other.uploading;
         self.bytes_down += other.bytes_down;
         self.bytes_up += other.bytes_up;
         self.stateless_resets += other.stateless_resets;

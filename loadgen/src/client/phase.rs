@@ -351,6 +351,8 @@ impl Client {
                 .map(|(end, start)| end.busy_since(start, now.saturating_duration_since(from)));
         }
         let stalled = self.stalled(now);
+        let is_unfinished = self.requests.iter().any(|request| !request.outgoing.is_done());
+        self.tally.uploading = is_unfinished && self.tally.bytes_up > 0;
         self.tally.requests.cancelled = self.requests.len() - stalled;
         self.tally.requests.failed += stalled;
         if stalled > 0 {

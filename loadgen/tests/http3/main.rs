@@ -10,6 +10,7 @@ mod foreign;
 mod goaway;
 mod peers;
 mod server;
+mod silent;
 mod wrong;
 
 use std::time::Duration;

@@ -1,0 +1,34 @@
+//! silent is a server that keeps clients waiting: for their answers, or in the handshake.
+
+use std::time::Duration;
+
+use quiclane::Resume;
+use quiclane_loadgen::{Ending, Stop};
+use quinn::Connection;
+
+use crate::server::Server;
+use crate::{config_for, get, run};
+
+/// Answers the first `answered` requests of a connection and keeps the others.
+async fn serve(connection: Connection, answered: usize) {
+    let mut streams = Vec::new();
+    while let Ok((mut send, mut recv)) = connection.accept_bi().await {
+        if streams.len() < answered {
+            let _ = recv.read_to_end(1 << 10).await;
+            let _ = send.write_all(&[0x01, 0x03, 0, 0, 0xd9]).await;
+            let _ = send.finish();
+        }
+        streams.push((send, recv));
+    }
+}
+
+#[test]
+fn a_run_that_is_too_short_for_any_answer_is_no_success() {
+    let server = Server::start(|connection| serve(connection, 0));
+    // Shorter than a second, after which requests have stalled.
+    let stop = Stop::Duration(Duration::from_millis(600));
+    let report = run(config_for(server.target(Resume::Off), vec![get("/")], stop));
+    assert_eq!(report.detail.ending, Ending::Complete);
+    assert_eq!((report.handshakes, report.requests, report.errors.total), (2, 0, 0), "{report}");
+    assert!(!report.ok && report.to_string().contains("no request was answered"), "{report}");
+}
