@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use quiclane::{RunError, StartError, TlsError};
-use quiclane_loadgen::{HttpError, LoadError};
+use quiclane_loadgen::{HttpError, LoadError, RateError};
 
 use crate::certificate::CertificateError;
 use crate::target::TargetError;
 
 /// Exit codes that scripts can rely on. When several hold, the first of usage, interrupted,
-/// failed. (3 and 4 are reserved: a broken service level objective, a saturated generator.)
+/// invalid, failed. (3 is reserved: a broken service level objective.)
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub(crate) enum Exit {
@@ -20,6 +20,8 @@ pub(crate) enum Exit {
     Failed = 1,
     /// The command line asks for something impossible.
     Usage = 2,
+    /// The generator was the bottleneck: the measurement says little about the server.
+    Invalid = 4,
     /// Stopped by a signal before it was done.
     Interrupted = 130,
 }
@@ -123,6 +125,9 @@ pub(crate) enum Failure {
     /// The load generator.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// No rate to send at.
+    #[error(transparent)]
+    Rate(#[from] RateError),
 }
 
 impl Failure {
@@ -133,6 +138,7 @@ impl Failure {
             | Self::WithoutEffect { .. }
             | Self::Origins { .. }
             | Self::Http(_)
+            | Self::Rate(_)
             | Self::Body { .. }
             | Self::BodyTooLarge(_)
             | Self::ServerName(_)
@@ -144,6 +150,7 @@ impl Failure {
                 LoadError::NoTarget
                 | LoadError::NothingInFlight { .. }
                 | LoadError::NoWork
+                | LoadError::PaceNeedsRequests
                 | LoadError::WarmUpNeedsDuration
                 | LoadError::OpenFiles { .. }
                 | LoadError::Start(StartError::Config(_)),

@@ -2,6 +2,8 @@
 
 mod hint;
 mod http;
+mod pace;
+mod work;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
@@ -17,18 +19,21 @@ use rustls::pki_types::ServerName;
 
 use crate::certificate::{seed, trust_file, trust_system};
 use crate::exit::{Exit, Failure};
-use crate::flags::{positive, positive_time, positive_u32, positive_usize, size, time};
+use crate::flags::{positive, positive_time, positive_u32, positive_usize, time};
 use crate::options::{TransportOptions, WorkerOptions};
 use crate::progress::Meter;
 use crate::target::{Scheme, Url};
 use crate::{output, signals};
 use hint::hint;
 use http::HttpOptions;
+use pace::PaceOptions;
+use work::WorkOptions;
 
 /// Offer load to a QUIC server and measure what comes back
 ///
 /// A closed loop: each connection keeps -m requests in flight and starts the next one when one
-/// ends. The definition of every number is in loadgen/README.md.
+/// ends. With --rate or --stages an open loop: requests are sent when they are due. The definition
+/// of every number is in loadgen/README.md.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 #[command(group(ArgGroup::new("stop")))]
@@ -53,10 +58,10 @@ pub(crate) struct LoadArgs {
           value_parser = positive_usize)]
     connections: Option<usize>,
 
-    /// Requests in flight on each connection
+    /// Requests in flight on each connection [default: 1; with --rate and --stages up to 100]
     #[arg(short = 'm', long, visible_alias = "max-concurrent-streams", value_name = "N",
-          default_value = "1", value_parser = positive_u32)]
-    streams: u32,
+          value_parser = positive_u32)]
+    streams: Option<u32>,
 
     /// Close each connection after this many requests and open another one [default: never]
     #[arg(long, value_name = "N", value_parser = positive, conflicts_with = "handshakes")]
@@ -97,6 +102,9 @@ pub(crate) struct LoadArgs {
     work: WorkOptions,
 
     #[command(flatten)]
+    pace: PaceOptions,
+
+    #[command(flatten)]
     http: HttpOptions,
 
     #[command(flatten)]
@@ -107,82 +115,6 @@ pub(crate) struct LoadArgs {
 
     #[command(flatten)]
     transport: TransportOptions,
-}
-
-/// What each connection does.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Workload")]
-struct WorkOptions {
-    /// With --perf: payload bytes of a request, beside the 8 that name the response size
-    /// [default: 0]
-    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "work")]
-    request_size: Option<u64>,
-
-    /// With --perf: bytes of a response [default: 1k]
-    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "work")]
-    response_size: Option<u64>,
-
-    /// With --perf: streams that bring this many bytes down, for example 1g
-    #[arg(long, value_name = "SIZE", value_parser = size, group = "work")]
-    download: Option<u64>,
-
-    /// With --perf: streams that take this many bytes up, for example 1g
-    #[arg(long, value_name = "SIZE", value_parser = size, group = "work")]
-    upload: Option<u64>,
-
-    /// Connect, close and connect again, with -c handshakes in flight
-    #[arg(long, group = "work", conflicts_with = "streams")]
-    handshakes: bool,
-
-    /// Open N connections and hold them without requests for -d TIME, or until interrupted.
-    /// A lost one is counted by what ended it and not replaced; when none is left the run ends
-    #[arg(long, value_name = "N", group = "work", value_parser = positive_usize,
-          conflicts_with_all = ["connections", "streams", "requests", "requests_per_conn",
-                                "warmup", "timeout"])]
-    idle: Option<usize>,
-
-    /// With --idle: replace connections that end or fail, after 10 ms, doubling to 1 s, half of it
-    /// random. The run is a success when all N are open at its end. All other workloads replace
-    /// lost connections anyway. With https://: send requests that a server refuses with GOAWAY
-    /// again on the next connection, instead of counting them as going_away
-    #[arg(long)]
-    reconnect: bool,
-}
-
-impl WorkOptions {
-    fn workload(&self, scheme: Scheme) -> Workload {
-        if self.idle.is_some() {
-            return Workload::Idle;
-        }
-        match (self.download, self.upload, self.handshakes, scheme) {
-            (Some(bytes), ..) => Workload::Download(bytes),
-            (_, Some(bytes), ..) => Workload::Upload(bytes),
-            (_, _, true, _) => Workload::Handshakes,
-            (None, None, false, Scheme::Https) => Workload::Http,
-            (None, None, false, Scheme::Quic) => Workload::Requests {
-                request_size: self.request_size.unwrap_or(REQUEST_BYTES),
-                response_size: self.response_size.unwrap_or(RESPONSE_BYTES),
-            },
-        }
-    }
-
-    /// The flags of --perf that were given, as they would be written.
-    fn given_for_perf(&self) -> Vec<String> {
-        let sizes = [
-            ("--request-size", self.request_size),
-            ("--response-size", self.response_size),
-            ("--download", self.download),
-            ("--upload", self.upload),
-        ];
-        let given = sizes.into_iter().filter_map(|(flag, size)| Some((flag, size?)));
-        given.map(|(flag, size)| format!("{flag} {size}")).collect()
-    }
-
-    /// What it does instead of making requests, if it does.
-    fn instead_of_requests(&self) -> Option<String> {
-        let handshakes = self.handshakes.then(|| "--handshakes".to_owned());
-        self.idle.map(|connections| format!("--idle {connections}")).or(handshakes)
-    }
 }
 
 /// Whom to trust and how to get there.
@@ -266,7 +198,8 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
         }
     } else {
         let urls: Vec<String> = args.urls().map(Url::to_string).collect();
-        output::result(format_args!("{} ({})\n{report}", urls.join(" "), addresses[0]))?;
+        let verdict = if report.is_invalid() { INVALID } else { "" };
+        output::result(format_args!("{verdict}{} ({})\n{report}", urls.join(" "), addresses[0]))?;
     }
     if let Some(hint) = hint(&report, args, &addresses) {
         output::log(format_args!("hint: {hint}"));
@@ -301,6 +234,7 @@ pub(crate) fn watch(
 pub(crate) fn exit(report: &Report) -> Exit {
     match report.detail.ending {
         Ending::Interrupted => Exit::Interrupted,
+        _ if report.is_invalid() => Exit::Invalid,
         _ if report.ok => Exit::Ok,
         _ => Exit::Failed,
     }
@@ -371,10 +305,16 @@ impl LoadArgs {
             tls,
             local: self.trust.local_addr.map(|ip| SocketAddr::new(ip, 0)),
         };
+        let stop = self.stop(workload);
+        let length = match stop {
+            Stop::Duration(length) => Some(length),
+            Stop::Requests(_) | Stop::Never => None,
+        };
         Ok(LoadConfig {
             protocol,
+            pace: self.pace.pace(length)?,
             connections: self.connections(),
-            streams: self.streams,
+            streams: self.streams(),
             requests_per_connection: self.requests_per_conn.and_then(NonZero::new),
             reconnect: self.work.reconnect,
             warm_up: self.warmup,
@@ -384,7 +324,7 @@ impl LoadArgs {
             cores: self.workers.cores(),
             io: self.workers.io.into(),
             transport: self.transport.transport(),
-            ..LoadConfig::new(vec![target], workload, self.stop(workload))
+            ..LoadConfig::new(vec![target], workload, stop)
         })
     }
 
@@ -405,12 +345,21 @@ impl LoadArgs {
         requests.map_or(asked, |requests| asked.min(requests))
     }
 
+    /// A server that answers slowly holds back a schedule only when so many are in flight.
+    fn streams(&self) -> u32 {
+        self.streams.unwrap_or_else(|| if self.pace.is_open() { STREAMS_OPEN } else { 1 })
+    }
+
     fn stop(&self, workload: Workload) -> Stop {
+        if let Some(length) = self.pace.length() {
+            return Stop::Duration(length);
+        }
         match (self.requests, self.duration, workload) {
+            (None, None, _) if self.pace.is_open() => Stop::Duration(DURATION),
             (Some(requests), ..) => Stop::Requests(requests),
             (_, Some(duration), _) => Stop::Duration(duration),
             (None, None, Workload::Download(_) | Workload::Upload(_)) => {
-                Stop::Requests((self.connections() as u64).saturating_mul(self.streams.into()))
+                Stop::Requests((self.connections() as u64).saturating_mul(self.streams().into()))
             }
             (None, None, Workload::Idle) => Stop::Never,
             (None, None, _) => Stop::Duration(DURATION),
@@ -426,11 +375,8 @@ impl LoadArgs {
     }
 }
 
-/// Payload of a `perf` request.
-const REQUEST_BYTES: u64 = 0;
-
-/// Bytes of a `perf` response: a small page.
-const RESPONSE_BYTES: u64 = 1 << 10;
+/// As many as most servers allow at once by default.
+const STREAMS_OPEN: u32 = 100;
 
 /// How often the end of the run and signals are looked for.
 const INTERVAL: Duration = Duration::from_millis(10);
@@ -444,11 +390,16 @@ const DURATION: Duration = Duration::from_secs(10);
 /// A request that takes longer has failed for whoever waits for it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a result begins with that nobody may rely on.
+const INVALID: &str =
+    "INVALID: the generator was the bottleneck, these are its own times as much as the server's\n";
+
 const EXAMPLES: &str = "\
 Sizes take k, m, g (k = 1,024 bytes), numbers k, m (k = 1,000), times s, ms, m.
 
 Examples:
   quiclane load https://localhost:4433/ -k -c 100 -m 10 -d 30s
+  quiclane load https://localhost:4433/ -k -R 20k --arrivals poisson -d 1m
   quiclane load https://localhost:4433/a https://localhost:4433/b -k -H 'accept: */*'
   quiclane load https://localhost:4433/form -k -n 1k --body @form.json -H 'x-key: 1'
   quiclane load quic://localhost:4433 --perf -k -c 100 -m 10 -d 30s
@@ -457,7 +408,8 @@ Examples:
   quiclane load quic://localhost:4433 --perf -k -c 50 --requests-per-conn 10 --resume 0rtt
   quiclane load quic://localhost:4433 --perf -k --idle 10k --keep-alive 5s --reconnect
 
-Exit codes: 0 all was done and nothing failed, 1 something failed, 2 usage, 130 interrupted.";
+Exit codes: 0 all was done and nothing failed, 1 something failed, 2 usage, 4 with --rate and
+--stages the generator was the bottleneck, 130 interrupted.";
 
 #[cfg(test)]
 mod tests {

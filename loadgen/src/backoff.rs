@@ -2,36 +2,16 @@
 
 use std::time::Duration;
 
+use crate::random::Random;
+
 /// How long to wait after `failures` attempts in a row that led to nothing: doubling from
 /// [`FIRST`] to [`LONGEST`], of which the second half is random, so that connections lost in one
 /// instant do not come back in one instant.
-pub(crate) fn delay(failures: u32, jitter: &mut Jitter) -> Duration {
+pub(crate) fn delay(failures: u32, jitter: &mut Random) -> Duration {
     let doublings = failures.saturating_sub(1).min(DOUBLINGS_MAX);
     let whole = FIRST.saturating_mul(1 << doublings).min(LONGEST);
     let half = whole / 2;
     half + half.mul_f64(jitter.unit())
-}
-
-/// A small source of randomness (splitmix64): good enough to spread attempts, and nothing else.
-#[derive(Clone, Debug)]
-pub(crate) struct Jitter(u64);
-
-impl Jitter {
-    /// A stream of its own for each seed.
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next number, from 0 to just under 1.
-    fn unit(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        // 53 bits, the precision of an f64.
-        (z >> 11) as f64 / (1_u64 << 53) as f64
-    }
 }
 
 /// The first wait: as long as a few round trips in a data centre; a server that closed one
@@ -50,7 +30,7 @@ mod tests {
 
     #[test]
     fn waits_grow_to_a_bound() {
-        let mut jitter = Jitter::new(7);
+        let mut jitter = Random::new(7);
         for failures in 0..100 {
             let wait = delay(failures, &mut jitter);
             assert!(wait >= FIRST / 2 && wait <= LONGEST, "{failures}: {wait:?}");
@@ -62,7 +42,7 @@ mod tests {
     #[test]
     fn seeds_differ_and_repeat() {
         let waits = |seed| {
-            let mut jitter = Jitter::new(seed);
+            let mut jitter = Random::new(seed);
             (0..8).map(|_| delay(5, &mut jitter)).collect::<Vec<_>>()
         };
         assert_eq!(waits(1), waits(1));

@@ -11,6 +11,7 @@
 mod absence;
 mod exchange;
 mod flight;
+mod pace;
 mod phase;
 mod requests;
 mod seats;
@@ -23,12 +24,14 @@ use std::time::Instant;
 
 use quiclane::{App, CloseReason, Conn, ConnId, Dir, Lane, StreamId, VarInt};
 
-use crate::backoff::Jitter;
-use crate::config::{LoadConfig, Workload};
+use crate::config::{LoadConfig, Pace, Workload};
 use crate::gate::Gate;
 use crate::live::Live;
+use crate::random::Random;
+use crate::schedule::Schedule;
 use crate::tally::Tally;
 use exchange::{Codes, Exchange, loss_class};
+use pace::Pacer;
 use phase::Phase;
 use requests::{RequestId, Requests};
 use seats::{Again, Opened, SeatState, Seats};
@@ -44,8 +47,24 @@ pub(crate) struct Job {
     pub(crate) gate: Gate,
     /// One for each worker.
     pub(crate) lives: Vec<Live>,
-    /// For the waits between attempts.
+    /// For the waits between attempts, and random arrivals.
     pub(crate) seed: u64,
+}
+
+impl Job {
+    /// What `config` says, for so many workers.
+    pub(crate) fn new(config: LoadConfig, workers: usize, seed: u64) -> Self {
+        let lives = (0..workers).map(|_| Live::default()).collect();
+        Self { config, workers, gate: Gate::new(workers), lives, seed }
+    }
+
+    /// When the requests of `worker`, which has so many `connections`, are due.
+    fn pacer(&self, worker: usize, connections: usize) -> Option<Pacer> {
+        let Pace { rate, arrivals } = self.config.pace.clone()?;
+        let rate = rate.after(self.config.warm_up);
+        let schedule = Schedule::new(rate, arrivals, worker, self.workers, self.seed);
+        Some(Pacer::new(schedule, connections))
+    }
 }
 
 /// One worker's part of a run.
@@ -61,6 +80,8 @@ pub(crate) struct Client {
     left: Option<u64>,
     /// As many as this worker was given.
     quota: Option<u64>,
+    /// When requests are due; `None`: when others have ended.
+    pacer: Option<Pacer>,
     phase: Phase,
     seats: Seats,
     requests: Requests,
@@ -72,7 +93,7 @@ pub(crate) struct Client {
     parked: u64,
     /// Since when nothing is in flight, though something is left to do, and nothing is answered.
     dark_since: Option<Instant>,
-    jitter: Jitter,
+    random: Random,
     tally: Tally,
 }
 
@@ -87,6 +108,7 @@ impl Client {
             codes: Codes::of(&job.config.protocol),
             left: share.quota,
             quota: share.quota,
+            pacer: job.pacer(worker, share.connections),
             phase: Phase::Connecting,
             seats: Seats::new(share.connections),
             requests: Requests::new(),
@@ -94,7 +116,7 @@ impl Client {
             to_write: VecDeque::new(),
             parked: 0,
             dark_since: None,
-            jitter: Jitter::new(job.seed.wrapping_add(worker as u64)),
+            random: Random::new(job.seed.wrapping_add(worker as u64)),
             tally: Tally::new(),
             job,
         }

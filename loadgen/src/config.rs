@@ -6,6 +6,7 @@ use std::time::Duration;
 use quiclane::{Io, RunError, StartError, Target, Transport};
 
 use crate::protocol::Protocol;
+use crate::schedule::{Arrivals, Rate};
 
 /// What to ask for, of whom, how much and how long.
 #[derive(Clone, Debug)]
@@ -19,7 +20,8 @@ pub struct LoadConfig {
     /// Connections in all, spread over the workers. In [`Workload::Handshakes`] the handshakes
     /// in flight.
     pub connections: usize,
-    /// Requests in flight on each connection. The server's stream limit may allow fewer.
+    /// Requests in flight on each connection, at most so many in an open loop. The
+    /// server's stream limit may allow fewer.
     pub streams: u32,
     /// Requests after which a connection is closed and another one opened; `None`: never. Not
     /// with [`Workload::Handshakes`]. Targets that resume sessions send the first requests of
@@ -30,6 +32,10 @@ pub struct LoadConfig {
     /// requests that a server refuses with GOAWAY are sent again on the next connection, instead
     /// of failing as `going_away`. Others have no use for it.
     pub reconnect: bool,
+    /// When requests are sent, whatever became of those before (an open loop); `None`: when one
+    /// of those in flight has ended (a closed loop). Not with [`Workload::Handshakes`] and
+    /// [`Workload::Idle`], which make none.
+    pub pace: Option<Pace>,
     /// When the run is over.
     pub stop: Stop,
     /// Load offered but not measured, between connecting and measuring. Only with
@@ -63,6 +69,7 @@ impl LoadConfig {
             streams: 1,
             requests_per_connection: None,
             reconnect: false,
+            pace: None,
             stop,
             warm_up: Duration::ZERO,
             connect_timeout: Duration::from_secs(10),
@@ -103,6 +110,9 @@ impl LoadConfig {
                 return Err(LoadError::SizesOverHttp);
             }
             Protocol::Perf | Protocol::Http3(_) => {}
+        }
+        if self.pace.is_some() && (self.workload.is_handshakes() || self.workload.is_idle()) {
+            return Err(LoadError::PaceNeedsRequests);
         }
         let needed = Self::open_files(self.connections);
         match open_files_max {
@@ -186,6 +196,15 @@ impl Workload {
     }
 }
 
+/// When requests are sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pace {
+    /// How many a second, all workers together.
+    pub rate: Rate,
+    /// How they are spread.
+    pub arrivals: Arrivals,
+}
+
 /// When a run is over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stop {
@@ -227,6 +246,9 @@ pub enum LoadError {
     /// Connections that are held make no requests.
     #[error("idle connections make no requests: end the run by duration, or stop it")]
     IdleNeedsTime,
+    /// There is nothing to send at a rate.
+    #[error("a rate of requests needs a workload that makes them: leave LoadConfig::pace empty")]
+    PaceNeedsRequests,
     /// Each connection has a socket of its own.
     #[error(
         "{connections} connections need about {needed} open files, the limit is {limit}: raise it \

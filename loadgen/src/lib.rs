@@ -7,8 +7,9 @@
 //!                    └── Progress ◄──┘
 //! ```
 //!
-//! It is a closed loop: each connection keeps a fixed number of requests in flight and starts the
-//! next one when one ends. The definition of every number it prints is in this crate's README.
+//! In a closed loop each connection keeps a fixed number of requests in flight and starts the next
+//! one when one ends; in an open one requests are sent when a schedule says so. The definition of
+//! every number it prints is in this crate's README.
 //!
 //! Invariant: every request that was started ends in exactly one of three counts: answered in
 //! full, failed under one class, or cancelled when the run ended. The same holds for handshakes.
@@ -18,7 +19,7 @@
 mod backoff;
 mod client;
 mod config;
-pub use config::{LoadConfig, LoadError, Stop, Workload};
+pub use config::{LoadConfig, LoadError, Pace, Stop, Workload};
 mod cpu;
 mod gate;
 mod live;
@@ -27,8 +28,17 @@ mod load;
 pub use load::{Load, Stopper};
 mod protocol;
 pub use protocol::{Body, H3_ALPN, HttpError, HttpRequest, PERF_ALPN, Protocol};
+mod random;
 mod report;
-pub use report::{Detail, ErrorReport, HttpDetail, IdleReport, LatencyReport, Report};
+pub use report::{
+    Detail, ErrorReport, HttpDetail, IdleReport, LatencyReport, Report, ScheduleReport,
+};
+mod schedule;
+pub use schedule::{Arrivals, RATE_MAX, Rate, RateError, Stage};
+#[cfg(feature = "sim")]
+mod simulated;
+#[cfg(feature = "sim")]
+pub use simulated::Simulated;
 mod tally;
 pub use tally::{ClassCount, Counts, EarlyData, Ending};
 mod text;

@@ -10,7 +10,6 @@ use quiclane::{Config, Engine, Limits, Transport, clock};
 
 use crate::client::{Client, Job};
 use crate::config::{LoadConfig, LoadError};
-use crate::gate::Gate;
 use crate::live::{Live, Progress};
 use crate::protocol::Protocol;
 use crate::report::Report;
@@ -38,13 +37,8 @@ impl Load {
         };
         let workers = workers.min(config.connections);
         let engine = engine_config(&config, workers);
-        let job = Arc::new(Job {
-            config,
-            workers,
-            gate: Gate::new(workers),
-            lives: (0..workers).map(|_| Live::default()).collect(),
-            seed: u64::from(clock::unix_time().subsec_nanos()),
-        });
+        let seed = u64::from(clock::unix_time().subsec_nanos());
+        let job = Arc::new(Job::new(config, workers, seed));
         let (sender, results) = mpsc::channel();
         let shared = Arc::clone(&job);
         let engine = Engine::start(engine, move |worker| {
@@ -84,11 +78,7 @@ impl Load {
     pub fn join(self) -> Result<Report, LoadError> {
         let io = self.engine.plan().io().to_owned();
         self.engine.join()?;
-        let mut sum = Tally::new();
-        for tally in self.results.try_iter() {
-            sum.merge(&tally);
-        }
-        Ok(Report::new(&self.job.config, self.job.workers, io, &sum))
+        Ok(report(&self.job, io, &self.results))
     }
 }
 
@@ -103,7 +93,17 @@ impl Stopper {
     }
 }
 
-fn engine_config(config: &LoadConfig, workers: usize) -> Config {
+/// What all workers together counted.
+pub(crate) fn report(job: &Job, io: String, results: &Receiver<Tally>) -> Report {
+    let mut sum = Tally::new();
+    for tally in results.try_iter() {
+        sum.merge(&tally);
+    }
+    Report::new(&job.config, job.workers, io, &sum)
+}
+
+/// What the engine needs for a load.
+pub(crate) fn engine_config(config: &LoadConfig, workers: usize) -> Config {
     let mut cores = config.cores.clone();
     if config.workers == 0 || config.workers == cores.len() {
         // Fewer connections than cores leave the last ones without a worker.

@@ -59,6 +59,9 @@ pub struct Report {
     pub latency_us: LatencyReport,
     /// Time to answer, from when it was sent.
     pub service_us: LatencyReport,
+    /// What became of the schedule; in an open loop only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleReport>,
     /// The generator itself was at its limit.
     pub saturated: bool,
     /// How datagrams entered and left.
@@ -104,6 +107,38 @@ impl LatencyReport {
         let max = nanoseconds.max();
         let at = |quantile| us(nanoseconds.value_at_quantile(quantile).min(max));
         Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: us(max) }
+    }
+}
+
+/// What became of a schedule.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ScheduleReport {
+    /// Requests that were due in the measured time. Those in its last moment that had no time to
+    /// leave were neither sent nor are they failures.
+    pub due: u64,
+    /// The same per second: the rate that was asked for.
+    pub due_per_s: f64,
+    /// Those that were sent.
+    pub sent: u64,
+    /// The same per second.
+    pub sent_per_s: f64,
+    /// Those for which no connection had room before the run ended. They are among the failures.
+    pub not_sent: u64,
+    /// By how much requests left late though a connection had room: the generator's own doing.
+    pub lag_us: LatencyReport,
+}
+
+impl ScheduleReport {
+    fn new(tally: &Tally, measured: Duration) -> Self {
+        Self {
+            due: tally.due,
+            due_per_s: per_second(tally.due, measured),
+            sent: tally.sent,
+            sent_per_s: per_second(tally.sent, measured),
+            not_sent: tally.unsent,
+            lag_us: LatencyReport::new(&tally.lag),
+        }
     }
 }
 
@@ -180,6 +215,8 @@ pub struct Detail {
     pub idle_losses: Vec<ClassCount>,
     /// From the first attempt to connect until all connections had been tried once.
     pub connecting: Duration,
+    /// Nanoseconds of each request, or handshake, that went well, as in `latency_us`.
+    pub latency: Histogram<u64>,
     /// How the run ended.
     pub ending: Ending,
     /// The busiest worker's share of time in which it had something to do, if known.
@@ -253,13 +290,26 @@ impl Report {
             ttfb_us: is_http.then(|| LatencyReport::new(&tally.first_byte)),
             goaways: is_http.then_some(tally.goaways),
             latency_us: latency,
-            // In a closed loop a request is sent when it is meant to be sent.
-            service_us: latency,
-            saturated: tally.busy.is_some_and(|busy| busy > SATURATED),
+            service_us: match config.pace {
+                Some(_) => LatencyReport::new(&tally.service),
+                // In a closed loop a request is sent when it is meant to be sent.
+                None => latency,
+            },
+            schedule: config.pace.is_some().then(|| ScheduleReport::new(tally, measured)),
+            saturated: tally.busy.is_some_and(|busy| busy > SATURATED) || lags(tally),
             io,
             idle: config.workload.is_idle().then(|| IdleReport::new(config, tally)),
             detail: Detail::new(config, workers, connecting, tally),
         }
+    }
+}
+
+impl Report {
+    /// Whether the generator was the bottleneck of a run that was to tell how the server bears a
+    /// rate: its times are the generator's as much as the server's.
+    #[must_use]
+    pub fn is_invalid(&self) -> bool {
+        self.saturated && self.schedule.is_some()
     }
 }
 
@@ -295,6 +345,7 @@ impl Detail {
             handshake_errors: tally.handshake_errors.clone().sorted(),
             idle_losses: tally.idle_losses.clone().sorted(),
             connecting,
+            latency: tally.latency.clone(),
             ending: tally.ending,
             busy: tally.busy,
             notes: notes(config, tally),
@@ -327,6 +378,21 @@ fn notes(config: &LoadConfig, tally: &Tally) -> Vec<String> {
             "the generator had something to do for {:.0} % of the time: the server may be capable \
              of more; give the generator more workers, or cores or a machine of its own",
             busy * 100.0
+        ));
+    }
+    if lags(tally) {
+        let lag = LatencyReport::new(&tally.lag);
+        notes.push(format!(
+            "the generator sent requests late by {} us (99th percentile) though connections had \
+             room: give it more workers, or cores or a machine of its own",
+            text::group(lag.p99)
+        ));
+    }
+    if tally.unsent > 0 {
+        notes.push(format!(
+            "{} requests were due and not sent: no connection had room; more connections (-c) or \
+             streams (-m) would send them, and the server would queue them",
+            text::group(tally.unsent)
         ));
     }
     if config.workload.is_idle() && tally.held == 0 && tally.idle_losses.total() > 0 {
@@ -363,6 +429,13 @@ fn not_started(config: &LoadConfig, tally: &Tally) -> u64 {
     }
 }
 
+/// Whether the generator was late by itself, by so much that the times it measured are its own.
+fn lags(tally: &Tally) -> bool {
+    let [lag, latency] =
+        [&tally.lag, &tally.latency].map(|times| LatencyReport::new(times).p99 as f64);
+    lag > LAG_MAX_US && lag > LAG_MAX_SHARE * latency
+}
+
 fn rate(count: u64, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
 }
@@ -380,6 +453,13 @@ fn round(value: f64, decimals: i32) -> f64 {
 /// A worker that had something to do for more than this share of the time cannot be said to have
 /// waited for the server.
 const SATURATED: f64 = 0.97;
+
+/// A lag whose 99th percentile is no longer than this is never held against the generator,
+/// microseconds.
+const LAG_MAX_US: f64 = 1_000.0;
+
+/// Nor one that is at most this share of the latency it would spoil.
+const LAG_MAX_SHARE: f64 = 0.1;
 
 /// One request in this many held back is worth a note.
 const STREAM_LIMITED_NOTE: u64 = 100;

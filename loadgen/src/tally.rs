@@ -187,8 +187,19 @@ pub(crate) struct Tally {
     pub(crate) handshake_errors: Classes,
     /// Connections lost with no request in flight, by class.
     pub(crate) idle_losses: Classes,
-    /// Nanoseconds from start to end of each request, or handshake, that went well.
+    /// Nanoseconds to the end of each request, or handshake, that went well, from when it was
+    /// meant to start.
     pub(crate) latency: Histogram<u64>,
+    /// The same from when it started; only in an open loop, where the two differ.
+    pub(crate) service: Histogram<u64>,
+    /// Nanoseconds by which requests were late that nothing but the generator held up.
+    pub(crate) lag: Histogram<u64>,
+    /// Requests of the schedule that were due.
+    pub(crate) due: u64,
+    /// Those that were sent.
+    pub(crate) sent: u64,
+    /// Those that no connection had room for by the end.
+    pub(crate) unsent: u64,
     /// Nanoseconds from start to header section of each response over HTTP that went well.
     pub(crate) first_byte: Histogram<u64>,
     /// Complete responses over HTTP, by status.
@@ -241,6 +252,11 @@ impl Tally {
             handshake_errors: Classes::default(),
             idle_losses: Classes::default(),
             latency: new_histogram(),
+            service: new_histogram(),
+            lag: new_histogram(),
+            due: 0,
+            sent: 0,
+            unsent: 0,
             first_byte: new_histogram(),
             statuses: Statuses::default(),
             outages: new_histogram(),
@@ -274,6 +290,9 @@ impl Tally {
             self.handshake_errors = Classes::default();
         }
         self.latency.reset();
+        self.service.reset();
+        self.lag.reset();
+        (self.due, self.sent, self.unsent) = (0, 0, 0);
         self.first_byte.reset();
         self.statuses = Statuses::default();
         self.bytes_down = 0;
@@ -290,6 +309,11 @@ impl Tally {
         self.idle_losses.merge(&other.idle_losses);
         // Cannot fail: all have the bounds of new_histogram.
         let _ = self.latency.add(&other.latency);
+        let _ = self.service.add(&other.service);
+        let _ = self.lag.add(&other.lag);
+        self.due += other.due;
+        self.sent += other.sent;
+        self.unsent += other.unsent;
         let _ = self.first_byte.add(&other.first_byte);
         let _ = self.outages.add(&other.outages);
         self.statuses.merge(&other.statuses);

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use crate::config::Workload;
-use crate::report::{HttpDetail, IdleReport, LatencyReport, Report};
+use crate::report::{HttpDetail, IdleReport, LatencyReport, Report, ScheduleReport};
 use crate::tally::{ClassCount, Counts, EarlyData};
 
 /// Writes `report`, without a newline at the end.
@@ -18,6 +18,9 @@ pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         counts("handshakes", detail.handshakes, report.handshakes_per_s, f)?;
     } else {
         counts("requests", detail.requests, report.requests_per_s, f)?;
+        if let Some(of) = &report.schedule {
+            schedule(of, f)?;
+        }
         bytes(report, f)?;
         connections(report, f)?;
     }
@@ -33,6 +36,9 @@ pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     }
     let is_handshake = is_handshakes || detail.workload.is_idle();
     latency(if is_handshake { "handshake" } else { "latency" }, &report.latency_us, f)?;
+    if report.schedule.is_some() {
+        latency("service", &report.service_us, f)?;
+    }
     if let Some(busy) = detail.busy {
         let verdict = if report.saturated { "saturated" } else { "not saturated" };
         line("generator", &format!("{:>15.0} % busy  {verdict}", busy * 100.0), f)?;
@@ -76,7 +82,8 @@ fn headline(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, ", {} in flight", group(connections as u64))?;
     } else {
         let streams = plural(u64::from(streams), "stream");
-        write!(f, ", {} x {streams}", plural(connections as u64, "connection"))?;
+        let most = if report.schedule.is_some() { "up to " } else { "" };
+        write!(f, ", {} x {most}{streams}", plural(connections as u64, "connection"))?;
     }
     let workers = plural(detail.workers as u64, "worker");
     write!(f, ", {workers} on {}, measured for {:.2} s", report.io, report.duration_s)
@@ -90,6 +97,21 @@ fn counts(what: &str, counts: Counts, per_s: f64, f: &mut fmt::Formatter<'_>) ->
         write!(text, ", {} cancelled at the end", group(cancelled))?;
     }
     line(what, &text, f)
+}
+
+fn schedule(schedule: &ScheduleReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let ScheduleReport { due, due_per_s, sent_per_s, not_sent, .. } = *schedule;
+    let mut text = format!(
+        "{:>15} due   {:>13}/s    {}/s sent",
+        group(due),
+        rate(due_per_s),
+        rate(sent_per_s)
+    );
+    if not_sent > 0 {
+        write!(text, ", {} not sent", group(not_sent))?;
+    }
+    line("schedule", &text, f)?;
+    latency("lag", &schedule.lag_us, f)
 }
 
 fn held(report: &Report, idle: &IdleReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,21 +8,32 @@ use quiclane::{Conn, Dir, StreamId, VarInt};
 
 use super::Client;
 use super::exchange::{Exchange, Failure, Heard, Next};
+use super::pace::nanos;
 use super::requests::{Request, RequestId};
 use super::seats::{Again, Seat, SeatState};
 
 impl Client {
-    /// Starts requests on an open connection until enough are in flight.
+    /// Starts requests on an open connection until enough are in flight, or none is due.
     pub(super) fn fill(&mut self, conn: &mut Conn<'_>, seat: usize) {
+        self.start_some(conn, seat, u32::MAX);
+    }
+
+    /// Starts up to `limit` requests, and says how many.
+    pub(super) fn start_some(&mut self, conn: &mut Conn<'_>, seat: usize, limit: u32) -> u32 {
         let Seat { state, carried, .. } = self.seats.seat_mut(seat);
         let is_open = *state == SeatState::Open(conn.id());
         // Before the handshake is complete, as 0-RTT data, only once.
         let may_carry = is_open || (*carried == 0 && *state != SeatState::Vacant);
         if self.exchange.is_none() || !self.phase.offers_load() || !may_carry {
-            return;
+            return 0;
         }
         self.unpark(conn, seat);
+        let (now, mut started) = (conn.now(), 0);
         while self.left != Some(0) && self.has_room(seat) {
+            if started == limit || !self.is_due(now) {
+                self.offer_room(seat);
+                break;
+            }
             let Some(stream) = conn.open(Dir::Bi) else {
                 self.tally.stream_limited += 1;
                 break;
@@ -31,12 +42,15 @@ impl Client {
             if let Some(left) = &mut self.left {
                 *left -= 1;
             }
+            let due = self.take_due(now);
             self.tally.requests.started += 1;
-            self.start(conn, seat, stream, which, conn.now());
+            self.start(conn, seat, stream, which, (due, now));
+            started += 1;
         }
         if is_open && self.seats.seat_mut(seat).streams.is_empty() {
             self.leave(conn, seat);
         }
+        started
     }
 
     fn has_room(&mut self, seat: usize) -> bool {
@@ -67,7 +81,7 @@ impl Client {
         seat: usize,
         stream: StreamId,
         which: usize,
-        started: Instant,
+        (due, started): (Instant, Instant),
     ) {
         let Some(exchange) = &self.exchange else {
             return;
@@ -76,6 +90,7 @@ impl Client {
             seat,
             stream,
             which,
+            due,
             started,
             moved: conn.now(),
             outgoing: exchange.begin(which),
@@ -138,7 +153,10 @@ impl Client {
         for id in rejected {
             let Some(request) = self.requests.remove(id) else { continue };
             match conn.open(Dir::Bi) {
-                Some(stream) => self.start(conn, seat, stream, request.which, request.started),
+                Some(stream) => {
+                    let times = (request.due, request.started);
+                    self.start(conn, seat, stream, request.which, times);
+                }
                 None => {
                     // Fewer streams than last time, against RFC 9000 section 7.4.1.
                     self.tally.requests.failed += 1;
@@ -245,13 +263,13 @@ impl Client {
             return self.tally.request_errors.note(failure.class, 1, || failure.example());
         }
         self.tally.requests.ok += 1;
-        let since = |at: Instant| {
-            let time = at.saturating_duration_since(request.started).as_nanos();
-            u64::try_from(time).unwrap_or(u64::MAX)
-        };
-        self.tally.latency.saturating_record(since(now));
+        let since = |at: Instant, to: Instant| nanos(to.saturating_duration_since(at));
+        self.tally.latency.saturating_record(since(request.due, now));
+        if self.pacer.is_some() {
+            self.tally.service.saturating_record(since(request.started, now));
+        }
         if let Some(first) = request.first {
-            self.tally.first_byte.saturating_record(since(first));
+            self.tally.first_byte.saturating_record(since(request.started, first));
         }
     }
 

@@ -8,6 +8,7 @@ use quiclane::Lane;
 
 use super::Client;
 use super::exchange::Failure;
+use super::pace::Pacer;
 use super::seats::SeatState;
 use crate::config::Stop;
 use crate::cpu::ThreadTime;
@@ -59,9 +60,12 @@ impl Client {
             return self.conclude(lane, self.ending_when_stopped());
         }
         let now = lane.now();
-        let lost_some = self.seats.schedule(now, &mut self.jitter);
+        let lost_some = self.seats.schedule(now, &mut self.random);
         let is_dark = match self.exchange {
-            Some(_) => self.phase.offers_load() && self.requests.len() == self.parked,
+            Some(_) => {
+                let is_empty = self.requests.len() == self.parked;
+                self.phase.offers_load() && is_empty && self.is_due(now)
+            }
             None => self.makes_handshakes() && lost_some && self.seats.open() == 0,
         };
         if is_dark {
@@ -70,6 +74,7 @@ impl Client {
         self.connect(lane, now);
         self.advance(lane, now);
         self.fill_some(lane);
+        self.start_due(lane, now);
         self.write_some(lane);
         self.expire(lane, now);
         self.publish();
@@ -172,6 +177,9 @@ impl Client {
 
     /// Begins to offer load.
     fn offer(&mut self, at: Instant) {
+        if let Some(pacer) = &mut self.pacer {
+            pacer.begin(at);
+        }
         self.to_fill.extend(0..self.seats.len());
         let warm_up = self.job.config.warm_up;
         if warm_up.is_zero() {
@@ -296,13 +304,22 @@ impl Client {
             next = self.seats.next_at(now).map_or(next, |at| next.min(at));
         }
         match self.phase {
-            Phase::Waiting => next = next.min(now + POLL),
+            Phase::Waiting => {
+                next = next.min(match self.job.gate.signal() {
+                    Signal::Start(at) => at,
+                    Signal::Wait | Signal::Abandon => now + POLL,
+                });
+            }
             Phase::Warming(until) => next = next.min(until),
             Phase::Measuring { until: Some(until), .. } => next = next.min(until),
             Phase::Connecting | Phase::Measuring { .. } | Phase::Over => {}
         }
         if !self.to_write.is_empty() || (self.phase.offers_load() && !self.to_fill.is_empty()) {
             next = now;
+        }
+        if self.phase.offers_load() && self.left != Some(0) {
+            let due = self.pacer.as_ref().and_then(Pacer::wake_at);
+            next = due.map_or(next, |at| next.min(at));
         }
         match (self.job.config.request_timeout, self.requests.oldest()) {
             (Some(timeout), Some((_, oldest))) => next.min(oldest.started + timeout),
@@ -354,6 +371,12 @@ impl Client {
         let is_unfinished = self.requests.iter().any(|request| !request.outgoing.is_done());
         self.tally.uploading = is_unfinished && self.tally.bytes_up > 0;
         self.tally.requests.cancelled = self.requests.len() - stalled;
+        // A turn that comes late is no longer run.
+        let end = match self.phase {
+            Phase::Measuring { until: Some(until), .. } => until.min(now),
+            _ => now,
+        };
+        self.count_unsent(end);
         self.tally.requests.failed += stalled;
         if stalled > 0 {
             self.tally.request_errors.note("stalled", stalled, || None);

@@ -23,6 +23,8 @@ pub(crate) struct Request {
     pub(crate) stream: StreamId,
     /// Which of the run's requests it is.
     pub(crate) which: usize,
+    /// When it was meant to be sent.
+    pub(crate) due: Instant,
     /// When the stream was opened.
     pub(crate) started: Instant,
     /// When bytes of it last went either way.
@@ -148,6 +150,7 @@ mod tests {
         Request {
             seat: 0,
             stream: stream(index),
+            due: now,
             started: now,
             moved: now,
             which: 0,

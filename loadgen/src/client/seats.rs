@@ -18,7 +18,8 @@ use quiclane::{ConnId, StreamId};
 use super::absence::Absence;
 use super::exchange::Session;
 use super::requests::RequestId;
-use crate::backoff::{Jitter, delay};
+use crate::backoff::delay;
+use crate::random::Random;
 
 /// One place for a connection.
 #[derive(Debug, Default)]
@@ -41,6 +42,8 @@ pub(crate) struct Seat {
     pub(crate) streams: HashMap<StreamId, RequestId, BuildHasherDefault<StreamHasher>>,
     /// Its requests that wait for the next connection, oldest first.
     pub(crate) parked: VecDeque<RequestId>,
+    /// Waits in line for a request that is due.
+    pub(crate) is_free: bool,
     /// HTTP/3 on its connection, where that is spoken and has begun.
     pub(crate) session: Option<Box<Session>>,
 }
@@ -237,7 +240,7 @@ impl Seats {
 
     /// Decides when the seats vacated since the last call connect again; says whether there were
     /// any.
-    pub(crate) fn schedule(&mut self, now: Instant, jitter: &mut Jitter) -> bool {
+    pub(crate) fn schedule(&mut self, now: Instant, jitter: &mut Random) -> bool {
         let any = !self.lost.is_empty();
         for seat in self.lost.drain(..) {
             let Seat { opened_at, lost_at, failures, .. } = &mut self.seats[seat];
@@ -317,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_seat_that_failed_waits_and_one_that_did_well_does_not() {
-        let (now, mut jitter) = (clock::now(), Jitter::new(1));
+        let (now, mut jitter) = (clock::now(), Random::new(1));
         let mut seats = Seats::new(2);
         assert_eq!((seats.next_ready(now), seats.next_ready(now)), (Some(0), Some(1)));
         assert_eq!((seats.next_ready(now), seats.next_at(now)), (None, None));
@@ -336,7 +339,7 @@ mod tests {
 
     #[test]
     fn waits_grow_with_failures_in_a_row() {
-        let (now, mut jitter) = (clock::now(), Jitter::new(1));
+        let (now, mut jitter) = (clock::now(), Random::new(1));
         let mut seats = Seats::new(1);
         assert!(seats.next_ready(now).is_some());
         for _ in 0..20 {
@@ -351,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_was_held_for_long_was_no_failure() {
-        let (mut now, mut jitter) = (clock::now(), Jitter::new(1));
+        let (mut now, mut jitter) = (clock::now(), Random::new(1));
         let mut seats = Seats::new(1);
         let mut wait_after = |held: Duration| {
             let seat = seats.next_ready(now).unwrap();
@@ -373,7 +376,7 @@ mod tests {
 
     #[test]
     fn seats_that_stay_empty_are_deserted() {
-        let (now, mut jitter) = (clock::now(), Jitter::new(1));
+        let (now, mut jitter) = (clock::now(), Random::new(1));
         let mut seats = Seats::new(2);
         assert!(seats.next_ready(now).is_some() && seats.next_ready(now).is_some());
         seats.vacate(0, Again::Never);

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
 
+mod open_loop;
 mod servers;
 
 use std::collections::HashSet;

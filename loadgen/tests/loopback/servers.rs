@@ -1,7 +1,5 @@
 //! servers are what the load generator is tested against: one that behaves, and its evil twins.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
-
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,0 +1,143 @@
+//! pace reads when requests shall be sent: rates, ramps and stages.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use quiclane_loadgen::{Arrivals, Pace, Rate, Stage};
+
+use crate::exit::Failure;
+use crate::flags::{count, positive_time};
+
+/// When requests are sent, instead of when others have ended.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Open loop")]
+pub(super) struct PaceOptions {
+    /// Requests a second, all connections together, sent when they are due whatever became of
+    /// those before; A:B goes evenly from A to B over the run. Latencies count from when a request
+    /// was due. -m is then the most that may be in flight on a connection [default for -m: 100]
+    #[arg(short = 'R', long, value_name = "N|A:B", value_parser = ramp,
+          conflicts_with_all = ["handshakes", "idle"])]
+    rate: Option<(f64, f64)>,
+
+    /// The same in stages, one after another: TIME@RATE, comma between them, for example
+    /// 30s@0:5k,1m@5k. They are the length of the run
+    #[arg(long, value_name = "STAGES", value_parser = stages,
+          conflicts_with_all = ["rate", "stop", "handshakes", "idle"])]
+    stages: Option<Stages>,
+
+    /// How requests are spread around the rate
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = ArrivalsFlag::Constant)]
+    arrivals: ArrivalsFlag,
+}
+
+/// How requests are spread.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum ArrivalsFlag {
+    /// With equal gaps
+    Constant,
+    /// Independent of each other, as many users are: exponential gaps
+    Poisson,
+}
+
+/// What [`stages`] reads; a type of its own, because clap takes a list to be a repeated flag.
+#[derive(Clone, Debug)]
+struct Stages(Rate);
+
+impl PaceOptions {
+    /// Whether requests are sent by a schedule.
+    pub(super) fn is_open(&self) -> bool {
+        self.rate.is_some() || self.stages.is_some()
+    }
+
+    /// How long the stages take; `None` without stages.
+    pub(super) fn length(&self) -> Option<Duration> {
+        self.stages.as_ref()?.0.length()
+    }
+
+    /// The schedule of a run of this `length`, if it has one.
+    pub(super) fn pace(&self, length: Option<Duration>) -> Result<Option<Pace>, Failure> {
+        let arrivals = match self.arrivals {
+            ArrivalsFlag::Constant => Arrivals::Constant,
+            ArrivalsFlag::Poisson => Arrivals::Poisson,
+        };
+        let rate = match (&self.stages, self.rate, length) {
+            (Some(Stages(rate)), ..) => rate.clone(),
+            (None, Some((from, to)), _) if from == to => Rate::constant(from)?,
+            (None, Some((from, to)), Some(_)) => Rate::staged(vec![Stage { length, from, to }])?,
+            (None, Some((from, to)), None) => {
+                let given = format!("--rate {from}:{to}");
+                let needed = "-d TIME, over which the rate changes, instead of -n";
+                return Err(Failure::Incomplete { given, needed });
+            }
+            (None, None, _) if self.arrivals != ArrivalsFlag::Constant => {
+                let given = "--arrivals poisson".into();
+                return Err(Failure::Incomplete { given, needed: "--rate N or --stages" });
+            }
+            (None, None, _) => return Ok(None),
+        };
+        Ok(Some(Pace { rate, arrivals }))
+    }
+}
+
+/// `5k`, `0.5`, or `100:5k`.
+fn ramp(text: &str) -> Result<(f64, f64), String> {
+    let (from, to) = text.split_once(':').unwrap_or((text, text));
+    let (from, to) = (rate(from)?, rate(to)?);
+    if from == 0.0 && to == 0.0 {
+        return Err("at a rate of 0 nothing would be sent".into());
+    }
+    Ok((from, to))
+}
+
+/// `30s@0:5k,1m@5k`.
+fn stages(text: &str) -> Result<Stages, String> {
+    let stage = |text: &str| {
+        let (length, rates) = text
+            .split_once('@')
+            .ok_or_else(|| format!("{text:?} is no stage: write TIME@RATE, for example 30s@5k"))?;
+        let (from, to) = rates.split_once(':').unwrap_or((rates, rates));
+        let length = Some(positive_time(length).map_err(|error| format!("{length:?}: {error}"))?);
+        Ok::<_, String>(Stage { length, from: rate(from)?, to: rate(to)? })
+    };
+    let stages: Vec<Stage> = text.split(',').map(stage).collect::<Result<_, _>>()?;
+    Rate::staged(stages).map(Stages).map_err(|error| error.to_string())
+}
+
+/// Requests a second: `5k`, or with a point `0.5`.
+fn rate(text: &str) -> Result<f64, String> {
+    let remedy = || format!("{text:?}: write requests a second as 500, 0.5 or 20k");
+    let rate = match text.parse::<f64>() {
+        Ok(rate) => rate,
+        Err(_) => count(text).map_err(|_| remedy())? as f64,
+    };
+    if (0.0..=quiclane_loadgen::RATE_MAX).contains(&rate) {
+        Ok(rate)
+    } else {
+        Err(remedy() + ", at most 1000m")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_read() {
+        assert_eq!(ramp("5k"), Ok((5_000.0, 5_000.0)));
+        assert_eq!(ramp("0.5"), Ok((0.5, 0.5)));
+        assert_eq!(ramp("0:20k"), Ok((0.0, 20_000.0)));
+        for wrong in ["", "x", "0", "-1", "1:", ":1", "nan", "inf", "1e99", "5k:6k:7k", "2000m"] {
+            assert!(ramp(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn stages_are_read() {
+        let Stages(rate) = stages("30s@0:5k,1m@5k").unwrap();
+        assert_eq!(rate.length(), Some(Duration::from_secs(90)));
+        assert!((rate.expected(Duration::from_secs(90)) - 375_000.0).abs() < 1e-6);
+        for wrong in ["", "5k", "@5k", "0s@5k", "1s@", "1s@x", "1s@5,", "1s@0", "1s@1 2s@1"] {
+            assert!(stages(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! random is a small source of randomness (splitmix64): good enough to spread requests and
+//! attempts, and nothing else.
+
+/// Numbers that look random, the same ones for the same seed.
+#[derive(Clone, Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// A stream of its own for each seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number, from 0 to just under 1.
+    pub(crate) fn unit(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        // 53 bits, the precision of an f64.
+        (z >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// The next number with an exponential distribution and a mean of 1.
+    pub(crate) fn exponential(&mut self) -> f64 {
+        // 1 - unit: never 0, whose logarithm is none.
+        -(1.0 - self.unit()).ln()
+    }
+}

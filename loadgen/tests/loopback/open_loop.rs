@@ -1,0 +1,82 @@
+//! open_loop sends requests when they are due, to servers that do not always keep up.
+
+use std::time::Duration;
+
+use quiclane_loadgen::{Arrivals, Load, LoadConfig, LoadError, Pace, Rate, Report, Stop, Workload};
+
+use crate::servers::{Fault, Server};
+
+const SMALL: Workload = Workload::Requests { request_size: 100, response_size: 1_000 };
+
+fn config(server: &Server, rate: Rate, stop: Stop) -> LoadConfig {
+    LoadConfig {
+        connections: 4,
+        streams: 100,
+        workers: 2,
+        pace: Some(Pace { rate, arrivals: Arrivals::Constant }),
+        ..LoadConfig::new(vec![server.target()], SMALL, stop)
+    }
+}
+
+fn run(config: LoadConfig) -> Report {
+    let report = Load::start(config).unwrap().join().unwrap();
+    let detail = &report.detail;
+    assert!(detail.requests.is_balanced(), "{:?}", detail.requests);
+    let by_class: u64 = report.errors.by_class.values().sum();
+    assert_eq!(by_class, report.errors.total);
+    report
+}
+
+fn seconds(seconds: u64) -> Stop {
+    Stop::Duration(Duration::from_secs(seconds))
+}
+
+fn rate(per_s: f64) -> Rate {
+    Rate::constant(per_s).unwrap()
+}
+
+#[test]
+fn the_rate_is_kept_and_every_request_is_accounted_for() {
+    let server = Server::start(Fault::None);
+    let report = run(config(&server, rate(500.0), seconds(4)));
+    assert!(report.ok, "{report}");
+    let schedule = report.schedule.unwrap();
+    assert_eq!((schedule.due, schedule.not_sent), (2_000, 0), "{report}");
+    // Those of the last moment may have met the end on their way out.
+    assert!(schedule.sent >= 1_990, "{report}");
+    assert_eq!(report.requests + report.detail.requests.cancelled, schedule.due);
+    assert!(report.latency_us.p50 >= report.service_us.p50, "{report}");
+}
+
+#[test]
+fn what_never_left_is_counted() {
+    let server = Server::start(Fault::Silence);
+    let report = run(LoadConfig { streams: 3, ..config(&server, rate(1_000.0), seconds(2)) });
+    assert!(!report.ok);
+    let schedule = report.schedule.unwrap();
+    assert_eq!(schedule.sent, 12, "{report}");
+    assert!(schedule.not_sent == 1_988 && schedule.due == 2_000, "{report}");
+    assert_eq!(report.errors.by_class["not_sent"], schedule.not_sent);
+    assert!(report.detail.notes.iter().any(|note| note.contains("no connection had room")));
+}
+
+#[test]
+fn a_run_by_number_sends_that_many() {
+    let server = Server::start(Fault::None);
+    let poisson = Pace { rate: rate(1_000.0), arrivals: Arrivals::Poisson };
+    let report =
+        run(LoadConfig { pace: Some(poisson), ..config(&server, rate(1.0), Stop::Requests(700)) });
+    assert!(report.ok, "{report}");
+    assert_eq!((report.requests, report.schedule.unwrap().sent), (700, 700));
+    assert!((0.5..1.2).contains(&report.duration_s), "{report}");
+}
+
+#[test]
+fn what_makes_no_requests_has_no_rate() {
+    let server = Server::start(Fault::None);
+    for workload in [Workload::Handshakes, Workload::Idle] {
+        let config = LoadConfig { workload, ..config(&server, rate(1.0), seconds(1)) };
+        let error = Load::start(config).unwrap_err();
+        assert!(matches!(error, LoadError::PaceNeedsRequests), "{error}");
+    }
+}

@@ -1,0 +1,160 @@
+//! simulation runs whole loads under virtual time, where a rate can be told to the request.
+
+#![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use quiclane::sim::{Delivery, Faults, Simulation};
+use quiclane::{
+    App, ClientTls, CloseReason, Config, Conn, ConnId, Lane, Provider, Read, Resume, ServerConfig,
+    ServerTls, StreamId, Target, Trust,
+};
+use quiclane_loadgen::{
+    Arrivals, LoadConfig, PERF_ALPN, Pace, Rate, Report, Simulated, Stage, Stop, Workload,
+};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+
+/// A server of small `perf` responses, which answers nothing in `stall` (since the first request)
+/// and everything at its end.
+struct Moody {
+    stall: Option<(Duration, Duration)>,
+    began: Option<Instant>,
+    waiting: Vec<(ConnId, StreamId, usize)>,
+}
+
+impl Moody {
+    fn stalls_until(&self, now: Instant) -> Option<Instant> {
+        let (wait, length) = self.stall?;
+        let from = self.began? + wait;
+        (from..from + length).contains(&now).then_some(from + length)
+    }
+
+    fn respond(conn: &mut Conn<'_>, stream: StreamId, size: usize) {
+        let _ = conn.write(stream, &mut vec![0; size].into());
+        let _ = conn.finish(stream);
+    }
+}
+
+impl App for Moody {
+    fn readable(&mut self, conn: &mut Conn<'_>, stream: StreamId) {
+        let mut request = Vec::new();
+        let read = conn.read(stream, usize::MAX, |chunk| request.extend_from_slice(&chunk));
+        // The client may have closed meanwhile; small requests come at once.
+        let Ok(Read::Finished) = read else { return };
+        let now = conn.now();
+        self.began.get_or_insert(now);
+        let size = u64::from_be_bytes(request[..8].try_into().unwrap());
+        let size = usize::try_from(size).unwrap();
+        if self.stalls_until(now).is_some() {
+            self.waiting.push((conn.id(), stream, size));
+        } else {
+            Self::respond(conn, stream, size);
+        }
+    }
+
+    fn turn(&mut self, lane: &mut Lane<'_>) {
+        if let Some(end) = self.stalls_until(lane.now()) {
+            return lane.wake_at(end);
+        }
+        for (id, stream, size) in self.waiting.drain(..) {
+            if let Some(mut conn) = lane.conn(id) {
+                Self::respond(&mut conn, stream, size);
+            }
+        }
+    }
+
+    fn closed(&mut self, _id: ConnId, _reason: &CloseReason) {}
+}
+
+/// Runs a load of two workers against one worker, so near that a backlog is gone in no time.
+fn run(stall: Option<(Duration, Duration)>, pace: Pace, streams: u32, stop: Stop) -> Report {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let (provider, alpn) = (Provider::default(), || vec![PERF_ALPN.to_vec()]);
+    let served = vec![made.cert.der().clone()];
+    let server = ServerTls::new(provider, served, key.into(), alpn(), false).unwrap();
+    let tls = ClientTls::new(provider, Trust::Insecure, alpn(), Resume::Off).unwrap();
+    let address = SocketAddr::from(([10, 0, 0, 1], 443));
+    let delay = Duration::from_micros(10);
+    let mut sim = Simulation::new(1, Faults { delay, ..Faults::default() });
+    let server = ServerConfig::new(address, server);
+    let server = Config { server: Some(server), workers: 1, ..Config::default() };
+    let moody = |_| Moody { stall, began: None, waiting: Vec::new() };
+    sim.server(&server, Delivery::Hash, moody).unwrap();
+
+    let target = Target { address, server_name: "localhost".into(), tls, local: None };
+    let workload = Workload::Requests { request_size: 100, response_size: 1_000 };
+    let config = LoadConfig {
+        connections: 4,
+        streams,
+        pace: Some(pace),
+        ..LoadConfig::new(vec![target], workload, stop)
+    };
+    let host = IpAddr::from([10, 0, 0, 2]);
+    let load = Simulated::new(&mut sim, host, config, 2, 7).unwrap();
+    let group = load.group();
+    assert!(sim.run(Duration::from_secs(600), |sim| sim.is_finished(group)).unwrap());
+    let report = load.report();
+    assert!(report.detail.requests.is_balanced(), "{report}");
+    report
+}
+
+fn even(per_s: f64) -> Pace {
+    Pace { rate: Rate::constant(per_s).unwrap(), arrivals: Arrivals::Constant }
+}
+
+fn seconds(seconds: u64) -> Stop {
+    Stop::Duration(Duration::from_secs(seconds))
+}
+
+/// The delays of those that were due in the stall fall evenly from its length to 0. They are 2,000
+/// of 20,000, so one in 100 of all waited for 1.8 s or longer, and one in 200 for 1.9 s.
+#[test]
+fn a_stall_of_the_server_is_in_the_latencies_of_all_who_met_it() {
+    let stall = Some((Duration::from_secs(6), Duration::from_secs(2)));
+    for streams in [1, 100] {
+        let report = run(stall, even(1_000.0), streams, seconds(20));
+        let at = |quantile| report.detail.latency.value_at_quantile(quantile) as f64 / 1e9;
+        for (quantile, expected) in [(0.99, 1.8), (0.995, 1.9)] {
+            let found = at(quantile);
+            assert!((found / expected - 1.0).abs() < 0.005, "{quantile}: {found} s\n{report}");
+        }
+        let schedule = report.schedule.unwrap();
+        assert_eq!((schedule.due, schedule.not_sent), (20_000, 0), "{report}");
+        assert!(schedule.lag_us.max < 1_000, "{report}");
+        if streams == 1 {
+            // One in flight on each connection: four met it, and the others were not sent.
+            assert!(report.service_us.p999 < 20_000, "what a closed loop would say\n{report}");
+        }
+    }
+}
+
+#[test]
+fn a_rate_is_kept_to_the_request() {
+    for (per_s, due) in [(1_000.0, 5_000), (0.5, 3), (333.3, 1_667)] {
+        let report = run(None, even(per_s), 100, seconds(5));
+        let schedule = report.schedule.unwrap();
+        assert_eq!((schedule.due, schedule.not_sent), (due, 0), "{report}");
+        assert_eq!(report.latency_us, report.service_us, "{report}");
+        assert_eq!(schedule.lag_us.max, 0, "{report}");
+    }
+}
+
+#[test]
+fn stages_are_kept_to_the_request_behind_a_warm_up() {
+    let stages = vec![Stage::new(2, 0.0, 500.0), Stage::new(2, 500.0, 500.0)];
+    let rate = Rate::staged(stages).unwrap();
+    let stop = Stop::Duration(rate.length().unwrap());
+    let report = run(None, Pace { rate, arrivals: Arrivals::Constant }, 100, stop);
+    assert_eq!(report.schedule.unwrap().due, 1_500, "{report}");
+    assert!(report.ok, "{report}");
+}
+
+#[test]
+fn random_arrivals_have_the_rate_on_average() {
+    let pace = Pace { arrivals: Arrivals::Poisson, ..even(500.0) };
+    let due = run(None, pace, 100, seconds(20)).schedule.unwrap().due as f64;
+    // Four standard deviations.
+    assert!((due - 10_000.0).abs() < 400.0, "{due}");
+}
