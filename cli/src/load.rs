@@ -86,7 +86,7 @@ pub(crate) struct LoadArgs {
     connect_timeout: Duration,
 
     /// How long a request may take; 0 = as long as it likes [default: 10s; with --download and
-    /// --upload 0]
+    /// --upload 0]. Not with --handshakes, whose limit is --connect-timeout
     #[arg(long, value_name = "TIME", value_parser = time)]
     timeout: Option<Duration>,
 
@@ -264,6 +264,17 @@ impl LoadArgs {
             let more = self.more.iter().map(Url::to_string);
             let flags = self.http.given().into_iter().chain(more).collect();
             beside(flags, &instead, "which makes no requests", "make requests")?;
+        }
+        if self.work.handshakes {
+            let timeout = self.timeout.map(humantime::format_duration);
+            let timeout = timeout.map(|timeout| format!("--timeout {timeout}"));
+            let remedy = "give --connect-timeout, the limit of a handshake";
+            let flags = timeout.into_iter().collect();
+            beside(flags, "--handshakes", "which makes no requests", remedy)?;
+            let reconnect = self.work.reconnect.then(|| "--reconnect".to_owned());
+            let why = "which always connects again";
+            let flags = reconnect.into_iter().collect();
+            beside(flags, "--handshakes", why, "hold connections with --idle N")?;
         }
         if self.url.scheme == Scheme::Https {
             let perf = self.perf.then(|| "--perf".to_owned());
@@ -483,8 +494,10 @@ mod tests {
     fn a_zero_timeout_is_none() {
         let args = parse("--timeout 0").unwrap();
         assert_eq!(args.request_timeout(args.work.workload(Scheme::Quic)), None);
-        let args = parse("--timeout 250ms --handshakes -n 10k").unwrap();
-        assert_eq!(args.request_timeout(Workload::Handshakes), Some(Duration::from_millis(250)));
+        let args = parse("--timeout 250ms").unwrap();
+        let workload = args.work.workload(Scheme::Quic);
+        assert_eq!(args.request_timeout(workload), Some(Duration::from_millis(250)));
+        let args = parse("--handshakes -n 10k").unwrap();
         assert_eq!(args.stop(Workload::Handshakes), Stop::Requests(10_000));
     }
 
@@ -550,6 +563,10 @@ mod tests {
             ("https://a quic://a:443", ["https://a/", "quic://a:443", "scheme, host and port"]),
             ("https://a --idle 3 --body b", ["--body:", "--idle 3", "no requests"]),
             ("https://a https://a/b --handshakes", ["https://a/b:", "--handshakes", "requests"]),
+            ("https://a --handshakes --reconnect", ["--reconnect:", "--handshakes", "--idle N"]),
+            ("quic://a:1 --perf --handshakes --reconnect", ["--reconnect:", "always", "--idle N"]),
+            ("https://a --handshakes --timeout 2s", ["--timeout 2s:", "--handshakes", "--connect"]),
+            ("quic://a:1 --perf --handshakes --timeout 0", ["--timeout 0s:", "which", "--connect"]),
         ] {
             let error = check(line).unwrap_err();
             for word in words {
