@@ -151,7 +151,7 @@ impl Failure {
                 | LoadError::NothingInFlight { .. }
                 | LoadError::NoWork
                 | LoadError::PaceNeedsRequests
-                | LoadError::WarmUpNeedsDuration
+                | LoadError::WarmUpNeedsDuration { .. }
                 | LoadError::OpenFiles { .. }
                 | LoadError::Start(StartError::Config(_)),
             ) => Exit::Usage,

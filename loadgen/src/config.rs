@@ -94,10 +94,12 @@ impl LoadConfig {
         match self.stop {
             Stop::Requests(0) | Stop::Duration(Duration::ZERO) => return Err(LoadError::NoWork),
             Stop::Requests(_) if !self.warm_up.is_zero() => {
-                return Err(LoadError::WarmUpNeedsDuration);
+                return Err(LoadError::WarmUpNeedsDuration { warm_up: self.warm_up });
             }
             Stop::Requests(_) if self.workload.is_idle() => return Err(LoadError::IdleNeedsTime),
-            Stop::Never if !self.warm_up.is_zero() => return Err(LoadError::WarmUpNeedsDuration),
+            Stop::Never if !self.warm_up.is_zero() => {
+                return Err(LoadError::WarmUpNeedsDuration { warm_up: self.warm_up });
+            }
             Stop::Requests(_) | Stop::Duration(_) | Stop::Never => {}
         }
         let is_http = self.workload == Workload::Http;
@@ -235,8 +237,14 @@ pub enum LoadError {
     #[error("a run of no requests or no time: ask for at least one request or some time")]
     NoWork,
     /// A fixed number of requests cannot be warmed up for.
-    #[error("a warm-up needs a run by duration: requests of the warm-up would not count")]
-    WarmUpNeedsDuration,
+    #[error(
+        "a warm-up of {warm_up:?} needs a run by duration, as its requests do not count: add a \
+         duration (-d TIME, or Stop::Duration), or leave out the warm-up"
+    )]
+    WarmUpNeedsDuration {
+        /// The warm-up asked for.
+        warm_up: Duration,
+    },
     /// There is nothing to ask for.
     #[error("no HTTP request to make: give Protocol::Http3 at least one")]
     NoHttpRequest,
@@ -324,6 +332,31 @@ mod tests {
     }
 
     #[test]
+    fn a_warm_up_without_a_duration_is_refused_with_what_to_add() {
+        let warm_up = Duration::from_millis(1_500);
+        for stop in [Stop::Requests(1), Stop::Never] {
+            let config = LoadConfig { warm_up, ..LoadConfig::new(targets(), REQUESTS, stop) };
+            let error = config.check(None).unwrap_err().to_string();
+            for words in ["1.5s", "-d TIME", "leave out the warm-up"] {
+                assert!(error.contains(words), "{words}: {error}");
+            }
+        }
+    }
+
+    const REQUESTS: Workload = Workload::Requests { request_size: 0, response_size: 0 };
+
+    fn targets() -> Vec<Target> {
+        let tls = quiclane::ClientTls::new(
+            quiclane::Provider::default(),
+            quiclane::Trust::Insecure,
+            Vec::new(),
+            quiclane::Resume::Off,
+        );
+        let (address, server_name) = (([127, 0, 0, 1], 1).into(), "localhost".into());
+        vec![Target { address, server_name, tls: tls.unwrap(), local: None }]
+    }
+
+    #[test]
     fn sizes_follow_the_workload() {
         assert_eq!(Workload::Download(7).sizes(), Some((0, 7)));
         assert_eq!(Workload::Upload(7).sizes(), Some((7, 0)));
@@ -334,19 +367,7 @@ mod tests {
     #[test]
     fn protocol_and_workload_have_to_fit() {
         let check = |protocol, workload| {
-            let tls = quiclane::ClientTls::new(
-                quiclane::Provider::default(),
-                quiclane::Trust::Insecure,
-                Vec::new(),
-                quiclane::Resume::Off,
-            );
-            let target = Target {
-                address: ([127, 0, 0, 1], 1).into(),
-                server_name: "localhost".into(),
-                tls: tls.unwrap(),
-                local: None,
-            };
-            let config = LoadConfig::new(vec![target], workload, Stop::Requests(1));
+            let config = LoadConfig::new(targets(), workload, Stop::Requests(1));
             LoadConfig { protocol, ..config }.check(None)
         };
         let get = || HttpRequest::new("GET", "localhost", "/", Body::None).unwrap();

@@ -234,7 +234,7 @@ fn impossible_runs_are_refused_with_the_remedy() {
     let by_number = config(&server, SMALL, Stop::Requests(1));
     let start = |config| Load::start(config).map(drop).unwrap_err();
     let error = start(LoadConfig { warm_up: Duration::from_secs(1), ..by_number.clone() });
-    assert!(matches!(error, LoadError::WarmUpNeedsDuration));
+    assert!(matches!(error, LoadError::WarmUpNeedsDuration { .. }));
     let error = start(LoadConfig { connections: 0, ..by_number.clone() });
     assert!(matches!(error, LoadError::NothingInFlight { .. }));
     let error = start(LoadConfig { connections: usize::MAX, ..by_number });
