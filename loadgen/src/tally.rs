@@ -49,10 +49,10 @@ impl Counts {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct EarlyData {
-    /// All of them.
+    /// All of them, with those whose handshake was under way when counting began.
     pub sent: u64,
-    /// Those the server took. The others were sent again after the handshake, if they had not
-    /// failed by then.
+    /// Those of them that the server took. The others were sent again after the handshake, if they
+    /// had not failed by then.
     pub accepted: u64,
 }
 
@@ -226,7 +226,7 @@ pub(crate) struct Tally {
     pub(crate) reconnects: u64,
     /// Connections whose server said GOAWAY.
     pub(crate) goaways: u64,
-    /// Requests sent as 0-RTT data since measuring began.
+    /// Requests sent as 0-RTT data, those with a handshake that ended since measuring began.
     pub(crate) early_data: EarlyData,
     /// How often a request had to wait because the server's stream limit was reached.
     pub(crate) stream_limited: u64,
@@ -281,8 +281,9 @@ impl Tally {
     }
 
     /// Forgets what happened before measuring began. `requests` and, where `handshakes` are the
-    /// workload, they too are those in flight now.
-    pub(crate) fn begin_measuring(&mut self, requests: u64, handshakes: Option<u64>) {
+    /// workload, they too are those in flight now, as are those of `early` data of which the server
+    /// has not said yet whether it takes them.
+    pub(crate) fn begin_measuring(&mut self, requests: u64, handshakes: Option<u64>, early: u64) {
         self.requests = Counts::carrying(requests);
         self.request_errors = Classes::default();
         if let Some(handshakes) = handshakes {
@@ -297,7 +298,7 @@ impl Tally {
         self.statuses = Statuses::default();
         self.bytes_down = 0;
         self.bytes_up = 0;
-        self.early_data = EarlyData::default();
+        self.early_data = EarlyData { sent: early, accepted: 0 };
     }
 
     /// Adds another worker's counts.
@@ -437,8 +438,10 @@ mod tests {
         let mut tally = Tally::new();
         tally.requests = Counts { started: 9, ok: 5, failed: 1, cancelled: 0 };
         tally.handshakes = Counts { started: 4, ok: 4, ..Counts::default() };
-        tally.begin_measuring(3, None);
+        tally.early_data = EarlyData { sent: 7, accepted: 5 };
+        tally.begin_measuring(3, None, 2);
         assert_eq!(tally.requests, Counts::carrying(3));
         assert_eq!(tally.handshakes.ok, 4);
+        assert_eq!(tally.early_data, EarlyData { sent: 2, accepted: 0 });
     }
 }

@@ -195,7 +195,7 @@ impl Client {
         if !self.job.config.workload.is_idle() {
             let connecting = self.seats.connecting() as u64;
             let handshakes = self.makes_handshakes().then_some(connecting);
-            self.tally.begin_measuring(self.requests.len(), handshakes);
+            self.tally.begin_measuring(self.requests.len(), handshakes, self.seats.early());
         }
         let until = match self.job.config.stop {
             Stop::Duration(duration) => Some(from + duration),

@@ -137,6 +137,12 @@ impl Seats {
         self.connecting
     }
 
+    /// How many requests have left as 0-RTT data in handshakes that are under way.
+    pub(crate) fn early(&self) -> u64 {
+        let is_connecting = |seat: &&Seat| matches!(seat.state, SeatState::Connecting { .. });
+        self.seats.iter().filter(is_connecting).map(|seat| seat.early).sum()
+    }
+
     /// How many connections can carry requests.
     pub(crate) fn open(&self) -> usize {
         self.open

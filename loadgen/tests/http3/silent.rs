@@ -1,9 +1,12 @@
 //! silent is a server that keeps clients waiting: for their answers, or in the handshake.
 
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use quiclane::Resume;
-use quiclane_loadgen::{Ending, Stop};
+use quiclane_loadgen::{Ending, LoadConfig, Stop};
 use quinn::Connection;
 
 use crate::server::Server;
@@ -31,4 +34,28 @@ fn a_run_that_is_too_short_for_any_answer_is_no_success() {
     assert_eq!(report.detail.ending, Ending::Complete);
     assert_eq!((report.handshakes, report.requests, report.errors.total), (2, 0, 0), "{report}");
     assert!(!report.ok && report.to_string().contains("no request was answered"), "{report}");
+}
+
+#[test]
+fn early_data_of_a_handshake_that_outlasts_the_warm_up_is_sent_and_accepted() {
+    let connections = AtomicUsize::new(0);
+    let server = Server::start(move |connection| {
+        let is_first = connections.fetch_add(1, Ordering::Relaxed) == 0;
+        if !is_first {
+            // The server has one thread: its part of the handshake leaves later.
+            thread::sleep(Duration::from_millis(900));
+        }
+        serve(connection, usize::from(is_first))
+    });
+    let stop = Stop::Duration(Duration::from_millis(1_000));
+    let report = run(LoadConfig {
+        connections: 1,
+        workers: 1,
+        streams: 1,
+        requests_per_connection: NonZero::new(1),
+        warm_up: Duration::from_millis(500),
+        ..config_for(server.target(Resume::ZeroRtt), vec![get("/")], stop)
+    });
+    let early_data = report.early_data;
+    assert_eq!((report.handshakes, early_data.sent, early_data.accepted), (2, 1, 1), "{report}");
 }
