@@ -91,7 +91,8 @@ pub(crate) struct Client {
     to_write: VecDeque<RequestId>,
     /// Requests in flight that wait for a new connection.
     parked: u64,
-    /// Since when nothing is in flight, though something is left to do, and nothing is answered.
+    /// When, for the first time since the last answer, nothing was in flight though something was
+    /// left to do. What was started since then, and failed, is no answer.
     dark_since: Option<Instant>,
     random: Random,
     tally: Tally,

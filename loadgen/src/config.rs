@@ -131,7 +131,8 @@ impl LoadConfig {
         connections.saturating_add(OPEN_FILES_BESIDE_CONNECTIONS)
     }
 
-    /// How long a run by number goes on while nothing can be started and nothing is answered.
+    /// How long a run by number goes on while nothing is answered, and nothing is in flight at the
+    /// end of that time.
     pub(crate) fn dark_max(&self) -> Duration {
         self.connect_timeout * DARK_CONNECT_TIMEOUTS
     }

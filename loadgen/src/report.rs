@@ -366,9 +366,10 @@ fn notes(config: &LoadConfig, tally: &Tally) -> Vec<String> {
         }
         Ending::Complete => {}
         Ending::GaveUp => notes.push(format!(
-            "gave up: nothing could be started or was answered for {} s; {} requests not started",
+            "gave up: nothing was answered for {} s and nothing is in flight; {} {} not started",
             config.dark_max().as_secs_f64(),
-            not_started(config, tally)
+            not_started(config, tally),
+            if config.workload.is_handshakes() { "handshakes" } else { "requests" }
         )),
         Ending::Interrupted => notes.push("interrupted: the numbers are those until then".into()),
         Ending::NothingConnected => notes.push("no connection could be established".into()),
@@ -606,6 +607,21 @@ mod tests {
             report(Workload::Handshakes, |_| {}),
         ] {
             assert!(something.ok && something.detail.notes.is_empty(), "{something}");
+        }
+    }
+
+    #[test]
+    fn who_gives_up_says_what_was_missing() {
+        let mut tally = tally();
+        tally.ending = Ending::GaveUp;
+        for (workload, rest) in
+            [(Workload::Http, "0 requests not started"), (Workload::Handshakes, "8 handshakes")]
+        {
+            let report = Report::new(&config(workload), 1, "epoll".into(), &tally);
+            let [note, ..] = &report.detail.notes[..] else { panic!("{report}") };
+            // All ten requests were started, and failed or not: that none could be is not said.
+            assert!(note.contains("nothing was answered for 30 s"), "{note}");
+            assert!(note.contains(rest) && !note.contains("could be started"), "{note}");
         }
     }
 

@@ -137,7 +137,8 @@ pub enum Ending {
     /// Everything that was asked for was tried, or the time was over.
     #[default]
     Complete,
-    /// Requests were left to do, and for three connect timeouts none was in flight or answered.
+    /// Requests, or handshakes, were left to do, none was in flight, and for three connect timeouts
+    /// nothing was answered. Some may have been started in that time, and failed.
     GaveUp,
     /// Somebody stopped it.
     Interrupted,
