@@ -22,8 +22,10 @@ impl Client {
     pub(super) fn start_some(&mut self, conn: &mut Conn<'_>, seat: usize, limit: u32) -> u32 {
         let Seat { state, carried, .. } = self.seats.seat_mut(seat);
         let is_open = *state == SeatState::Open(conn.id());
-        // Before the handshake is complete, as 0-RTT data, only once.
-        let may_carry = is_open || (*carried == 0 && *state != SeatState::Vacant);
+        // Before the handshake is complete, as 0-RTT data, only once. Without that nothing can be
+        // opened yet, and no limit of the server's is to blame.
+        let may_carry =
+            is_open || (*carried == 0 && *state != SeatState::Vacant && conn.has_0rtt());
         if self.exchange.is_none() || !self.phase.offers_load() || !may_carry {
             return 0;
         }

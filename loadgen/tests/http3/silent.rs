@@ -10,7 +10,7 @@ use quiclane_loadgen::{Ending, LoadConfig, Stop};
 use quinn::Connection;
 
 use crate::server::Server;
-use crate::{config_for, get, run};
+use crate::{classes, config_for, get, run};
 
 /// Answers the first `answered` requests of a connection and keeps the others.
 async fn serve(connection: Connection, answered: usize) {
@@ -58,4 +58,29 @@ fn early_data_of_a_handshake_that_outlasts_the_warm_up_is_sent_and_accepted() {
     });
     let early_data = report.early_data;
     assert_eq!((report.handshakes, early_data.sent, early_data.accepted), (2, 1, 1), "{report}");
+}
+
+#[test]
+fn a_handshake_under_way_is_not_held_back_by_a_stream_limit() {
+    // Nobody answers after the first connection, so the requests that its GOAWAY refused end while
+    // the second one shakes hands, before the server's limits are known.
+    let server = Server::start(|connection| async move {
+        let Ok(mut control) = connection.open_uni().await else { return };
+        let _ = control.write_all(&[0x00, 0x04, 0x00]).await;
+        let _request = connection.accept_bi().await;
+        let _ = control.write_all(&[0x07, 0x01, 0x00]).await;
+        connection.closed().await;
+        thread::sleep(Duration::from_millis(1_500));
+    });
+    let stop = Stop::Duration(Duration::from_millis(900));
+    let report = run(LoadConfig {
+        connections: 1,
+        workers: 1,
+        streams: 3,
+        reconnect: true,
+        request_timeout: Some(Duration::from_millis(200)),
+        ..config_for(server.target(Resume::Off), vec![get("/")], stop)
+    });
+    assert_eq!((report.handshakes, classes(&report)), (1, vec![("timeout", 3)]), "{report}");
+    assert!(!report.to_string().contains("stream limit"), "{report}");
 }
