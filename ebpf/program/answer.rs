@@ -84,6 +84,8 @@ fn is_plain<F: Frame>(frame: F, located: &Located) -> bool {
 }
 
 /// One answer to a connection in a while, and no more to a prefix and to all than they may have.
+///
+/// Repetitions cost no budget; and only who is answered is remembered.
 #[inline(always)]
 fn within_limits(
     settings: &SettingsValue,
@@ -95,7 +97,10 @@ fn within_limits(
     let who = name ^ prefix.rotate_left(7) ^ u64::from(located.source_port) << 48;
     // The check is a keyed hash, so nobody can choose whom to meet.
     let last = &ANSWERED.get()[check as usize % ANSWERED_PLACES];
-    last.take((who.wrapping_mul(GOLDEN) >> 32) as u32, now_ns)?;
+    let answer = LastAnswer::of((who.wrapping_mul(GOLDEN) >> 32) as u32, now_ns);
+    if last.was_just_before(answer) {
+        return Err(Unanswered::Repeated);
+    }
     let bucket = maps::entry(&BUCKETS, ANSWER_BUCKET).ok_or(Unanswered::ResetBudget)?;
     let all: Budget = settings.answer_budget;
     if !all.is_unlimited() && !all.has_room(bucket, now_ns) {
@@ -108,11 +113,11 @@ fn within_limits(
     if !of_prefix.is_unlimited() && !of_prefix.take(bucket_of_prefix, now_ns) {
         return Err(Unanswered::PrefixBudget);
     }
-    if all.is_unlimited() || all.take(bucket, now_ns) {
-        Ok(())
-    } else {
-        Err(Unanswered::ResetBudget)
+    if !all.is_unlimited() && !all.take(bucket, now_ns) {
+        return Err(Unanswered::ResetBudget);
     }
+    last.remember(answer);
+    Ok(())
 }
 
 /// Writes the answer over the packet, which is longer, and cuts it.
@@ -297,18 +302,25 @@ unsafe impl Sync for LastAnswer {}
 impl LastAnswer {
     pub(crate) const NEVER: Self = Self(UnsafeCell::new(0));
 
-    /// Remembers an answer to the one with this number, unless there was one just before.
+    /// What is kept of an answer to the one with this number.
     #[inline(always)]
-    fn take(&self, who: u32, now_ns: u64) -> Result<(), Unanswered> {
-        let (who, now) = (who & !TIME_MASK, (now_ns >> 23) as u32 & TIME_MASK);
+    fn of(who: u32, now_ns: u64) -> u32 {
+        who & !TIME_MASK | (now_ns >> 23) as u32 & TIME_MASK
+    }
+
+    /// Whether the same one was answered just before `answer`.
+    #[inline(always)]
+    fn was_just_before(&self, answer: u32) -> bool {
         // SAFETY: the map keeps the value alive, and it is read in one piece.
         let last = unsafe { ptr::read_volatile(self.0.get()) };
-        if last & !TIME_MASK == who && now.wrapping_sub(last) & TIME_MASK < REPEAT_UNITS {
-            return Err(Unanswered::Repeated);
-        }
-        // SAFETY: as above, and written in one piece.
-        unsafe { ptr::write_volatile(self.0.get(), who | now) };
-        Ok(())
+        let is_same = (last ^ answer) & !TIME_MASK == 0;
+        is_same && answer.wrapping_sub(last) & TIME_MASK < REPEAT_UNITS
+    }
+
+    #[inline(always)]
+    fn remember(&self, answer: u32) {
+        // SAFETY: the map keeps the value alive, and it is written in one piece.
+        unsafe { ptr::write_volatile(self.0.get(), answer) };
     }
 }
 

@@ -302,6 +302,44 @@ fn a_connection_is_answered_once_in_a_while() {
     assert_eq!(steering.run_once(Program::Steer, frame.as_slice()).unwrap().0, XDP_TX);
 }
 
+/// A connection that was refused was not answered: it is not its answer that the next packet has to
+/// wait for.
+#[test]
+fn what_a_budget_refused_is_not_taken_for_answered() {
+    let one = Budget::new(1, 1);
+    let [prefix, all] = [Unanswered::PrefixBudget, Unanswered::ResetBudget];
+    for (answers, over) in [
+        (Answers { prefix: one, all: Budget::UNLIMITED }, prefix),
+        (Answers { prefix: Budget::UNLIMITED, all: one }, all),
+    ] {
+        let Some(mut steering) = answering("refused by a budget", answers) else { return };
+        let before = steering.counts().unwrap();
+        for (unique, times) in [(1, 3), (2, 3)] {
+            let (packet, _) = packet(RETIRED_EPOCH, 1, unique, 100);
+            let frame = CARRIERS[0].frame(&packet);
+            for _ in 0..times {
+                steering.run_once(Program::Steer, frame.as_slice()).unwrap();
+            }
+        }
+        let expected = [(Count::Answered, 1), (REPEATED, 2), (Count::Unanswered(over), 3)];
+        let counts = since(&steering, &before);
+        assert!(expected.iter().all(|count| counts.contains(count)), "{counts:?}");
+        assert_eq!(counts.len(), expected.len(), "{counts:?}");
+    }
+}
+
+/// Packets of one connection, again and again, use nothing up of what others have.
+#[test]
+fn repetitions_cost_no_budget() {
+    let answers = Answers { prefix: Budget::new(1, 2), all: Budget::new(1, 2) };
+    let Some(mut steering) = answering("budgets and repetitions", answers) else { return };
+    for (unique, expected) in [(1, XDP_TX), (1, XDP_DROP), (1, XDP_DROP), (2, XDP_TX)] {
+        let (packet, _) = packet(RETIRED_EPOCH, 1, unique, 100);
+        let frame = CARRIERS[0].frame(&packet);
+        assert_eq!(steering.run_once(Program::Steer, frame.as_slice()).unwrap().0, expected);
+    }
+}
+
 #[test]
 fn prefixes_and_all_sources_have_their_budgets() {
     let answers = Answers { prefix: Budget::new(1, 100), all: Budget::new(1, 150) };

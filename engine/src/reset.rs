@@ -99,8 +99,10 @@ impl Resets {
     ) -> Result<(), Unanswered> {
         let len = reset_len(trigger_len, self.noise.next()).ok_or(Unanswered::TooShort)?;
         let now = self.rates.since_start(now);
-        self.recent.take(source, token, now)?;
+        // Repetitions cost no budget; and only who is answered is remembered.
+        let answered = self.recent.check(source, token, now)?;
         self.rates.take(source.ip(), now)?;
+        self.recent.remember(answered);
         let at = out.len();
         out.resize(at + len, 0);
         let noise = &mut self.noise;
@@ -235,6 +237,45 @@ mod tests {
         assert_eq!(round(0, 2, 2), [100, 100, 0]);
         assert_eq!(round(0, 3, 3), [50, 0, 150], "what is dropped anyway costs others nothing");
         assert_eq!(round(1, 1, 4), [100, 100, 0], "a second later");
+    }
+
+    #[test]
+    fn what_a_budget_refused_is_not_taken_for_answered() {
+        let one_of_a_prefix = Limits { prefix_resets_per_s: 10, ..Limits::default() };
+        let one_of_all = Limits { resets_per_s: 10, ..Limits::default() };
+        for (limits, over) in
+            [(one_of_a_prefix, Unanswered::PrefixBudget), (one_of_all, Unanswered::ResetBudget)]
+        {
+            let mut resets = resets(&limits);
+            let start = clock::now();
+            let mut answer = |after_ms, token| {
+                let now = start + Duration::from_millis(after_ms);
+                resets.answer(now, source(1, 1), &[token; TOKEN_LEN], 100, &mut Vec::new())
+            };
+            for token in 0..10 {
+                assert_eq!(answer(0, token), Ok(()));
+            }
+            assert_eq!(answer(0, 77), Err(over));
+            assert_eq!(answer(1, 77), Err(over), "it was not answered");
+            assert_eq!(answer(1, 9), Err(Unanswered::Repeated), "this one was");
+            // The budget has room again, and the refusal was less than a tenth of a second ago.
+            assert_eq!(answer(101, 77), Ok(()));
+            assert_eq!(answer(102, 77), Err(Unanswered::Repeated));
+        }
+    }
+
+    #[test]
+    fn repetitions_cost_no_budget() {
+        let limits = Limits { prefix_resets_per_s: 2, resets_per_s: 2, ..Limits::default() };
+        let mut resets = resets(&limits);
+        let now = clock::now();
+        let mut answer =
+            |token| resets.answer(now, source(1, 1), &[token; TOKEN_LEN], 100, &mut Vec::new());
+        assert_eq!(answer(1), Ok(()));
+        for _ in 0..10 {
+            assert_eq!(answer(1), Err(Unanswered::Repeated));
+        }
+        assert_eq!((answer(2), answer(3)), (Ok(()), Err(Unanswered::ResetBudget)));
     }
 
     #[test]

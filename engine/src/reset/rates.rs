@@ -98,14 +98,14 @@ impl Recent {
         Self { answered: vec![(0, 0); CONNECTIONS].into(), key }
     }
 
-    /// Remembers an answer, unless there was one just before.
+    /// What to [`remember`](Self::remember) of an answer, unless there was one just before.
     #[expect(clippy::cast_possible_truncation, reason = "times are compared modulo 49 days")]
-    pub(super) fn take(
-        &mut self,
+    pub(super) fn check(
+        &self,
         source: SocketAddr,
         token: &[u8; TOKEN_LEN],
         now: Duration,
-    ) -> Result<(), Unanswered> {
+    ) -> Result<Answered, Unanswered> {
         let mut input = [0; 16 + 2 + TOKEN_LEN];
         let address = match source.ip() {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
@@ -122,9 +122,20 @@ impl Recent {
         if who == rest && then_ms != 0 && now_ms.wrapping_sub(then_ms) < REPEAT_MS {
             return Err(Unanswered::Repeated);
         }
-        self.answered[place] = (rest, now_ms);
-        Ok(())
+        Ok(Answered { place, what: (rest, now_ms) })
     }
+
+    /// Takes an answer down that is given.
+    pub(super) fn remember(&mut self, answered: Answered) {
+        let Answered { place, what } = answered;
+        self.answered[place] = what;
+    }
+}
+
+/// An answer that is due.
+pub(super) struct Answered {
+    place: usize,
+    what: (u32, u32),
 }
 
 /// 128 KiB a server.
