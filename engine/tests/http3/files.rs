@@ -218,7 +218,7 @@ const LARGE: usize = 3_000_000;
 #[test]
 fn large_files_at_once_are_limited_and_small_ones_are_not() {
     let folder = Folder::new();
-    let options = FilesOptions { files_max: 0, ..FilesOptions::default() };
+    let options = FilesOptions { files_max: 0 };
     let server = folder.serve_with(false, options);
     runtime().block_on(async {
         let client = Client::connect(&server).await;
