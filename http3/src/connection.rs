@@ -303,6 +303,18 @@ impl Connection {
         }
     }
 
+    /// Server: notes that we gave `stream` up in both directions, with
+    /// [`Code::RequestIncomplete`](crate::Code::RequestIncomplete), because the client did not go
+    /// on with its request for too long. The core has no clock: how long that is, the caller says.
+    ///
+    /// # Errors
+    /// When the client has let too many requests stall.
+    pub fn stalled(&mut self, stream: u64) -> Result<(), Violation> {
+        let Some(at) = self.exchanges.find(stream) else { return Ok(()) };
+        self.forget(at);
+        self.glitches.add(Glitch::Stalled)
+    }
+
     /// Starts a graceful shutdown in two steps (RFC 9114 section 5.2): says that no more requests
     /// should come, and still takes those on their way. Write
     /// [`control_bytes`](Self::control_bytes). A client has only the second step.

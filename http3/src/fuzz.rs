@@ -134,7 +134,8 @@ fn perform(conn: &mut Connection, role: Role, operation: u8, script: &mut &[u8])
             let _ = response.map(|response| conn.respond(number, &response));
             let _ = conn.trailers(number, &Prepared::trailers());
         }
-        12 => conn.finished(number),
+        12 if operation & 0x80 == 0 => conn.finished(number),
+        12 => conn.stalled(number).ok()?,
         13 if operation & 0x80 == 0 => conn.ignored(number),
         13 => conn.abandoned(number),
         14 => {

@@ -32,11 +32,14 @@ pub enum Glitch {
     /// A request that the client gave up before it was answered, or a response that the server
     /// gave up: 5 points.
     Cancelled,
+    /// A request that was given up because the client did not go on with it: 25 points. It was
+    /// held for as long as the caller waits, a minute or so, in which other points are forgiven.
+    Stalled,
 }
 
 impl Glitch {
     /// Every glitch.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::EmptyData,
         Self::UnknownFrame,
         Self::ControlFrame,
@@ -46,6 +49,7 @@ impl Glitch {
         Self::RefusedRequest,
         Self::MalformedMessage,
         Self::Cancelled,
+        Self::Stalled,
     ];
 
     /// A short stable name, for metrics.
@@ -61,6 +65,7 @@ impl Glitch {
             Self::RefusedRequest => "refused_request",
             Self::MalformedMessage => "malformed_message",
             Self::Cancelled => "cancelled",
+            Self::Stalled => "stalled",
         }
     }
 
@@ -73,6 +78,7 @@ impl Glitch {
             | Self::InterimResponse => 1,
             Self::UnknownStream => 2,
             Self::RefusedRequest | Self::MalformedMessage | Self::Cancelled => 5,
+            Self::Stalled => 25,
         }
     }
 }

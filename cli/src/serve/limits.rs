@@ -46,6 +46,10 @@ pub(crate) struct LimitOptions {
     #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = header_section)]
     max_header_section: u32,
 
+    /// Time that an HTTP/3 client is waited for that owes bytes of a request
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = positive_time)]
+    request_timeout: Duration,
+
     /// Stateless resets a second to clients of a process that is gone, and as many at once, from
     /// all workers and from XDP, each; 0 = none
     #[arg(long, value_name = "N", default_value = "200k", value_parser = reset_rate)]
@@ -95,7 +99,7 @@ impl LimitOptions {
             requests_max: defaults.requests_max.max(streams),
             ..defaults
         };
-        Options { limits, ..Options::default() }
+        Options { limits, request_timeout: self.request_timeout, ..Options::default() }
     }
 
     /// As the handlers of HTTP/3 want them.

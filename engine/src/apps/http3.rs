@@ -122,6 +122,7 @@ impl<S: Service> Http3<S> {
             dates: date::Dates::new(),
             counters: Arc::default(),
             go_on: Prepared::response(100).ok(),
+            request_timeout: options.request_timeout,
         };
         let (connections, work) = (ConnTable::new(), WorkList::default());
         Self { service, options, connections, work, shared, draining: None }

@@ -262,6 +262,36 @@ fn requests_that_are_given_up_leave_nothing() {
 }
 
 #[test]
+fn requests_that_stall_again_and_again_close_the_connection() {
+    let mut server = Connection::new(Role::Server, Config::default());
+    let half = [varint(1), varint(1000), vec![0; 40]].concat();
+    // 40 make up the score; memory would have been short after 6,500 unless each is forgotten.
+    for round in 0..200 {
+        for stream in (round * 160..).step_by(4).take(40) {
+            server.opened(stream).unwrap();
+            assert_eq!(recv(&mut server, stream, Input::new(&half)), []);
+            assert_eq!(server.stalled(stream), Ok(()));
+            // It is over: there is nothing left to stall.
+            assert_eq!(server.stalled(stream), Ok(()));
+        }
+        assert_eq!((server.exchanges(), server.glitches()), (0, 1000));
+        server.forgive(1000);
+    }
+    assert_eq!(server.glitch_count(Glitch::Stalled), 8_000);
+    for stream in [32_000, 32_004] {
+        server.opened(stream).unwrap();
+        recv(&mut server, stream, Input::last(&get(&[])));
+    }
+    assert_eq!(server.stalled(32_000), Ok(()));
+    assert_eq!(server.stalled(36_000), Ok(()));
+    assert_eq!((server.exchanges(), server.glitches()), (1, 25));
+    let limits = Limits { glitches_max: 24, ..Limits::default() };
+    let mut server = Connection::new(Role::Server, Config { limits, ..Config::default() });
+    server.opened(0).unwrap();
+    assert_eq!(server.stalled(0), Err(V::Glitches));
+}
+
+#[test]
 fn what_a_client_may_not_send() {
     let (mut client, mut server) = pair();
     let get = Prepared::request("GET", "https", "example.org", "/").unwrap();

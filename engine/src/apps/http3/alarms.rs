@@ -1,4 +1,5 @@
-//! alarms are the times at which exchanges want to go on.
+//! alarms are the times at which streams are to be visited: because their exchange wants to go on,
+//! or to see whether their client did.
 //!
 //! Invariant: each stream has at most one, and none when it is over; so a client that gives up
 //! waiting leaves nothing behind.

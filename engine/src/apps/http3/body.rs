@@ -37,6 +37,8 @@ pub struct Body<'a> {
 pub(super) struct Asked {
     /// The exchange wanted content, and there was none yet.
     pub(super) in_vain: bool,
+    /// Bytes of the stream were read.
+    pub(super) came: bool,
     /// There is more, but this visit has moved enough.
     pub(super) more: bool,
     /// Bytes that were taken of the connection's room.
@@ -125,6 +127,7 @@ impl Body<'_> {
                 if bytes == 0 && !self.intake.is_end {
                     return Ok(Content::Wait);
                 }
+                self.asked.came = true;
             }
             let chunk = self.intake.take();
             let mut input = if chunk.is_empty() { Input::end() } else { Input::new(&chunk) };

@@ -15,6 +15,9 @@ pub struct Counters {
     pub responses: [Counter; 5],
     /// Requests that clients gave up before they were answered.
     pub cancelled: Counter,
+    /// Requests that clients did not go on with, so that the rest was not waited for any more
+    /// ([`Options::request_timeout`](super::Options::request_timeout)).
+    pub stalled: Counter,
     /// Responses that could not be completed: by the service's fault, or because the client takes
     /// no heads of their size.
     pub aborted: Counter,
@@ -73,6 +76,9 @@ impl Counters {
         });
         metric("cancelled_requests", "Requests that clients gave up.", &|all| {
             alone(&all.cancelled)
+        });
+        metric("stalled_requests", "Requests of which the rest did not come in time.", &|all| {
+            alone(&all.stalled)
         });
         metric("aborted_responses", "Responses that could not be completed.", &|all| {
             alone(&all.aborted)

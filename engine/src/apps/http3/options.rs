@@ -1,5 +1,7 @@
 //! options are what can be chosen about HTTP/3.
 
+use std::time::Duration;
+
 use quiclane_http3::{Config, Limits};
 
 /// Choices of an [`Http3`](super::Http3) server.
@@ -15,6 +17,19 @@ pub struct Options {
     /// is 503. Default 8 MiB: more lets one client take more memory, less refuses uploads beside
     /// each other.
     pub collected_bytes_max: usize,
+    /// How long a client that owes bytes of a request is waited for: the whole head has to come in
+    /// this time, and of the content some in each such time. Then the stream is reset with
+    /// H3_REQUEST_INCOMPLETE (RFC 9114 section 4.1), and too many such requests close the
+    /// connection ([`Glitch::Stalled`](super::Glitch::Stalled)). If the response is complete, the
+    /// client is only asked to stop, with H3_NO_ERROR. A client owes nothing while the service
+    /// makes it wait, does not ask for content or is to be asked again at a time, and while there
+    /// is a response that it could read.
+    ///
+    /// Default 1 min, as nginx waits for a head and between two pieces of content; Apache waits
+    /// 20 s, Envoy 5 min. More lets a client that keeps its connection alive hold what it has
+    /// begun for longer, less hurts clients that send uploads one after the other.
+    /// [`Duration::MAX`] waits for ever.
+    pub request_timeout: Duration,
     /// Points that are taken off the score of glitches each second
     /// ([`Limits::glitches_max`]). Default 20: four requests a second may be given up for ever,
     /// and a full score is forgotten in a minute.
@@ -27,6 +42,7 @@ impl Default for Options {
             limits: Limits::default(),
             content_bytes_max: 1 << 20,
             collected_bytes_max: 8 << 20,
+            request_timeout: Duration::from_secs(60),
             glitches_forgiven_per_s: 20,
         }
     }

@@ -94,9 +94,11 @@ pub enum Next {
     End,
     /// The whole response, if nothing but interim ones was sent.
     Whole(Response),
-    /// Nothing before more content comes.
+    /// Nothing before more content comes, which is waited for no longer than
+    /// [`Options::request_timeout`](super::Options::request_timeout) says.
     Wait,
-    /// Nothing before this time, or before more content comes.
+    /// Nothing before this time, or before more content comes. The exchange bounds the wait by
+    /// this, so the client may take as long.
     WaitUntil(Instant),
     /// There is no response, or no end of it: the stream is reset with this code.
     Abort(Code),

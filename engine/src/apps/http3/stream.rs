@@ -9,6 +9,8 @@
 //!
 //! The request that matters most, a GET in one packet, goes all the way in one visit.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use quiclane_http3::{Code, Connection as Core, Event, Input, Prepared, Violation};
 
@@ -23,6 +25,8 @@ use super::service::{Reply, Service};
 use crate::app::{Conn, StreamId, VarInt};
 use crate::apps::scraps::Scraps;
 
+mod patience;
+
 /// What the streams of a worker share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -32,6 +36,8 @@ pub(super) struct Shared {
     pub(super) counters: std::sync::Arc<Counters>,
     /// The interim response 100, if it could be made.
     pub(super) go_on: Option<Prepared>,
+    /// How long a client that owes bytes is waited for.
+    pub(super) request_timeout: Duration,
 }
 
 /// What a visit works with.
@@ -64,8 +70,11 @@ pub(super) struct Stream {
     /// Whether the client waits for status 100 before it sends content.
     expects_go_on: bool,
     discarded: usize,
-    /// When its exchange wants to go on.
-    pub(super) alarm: Option<std::time::Instant>,
+    /// Since when nothing happens before the client sends more.
+    owes_since: Option<Instant>,
+    /// When to visit it again: its exchange wants to go on, or the client has owed for too long. It
+    /// may turn out to be too early, so that a stream that goes on need not set it each time.
+    pub(super) alarm: Option<Instant>,
     /// Whether it is on the work list.
     pub(super) queued: bool,
 }
@@ -94,6 +103,7 @@ impl Stream {
             is_head: false,
             expects_go_on: false,
             discarded: 0,
+            owes_since: None,
             alarm: None,
             queued: false,
         }
@@ -117,6 +127,7 @@ impl Stream {
         {
             self.discard(at)?;
         }
+        self.keep_time(at)?;
         Ok(if self.is_over() { Step::Over } else { step })
     }
 
@@ -137,6 +148,7 @@ impl Stream {
             self.abandon(Code::RequestCancelled, at);
         }
         outcome?;
+        self.keep_time(at)?;
         Ok(if self.is_over() { Step::Over } else { Step::More })
     }
 
@@ -158,7 +170,11 @@ impl Stream {
         while self.receiving == Receiving::Head {
             if self.intake.is_empty() && !self.intake.is_end {
                 match self.intake.fill(at.conn, at.stream, HEAD_BYTES) {
-                    Ok(0) if !self.intake.is_end => return Ok(Step::Blocked),
+                    Ok(0) if !self.intake.is_end => {
+                        // Kept while a part of it comes: a head of a byte now and then has no end.
+                        self.owes_since.get_or_insert_with(|| at.conn.now());
+                        return Ok(Step::Blocked);
+                    }
                     Ok(bytes) if budget >= bytes => budget -= bytes,
                     Ok(_) => return Ok(Step::More),
                     Err(trouble) => {
@@ -183,6 +199,7 @@ impl Stream {
         match at.core.recv(at.stream.into(), &mut input)? {
             Some(Event::Request(head)) => {
                 self.receiving = Receiving::Content;
+                self.owes_since = None;
                 self.intake.put_back(chunk.slice_ref(input.rest()));
                 let is_complete = self.intake.is_empty() && self.intake.is_end;
                 if is_complete && head.content_length().is_some_and(|length| length > 0) {
@@ -269,7 +286,10 @@ impl Stream {
                 }
                 Written::All if budget > 0 => {}
                 Written::All | Written::Spent => return Ok(Step::More),
-                Written::Blocked => return Ok(Step::Blocked),
+                Written::Blocked => {
+                    self.owes_since = None;
+                    return Ok(Step::Blocked);
+                }
                 Written::Gone(code) => return self.stopped(code, at),
             }
             let mut body = Body {
@@ -289,8 +309,11 @@ impl Stream {
                 return Ok(Step::Blocked);
             }
             budget = budget.saturating_sub(CALL_BYTES);
+            if asked.came || !asked.in_vain {
+                self.owes_since = None;
+            }
             match pieces.take(next, at.stream, at.core, at.shared) {
-                Taken::On => {}
+                Taken::On => self.owes_since = None,
                 Taken::Abort(code) => {
                     at.shared.counters.aborted.add(1);
                     self.abandon(code, at);
@@ -298,7 +321,9 @@ impl Stream {
                 }
                 Taken::Rest if asked.more => return Ok(Step::More),
                 Taken::Rest => {
-                    at.shared.alarms.clear(&mut self.alarm, at.conn.id(), at.stream);
+                    if asked.in_vain {
+                        self.owes_since.get_or_insert_with(|| at.conn.now());
+                    }
                     if !self.rest(asked, at)? {
                         return Ok(Step::Blocked);
                     }
@@ -306,6 +331,7 @@ impl Stream {
                 Taken::RestUntil(time) => {
                     let (id, stream) = (at.conn.id(), at.stream);
                     at.shared.alarms.set(&mut self.alarm, time, id, stream);
+                    self.owes_since = None;
                     if !self.rest(asked, at)? {
                         return Ok(if asked.more { Step::More } else { Step::Blocked });
                     }
@@ -352,8 +378,14 @@ impl Stream {
             }
             if self.intake.is_empty() && !self.intake.is_end {
                 match self.intake.fill(at.conn, at.stream, HEAD_BYTES) {
-                    Ok(0) if !self.intake.is_end => return Ok(()),
-                    Ok(bytes) => self.discarded += bytes,
+                    Ok(0) if !self.intake.is_end => {
+                        self.owes_since.get_or_insert_with(|| at.conn.now());
+                        return Ok(());
+                    }
+                    Ok(bytes) => {
+                        self.discarded += bytes;
+                        self.owes_since = None;
+                    }
                     Err(trouble) => return self.troubled(trouble, at),
                 }
             }
