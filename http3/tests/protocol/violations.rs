@@ -60,86 +60,132 @@ fn the_cases_of_h3spec() {
     }
 }
 
-#[test]
-fn frames_on_a_request_stream() {
-    let after = |frames: &[u8]| last(&served(&[&get(&[]), frames].concat()));
-    let trailers = headers(&[("a", "b")]);
-    for (violation, expected) in [
-        (after(&[0x04, 0]), V::ControlFrameOnRequest),
-        (after(&frame(0x07, [0])), V::ControlFrameOnRequest),
-        (after(&frame(0x0d, [0])), V::ControlFrameOnRequest),
-        (after(&frame(0x03, [0])), V::ControlFrameOnRequest),
-        (after(&frame(0x05, [0, 0, 0])), V::PushPromiseFromClient),
-        (after(&frame(0x0f_0700, [0])), V::PriorityUpdateMisplaced),
-        (after(&[0x02, 0]), V::FrameOfHttp2),
-        (after(&[0x06, 0]), V::FrameOfHttp2),
-        (after(&[0x08, 0]), V::FrameOfHttp2),
-        (after(&[0x09, 0]), V::FrameOfHttp2),
-        (after(&[&trailers[..], &trailers].concat()), V::FrameAfterTrailers),
-        (after(&[&trailers[..], &frame(0, b"x")].concat()), V::FrameAfterTrailers),
-        (after(&[0x00, 5, b'x']), V::FrameTruncated),
-        (after(&[0x40]), V::FrameTruncated),
-        (after(&[0x00]), V::FrameTruncated),
-        (after(&[0x01, 9, 0, 0]), V::FrameTruncated),
-        (last(&served(&[0x01, 0])), V::BlockTruncated),
-        (last(&served(&[])), V::RequestCutOff),
-        (last(&served(&[0x21, 0])), V::RequestCutOff),
-        (last(&answered("GET", &frame(0, b"x"))), V::DataBeforeHeaders),
-        (last(&answered("GET", &frame(0x05, [0, 0, 0]))), V::PushIdUnknown),
-        (last(&answered("GET", &[])), V::ResponseMissing),
-        (last(&answered("GET", &headers(&[(":status", "103")]))), V::ResponseMissing),
-    ] {
-        assert_eq!(violation, expected);
+/// Rows of a violation and the code that RFC 9114 section 8.1 has for it.
+fn have_codes(rows: &[(V, V, Code)]) {
+    for (at, (violation, expected, code)) in rows.iter().enumerate() {
+        assert_eq!((violation, violation.code()), (expected, *code), "row {at}");
     }
 }
 
 #[test]
+fn frames_on_a_request_stream() {
+    use Code::*;
+    let after = |frames: &[u8]| last(&served(&[&get(&[]), frames].concat()));
+    let trailers = headers(&[("a", "b")]);
+    have_codes(&[
+        (after(&[0x04, 0]), V::ControlFrameOnRequest, FrameUnexpected),
+        (after(&frame(0x07, [0])), V::ControlFrameOnRequest, FrameUnexpected),
+        (after(&frame(0x0d, [0])), V::ControlFrameOnRequest, FrameUnexpected),
+        (after(&frame(0x03, [0])), V::ControlFrameOnRequest, FrameUnexpected),
+        (after(&frame(0x05, [0, 0, 0])), V::PushPromiseFromClient, FrameUnexpected),
+        (after(&frame(0x0f_0700, [0])), V::PriorityUpdateMisplaced, FrameUnexpected),
+        (after(&[0x02, 0]), V::FrameOfHttp2, FrameUnexpected),
+        (after(&[0x06, 0]), V::FrameOfHttp2, FrameUnexpected),
+        (after(&[0x08, 0]), V::FrameOfHttp2, FrameUnexpected),
+        (after(&[0x09, 0]), V::FrameOfHttp2, FrameUnexpected),
+        (after(&[&trailers[..], &trailers].concat()), V::FrameAfterTrailers, FrameUnexpected),
+        (after(&[&trailers[..], &frame(0, b"x")].concat()), V::FrameAfterTrailers, FrameUnexpected),
+        (after(&[0x00, 5, b'x']), V::FrameTruncated, FrameError),
+        (after(&[0x40]), V::FrameTruncated, FrameError),
+        (after(&[0x00]), V::FrameTruncated, FrameError),
+        (after(&[0x01, 9, 0, 0]), V::FrameTruncated, FrameError),
+        (last(&served(&[0x01, 0])), V::BlockTruncated, QpackDecompressionFailed),
+        (last(&served(&[])), V::RequestCutOff, RequestIncomplete),
+        (last(&served(&[0x21, 0])), V::RequestCutOff, RequestIncomplete),
+        (last(&answered("GET", &frame(0, b"x"))), V::DataBeforeHeaders, FrameUnexpected),
+        (last(&answered("GET", &frame(0x05, [0, 0, 0]))), V::PushIdUnknown, IdError),
+        (last(&answered("GET", &[])), V::ResponseMissing, MessageError),
+        (last(&answered("GET", &headers(&[(":status", "103")]))), V::ResponseMissing, MessageError),
+    ]);
+}
+
+/// Where 431 cannot be answered: in trailers, and in what a server sends.
+#[test]
+fn sections_beyond_the_limits_are_excessive_load() {
+    let large = "~".repeat(65_000);
+    let large = headers(&[(":status", "200"), ("a", &large), ("b", &large)]);
+    let declared = [varint(0x01), varint(1 << 30)].concat();
+    let many = headers(&[("a", "b"); 129]);
+    let after = |frames: &[u8]| last(&served(&[&get(&[]), frames].concat()));
+    let ok = headers(&[(":status", "200")]);
+    let then = |frames: &[u8]| last(&answered("GET", &[&ok, frames].concat()));
+    have_codes(&[
+        (last(&answered("GET", &large)), V::FieldSectionTooLarge, Code::ExcessiveLoad),
+        (last(&answered("GET", &declared)), V::FieldSectionTooLarge, Code::ExcessiveLoad),
+        (last(&answered("GET", &many)), V::FieldsTooMany, Code::ExcessiveLoad),
+        (after(&declared), V::FieldSectionTooLarge, Code::ExcessiveLoad),
+        (after(&many), V::FieldsTooMany, Code::ExcessiveLoad),
+        (then(&declared), V::FieldSectionTooLarge, Code::ExcessiveLoad),
+        (then(&many), V::FieldsTooMany, Code::ExcessiveLoad),
+    ]);
+}
+
+#[test]
 fn frames_on_a_control_stream() {
+    use Code::*;
     use Role::{Client, Server};
     let push = |id| frame(0x0d, varint(id));
     let away = |id| frame(0x07, varint(id));
-    for (role, frames, expected) in [
-        (Server, frame(0x05, [0, 0, 0]), V::RequestFrameOnControl),
-        (Server, vec![0x02, 0], V::FrameOfHttp2),
-        (Server, vec![0x07, 0], V::FrameLength),
-        (Server, frame(0x07, [0x40]), V::FrameLength),
-        (Server, frame(0x07, [0x00, 0x00]), V::FrameLength),
-        (Server, frame(0x07, [0; 9]), V::FrameLength),
-        (Server, frame(0x0d, [0xc0, 0, 0]), V::FrameLength),
-        (Server, [push(5), push(4)].concat(), V::MaxPushIdDecreased),
-        (Server, [away(5), away(6)].concat(), V::GoAwayIncreased),
-        (Server, frame(0x03, [0]), V::PushIdUnknown),
-        (Client, push(1), V::MaxPushIdFromServer),
-        (Client, frame(0x0f_0700, [0]), V::PriorityUpdateMisplaced),
-        (Client, frame(0x03, [0]), V::PushIdUnknown),
-        (Client, away(1), V::GoAwayId),
-        (Client, away(2), V::GoAwayId),
-        (Client, away(3), V::GoAwayId),
-        (Client, [away(4), away(8)].concat(), V::GoAwayIncreased),
+    for (role, frames, expected, code) in [
+        (Server, frame(0x05, [0, 0, 0]), V::RequestFrameOnControl, FrameUnexpected),
+        (Server, vec![0x02, 0], V::FrameOfHttp2, FrameUnexpected),
+        // Nothing where a number has to be, a part of one, and one with something behind it.
+        (Server, vec![0x07, 0], V::FrameLength, FrameError),
+        (Server, frame(0x07, [0x40]), V::FrameLength, FrameError),
+        (Server, frame(0x07, [0x00, 0x00]), V::FrameLength, FrameError),
+        (Client, frame(0x07, [0x00, 0x00]), V::FrameLength, FrameError),
+        (Server, frame(0x07, [0; 9]), V::FrameLength, FrameError),
+        (Server, vec![0x0d, 0], V::FrameLength, FrameError),
+        (Server, frame(0x0d, [0xc0, 0, 0]), V::FrameLength, FrameError),
+        (Server, frame(0x0d, [0x00, 0x00]), V::FrameLength, FrameError),
+        (Server, vec![0x03, 0], V::FrameLength, FrameError),
+        (Server, frame(0x03, [0x80, 0, 0]), V::FrameLength, FrameError),
+        (Server, frame(0x03, [0x00, 0x00]), V::FrameLength, FrameError),
+        (Client, frame(0x03, [0x00, 0x00]), V::FrameLength, FrameError),
+        (Server, [push(5), push(4)].concat(), V::MaxPushIdDecreased, IdError),
+        (Server, [away(5), away(6)].concat(), V::GoAwayIncreased, IdError),
+        (Server, frame(0x03, [0]), V::PushIdUnknown, IdError),
+        (Client, push(1), V::MaxPushIdFromServer, FrameUnexpected),
+        (Client, frame(0x0f_0700, [0]), V::PriorityUpdateMisplaced, FrameUnexpected),
+        (Client, frame(0x03, [0]), V::PushIdUnknown, IdError),
+        (Client, away(1), V::GoAwayId, IdError),
+        (Client, away(2), V::GoAwayId, IdError),
+        (Client, away(3), V::GoAwayId, IdError),
+        (Client, [away(4), away(8)].concat(), V::GoAwayIncreased, IdError),
     ] {
-        assert_eq!(last(&control(role, &frames)), expected, "{frames:x?}");
+        let violation = last(&control(role, &frames));
+        assert_eq!((violation, violation.code()), (expected, code), "{frames:x?}");
     }
-    for (role, settings, expected) in [
-        (Server, vec![0x04, 1, 6], V::FrameLength),
-        (Server, frame(0x04, [0x08, 2]), V::SettingValue),
-        (Client, frame(0x04, [0x33, 2]), V::SettingValue),
-        (Server, frame(0x04, [0x00, 0]), V::SettingOfHttp2),
-        (Client, frame(0x21, []), V::SettingsMissing),
-        (
-            Server,
-            frame(0x04, (0x40..0x70).flat_map(|id| [0x40, id, 0]).collect::<Vec<_>>()),
-            V::SettingsTooMany,
-        ),
+}
+
+#[test]
+fn settings_have_a_form_and_values() {
+    use Code::*;
+    use Role::{Client, Server};
+    let many: Vec<u8> = (0x40..0x70).flat_map(|id| [0x40, id, 0]).collect();
+    for (role, settings, expected, code) in [
+        // An identifier without a value, whole values and the beginning of one.
+        (Server, vec![0x04, 1, 6], V::FrameLength, FrameError),
+        (Server, frame(0x04, [6, 1, 0x40]), V::FrameLength, FrameError),
+        (Client, frame(0x04, [6, 0x40]), V::FrameLength, FrameError),
+        (Server, frame(0x04, [0x08, 2]), V::SettingValue, SettingsError),
+        (Client, frame(0x04, [0x33, 2]), V::SettingValue, SettingsError),
+        (Server, frame(0x04, [0x00, 0]), V::SettingOfHttp2, SettingsError),
+        (Client, frame(0x21, []), V::SettingsMissing, MissingSettings),
+        (Server, frame(0x04, many), V::SettingsTooMany, ExcessiveLoad),
     ] {
-        assert_eq!(last(&told(role, &[&[0][..], &settings].concat())), expected, "{settings:x?}");
+        let violation = last(&told(role, &[&[0][..], &settings].concat()));
+        assert_eq!((violation, violation.code()), (expected, code), "{settings:x?}");
     }
 }
 
 #[test]
 fn unidirectional_streams() {
     use Role::{Client, Server};
-    assert_eq!(last(&told(Server, &[1, 0])), V::PushStreamFromClient);
-    assert_eq!(last(&told(Client, &[1, 0])), V::PushIdUnknown);
+    have_codes(&[
+        (last(&told(Server, &[1, 0])), V::PushStreamFromClient, Code::StreamCreationError),
+        (last(&told(Client, &[1, 0])), V::PushIdUnknown, Code::IdError),
+    ]);
     // Of an unknown type, and of one that is reserved to be unknown: no more is read.
     for unknown in [&[0x21][..], &[0x54, 0x01], &[0x40, 0x40, 1, 2]] {
         assert_eq!(told(Server, unknown), [Said::Stop(Code::StreamCreationError)]);
@@ -179,22 +225,19 @@ fn unidirectional_streams_have_a_limit() {
 
 #[test]
 fn qpack_instructions() {
+    use Code::{QpackDecoderStreamError as OfDecoder, QpackEncoderStreamError as OfEncoder};
     use Role::Server;
-    for (stream, expected) in [
-        (&[2, 0x21][..], V::CapacityExceeded),
-        (&[2, 0x20, 0x3f, 0xe1, 0x1f], V::CapacityExceeded),
-        (&[2, 0xc0, 0x00], V::InsertWithoutCapacity),
-        (&[2, 0x41, b'a', 0x00], V::InsertWithoutCapacity),
-        (&[2, 0x00], V::InsertWithoutCapacity),
-        (&[3, 0x80], V::AcknowledgementUnasked),
-        (&[3, 0x01], V::IncrementUnasked),
-        (
-            &[3, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0],
-            V::CancellationInteger,
-        ),
-    ] {
-        assert_eq!(last(&told(Server, stream)), expected, "{stream:x?}");
-    }
+    let beyond_62_bits = [3, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0];
+    have_codes(&[
+        (last(&told(Server, &[2, 0x21])), V::CapacityExceeded, OfEncoder),
+        (last(&told(Server, &[2, 0x20, 0x3f, 0xe1, 0x1f])), V::CapacityExceeded, OfEncoder),
+        (last(&told(Server, &[2, 0xc0, 0x00])), V::InsertWithoutCapacity, OfEncoder),
+        (last(&told(Server, &[2, 0x41, b'a', 0x00])), V::InsertWithoutCapacity, OfEncoder),
+        (last(&told(Server, &[2, 0x00])), V::InsertWithoutCapacity, OfEncoder),
+        (last(&told(Server, &[3, 0x80])), V::AcknowledgementUnasked, OfDecoder),
+        (last(&told(Server, &[3, 0x01])), V::IncrementUnasked, OfDecoder),
+        (last(&told(Server, &beyond_62_bits)), V::CancellationInteger, OfDecoder),
+    ]);
     assert_eq!(told(Server, &[2, 0x20]), []);
     assert_eq!(told(Server, &[3, 0x44, 0x7f, 0x81, 0x01]), []);
 }
