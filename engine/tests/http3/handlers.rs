@@ -8,14 +8,15 @@ use bytes::Bytes;
 use h3::error::Code;
 use quiclane::apps::Http3;
 use quiclane::apps::http3::{
-    Body, Code as OurCode, Content, Exchange, Head, Next, Options, Prepared, Reply, Request,
-    Response,
+    Body, Code as OurCode, Content, Counters, Exchange, Head, Next, Options, Prepared, Reply,
+    Request, Response,
 };
 use quiclane::{App, WorkerInfo};
 
 use crate::client::{Client, answer, reset_code};
 use crate::common::{Served, app_server_with, law_holds, runtime, wait_until};
-use crate::raw::{Raw, request};
+use crate::hostile::text;
+use crate::raw::{Raw, get, request};
 
 fn serve<A: App>(make: impl Fn(WorkerInfo) -> A + Send + Sync + 'static) -> Served {
     app_server_with(&["h3"], |config| config.workers = 1, make)
@@ -198,6 +199,14 @@ impl Drop for Script {
 
 /// A server that plays the script of which the path is the number.
 fn scripts(scripts: Vec<Vec<Step>>) -> (Served, Arc<AtomicUsize>) {
+    scripts_counting(scripts, &Arc::default())
+}
+
+fn scripts_counting(
+    scripts: Vec<Vec<Step>>,
+    counters: &Arc<Counters>,
+) -> (Served, Arc<AtomicUsize>) {
+    let counters = Arc::clone(counters);
     let alive = Arc::<AtomicUsize>::default();
     let counted = Arc::clone(&alive);
     let server = serve(move |_| {
@@ -208,7 +217,7 @@ fn scripts(scripts: Vec<Vec<Step>>) -> (Served, Arc<AtomicUsize>) {
             let (steps, alive) = (scripts[number].clone(), Arc::clone(&alive));
             Reply::exchange(Script { steps, until: None, alive })
         };
-        Http3::serving(service, Options::default())
+        Http3::serving(service, Options::default()).counting(Arc::clone(&counters))
     });
     (server, alive)
 }
@@ -243,6 +252,40 @@ fn exchanges_say_what_they_like_in_order() {
         wait_until(|| alive.load(Ordering::Relaxed) == 0).await;
     });
     law_holds(&server.finish());
+}
+
+#[test]
+fn interim_responses_are_counted() {
+    use Step::*;
+    let counters = Arc::default();
+    let (server, _) = scripts_counting(
+        vec![vec![Interim, Pause, Interim, Whole], vec![Read, Whole], vec![Interim, Abort]],
+        &counters,
+    );
+    runtime().block_on(async {
+        let client = Raw::connect(&server).await;
+        assert!(client.exchange(get("/0").frame()).await.unwrap().ends_with(b"whole"));
+        // The third is the server's own, 100.
+        let post = request("POST", "/1").with("expect", "100-continue").unwrap();
+        let (mut send, mut recv) = client.quic.open_bi().await.unwrap();
+        send.write_all(post.frame()).await.unwrap();
+        let go_on = recv.read_chunk(1_000, true).await.unwrap().unwrap();
+        assert_eq!(go_on.bytes, *Prepared::response(100).unwrap().frame());
+        send.finish().unwrap();
+        assert!(recv.read_to_end(1_000).await.unwrap().ends_with(b"whole"));
+        // And this one was sent though no response follows.
+        assert_eq!(client.exchange(get("/2").frame()).await, Err(0x10b));
+    });
+    law_holds(&server.finish());
+    let text = text(&counters);
+    for line in [
+        "requests_total{worker=\"0\"} 3",
+        "responses_total{worker=\"0\",class=\"1xx\"} 4",
+        "responses_total{worker=\"0\",class=\"2xx\"} 2",
+        "aborted_responses_total{worker=\"0\"} 1",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
 }
 
 #[test]
