@@ -1,16 +1,19 @@
 //! files: a folder over HTTP/3.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
+use bytes::Buf as _;
+use h3::error::Code;
 use quiclane::Io;
 use quiclane::apps::http3::{Files, FilesOptions, Options, Site, SiteOptions};
 use quiclane::apps::{Http3, Root};
 use tempfile::TempDir;
 
-use crate::client::{Answer, Client};
+use crate::client::{Answer, Client, reset_code};
 use crate::common::{Served, app_server, law_holds, runtime};
 
 /// A folder to serve, next to a file that must stay secret.
@@ -187,6 +190,131 @@ fn ranges_are_parts() {
             let fields = [("range", "bytes=2-4"), ("if-range", part)];
             assert_eq!(with(&client, "/digits.txt", &fields).await.status.as_u16(), status);
         }
+    });
+    law_holds(&server.finish());
+}
+
+/// RFC 9110 section 14.2: ranges are for GET.
+#[test]
+fn head_tells_of_the_whole_whatever_the_range() {
+    let folder = Folder::new();
+    let server = folder.serve(false);
+    runtime().block_on(async {
+        let client = Client::connect(&server).await;
+        for path in ["/digits.txt", "/large.bin"] {
+            let plain = client.ask("HEAD", path, &[], None).await.unwrap();
+            assert_eq!(plain.header("accept-ranges"), Some("bytes"));
+            let length = if path == "/digits.txt" { 10 } else { LARGE };
+            for range in ["bytes=2-4", "bytes=-3", "bytes=99999999-", "nonsense"] {
+                let head = client.ask("HEAD", path, &[("range", range)], None).await.unwrap();
+                assert_eq!((head.status.as_u16(), head.content.len()), (200, 0), "{range}");
+                assert_eq!(head.header("content-length"), Some(&length.to_string()[..]));
+                assert_eq!(head.header("content-range"), None, "{range}");
+                for name in ["etag", "last-modified", "content-type", "accept-ranges"] {
+                    assert_eq!(head.header(name), plain.header(name), "{range} {name}");
+                }
+            }
+        }
+    });
+    law_holds(&server.finish());
+}
+
+/// RFC 9110 section 15.4.5: what a cache needs, and nothing that is about content.
+#[test]
+fn not_modified_says_what_a_cache_needs() {
+    let folder = Folder::new();
+    let server = folder.serve(false);
+    runtime().block_on(async {
+        let client = Client::connect(&server).await;
+        let first = client.get("/digits.txt").await;
+        let condition = [("if-none-match", first.header("etag").unwrap())];
+        for method in ["GET", "HEAD"] {
+            let answer = client.ask(method, "/digits.txt", &condition, None).await.unwrap();
+            assert_eq!((answer.status.as_u16(), answer.content.len()), (304, 0), "{method}");
+            let mut names: Vec<_> = answer.headers.keys().map(|name| name.as_str()).collect();
+            names.sort_unstable();
+            assert_eq!(names, ["date", "etag", "last-modified"], "{method}");
+            for name in ["etag", "last-modified"] {
+                assert_eq!(answer.header(name), first.header(name), "{method} {name}");
+            }
+        }
+    });
+    law_holds(&server.finish());
+}
+
+#[test]
+fn what_must_not_have_changed_is_not_sent_if_it_has() {
+    let folder = Folder::new();
+    let file = fs::File::options().write(true).open(folder.0.path().join("root/digits.txt"));
+    // Sun, 06 Nov 1994 08:49:37 GMT, as in RFC 9110 section 5.6.7.
+    let changed = std::time::UNIX_EPOCH + std::time::Duration::from_secs(784_111_777);
+    file.unwrap().set_modified(changed).unwrap();
+    let server = folder.serve(false);
+    runtime().block_on(async {
+        let client = Client::connect(&server).await;
+        for (since, status) in [
+            ("Sun, 06 Nov 1994 08:49:37 GMT", 200),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", 200),
+            ("Sun Nov  6 08:49:38 1994", 200),
+            ("Sun, 06 Nov 1994 08:49:36 GMT", 412),
+            // No date: as if it were not there.
+            ("yesterday", 200),
+        ] {
+            let condition = ("if-unmodified-since", since);
+            for method in ["GET", "HEAD"] {
+                let answer = client.ask(method, "/digits.txt", &[condition], None).await.unwrap();
+                assert_eq!(answer.status.as_u16(), status, "{method} {since}");
+            }
+            let fields = [condition, ("range", "bytes=2-4")];
+            let answer = with(&client, "/digits.txt", &fields).await;
+            let (part, text) =
+                if status == 412 { (412, "412 Precondition Failed\n") } else { (206, "234") };
+            assert_eq!((answer.status.as_u16(), answer.text()), (part, text), "{since}");
+        }
+    });
+    law_holds(&server.finish());
+}
+
+/// With a length that was announced and cannot be kept, and content that the client does not take
+/// before the file is shorter.
+#[test]
+fn a_file_that_shrinks_is_no_shorter_response() {
+    let folder = Folder::new();
+    let server = folder.serve(false);
+    let path = folder.0.path().join("root/large.bin");
+    runtime().block_on(async {
+        let client = Client::connect(&server).await;
+        for left in [LARGE / 2, 0] {
+            fs::write(&path, pattern(2 * LARGE)).unwrap();
+            let mut stream = client.begin("GET", "/large.bin", &[]).await.unwrap();
+            stream.finish().await.unwrap();
+            let head = stream.recv_response().await.unwrap();
+            assert_eq!(head.headers()["content-length"], (2 * LARGE).to_string());
+            let mut file = fs::File::options().write(true).open(&path).unwrap();
+            file.set_len(left as u64).unwrap();
+            let error = loop {
+                match stream.recv_data().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("the response looks complete"),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(reset_code(&error), Code::H3_INTERNAL_ERROR);
+            // One that grows is sent as long as was announced.
+            file.set_len(0).unwrap();
+            file.write_all(&pattern(LARGE)).unwrap();
+            let mut stream = client.begin("GET", "/large.bin", &[]).await.unwrap();
+            stream.finish().await.unwrap();
+            let head = stream.recv_response().await.unwrap();
+            assert_eq!(head.headers()["content-length"], LARGE.to_string());
+            file.write_all(&[0xff; 1_000]).unwrap();
+            let mut content = Vec::new();
+            while let Some(mut piece) = stream.recv_data().await.unwrap() {
+                content.extend_from_slice(&piece.copy_to_bytes(piece.remaining()));
+            }
+            assert!(content == pattern(LARGE));
+        }
+        assert_eq!(client.get("/digits.txt").await.text(), "0123456789");
     });
     law_holds(&server.finish());
 }

@@ -8,10 +8,12 @@ use h3::error::Code;
 use http::{HeaderMap, HeaderValue};
 use quiclane::Io;
 use quiclane::apps::Http3;
-use quiclane::apps::http3::{Options, Site, SiteOptions};
+use quiclane::apps::http3::{Field, Options, Prepared, Site, SiteOptions};
+use quiclane_http3::{Config, Connection as Core, DataHeader, Event, Input, Role};
 
 use crate::client::{Client, answer};
 use crate::common::{Served, app_server, law_holds, runtime};
+use crate::raw::Raw;
 
 pub(crate) fn site(io: Io) -> Served {
     app_server(&["h3"], io, |_| {
@@ -184,6 +186,46 @@ fn the_paths_of_the_site_answer() {
             let allowed = answer.header("allow");
             assert_eq!((answer.status.as_u16(), allowed), (405, Some("GET, HEAD")), "{path}");
         }
+    });
+    law_holds(&server.finish());
+}
+
+/// From the core's client half to the server, by way of QUIC.
+#[test]
+fn trailers_of_our_own_arrive() {
+    let server = site(Io::Auto);
+    runtime().block_on(async {
+        let client = Raw::connect(&server).await;
+        let mut core = Core::new(Role::Client, Config::default());
+        let post = Prepared::request("POST", "https", "localhost", "/echo").unwrap();
+        let trailers = Prepared::trailers().with("x-checksum", "12345").unwrap();
+        let trailers = trailers.with("x-more", "").unwrap();
+        let (mut send, mut recv) = client.quic.open_bi().await.unwrap();
+        let stream = send.id().into();
+        core.request(stream, &post).unwrap();
+        core.trailers(stream, &trailers).unwrap();
+        core.finished(stream);
+        let content = [DataHeader::new(7).as_bytes(), b"content"].concat();
+        send.write_all(&[post.frame(), &content, trailers.frame()].concat()).await.unwrap();
+        send.finish().unwrap();
+        let answer = recv.read_to_end(10_000).await.unwrap();
+        let (mut input, mut said) = (Input::last(&answer), Vec::new());
+        while let Some(event) = core.recv(stream, &mut input).unwrap() {
+            said.push(match event {
+                Event::Response(response) => format!("response {}", response.status()),
+                Event::Data(bytes) => format!("content {}", bytes.escape_ascii()),
+                Event::Trailers(fields) => {
+                    let lines = fields.iter().map(|Field { name, value }| {
+                        format!("{}: {}", name.escape_ascii(), value.escape_ascii())
+                    });
+                    lines.collect::<Vec<_>>().join(", ")
+                }
+                other => format!("{other:?}"),
+            });
+        }
+        let expected =
+            ["response 200", "content content", "x-checksum: 12345, x-more: ", "Finished"];
+        assert_eq!(said, expected);
     });
     law_holds(&server.finish());
 }
