@@ -288,6 +288,35 @@ fn interim_responses_are_counted() {
     }
 }
 
+/// What a service took over from somebody else, and hands on as it is.
+#[test]
+fn a_service_cannot_be_made_to_send_a_line_break() {
+    const BREAKS: [&str; 3] = ["a\r\nset-cookie: b", "a\nset-cookie: b", "a\0"];
+    let server = serve(|_| {
+        let service = |request: &Request<'_>| {
+            let number = usize::from(request.path()[1] - b'0');
+            let text = BREAKS[number % 3];
+            let head = Head::new(200).unwrap();
+            let made = match number / 3 {
+                0 => head.with("x-made", text),
+                1 => head.with(text, "x"),
+                _ => head.with("content-length", text),
+            };
+            Reply::Whole(made.and_then(|head| Response::new(head, "content")).into())
+        };
+        Http3::serving(service, Options::default())
+    });
+    runtime().block_on(async {
+        let client = Raw::connect(&server).await;
+        for number in 0..9 {
+            let answer = client.exchange(get(&format!("/{number}")).frame()).await.unwrap();
+            // A bare 500 and nothing else, least of all a part of it.
+            assert_eq!(answer, Prepared::response(500).unwrap().frame(), "{number}");
+        }
+    });
+    law_holds(&server.finish());
+}
+
 #[test]
 fn a_fault_of_an_exchange_is_no_shorter_response() {
     use Step::*;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
 
+mod characters;
 mod cuts;
 mod exchanges;
 mod h3_memory;

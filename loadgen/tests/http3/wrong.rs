@@ -156,6 +156,22 @@ fn other_wrong_responses_have_their_classes() {
     fails(Answer::Write(twice), "malformed_response", "content-length that is no number");
 }
 
+/// CR, LF and NUL, each in a value of the head, in a name of the head, and in trailers.
+#[test]
+fn line_breaks_in_fields_make_a_response_malformed() {
+    for byte in *b"\r\n\0" {
+        for answer in [
+            vec![0x01, 0x08, 0, 0, 0xd9, 0x21, b'x', 0x02, b'a', byte],
+            vec![0x01, 0x08, 0, 0, 0xd9, 0x22, b'x', byte, 0x01, b'a'],
+            [OK_FIVE, b"\x00\x05hello", &[0x01, 0x07, 0, 0, 0x21, b'x', 0x02, byte, b'a']].concat(),
+        ] {
+            let report =
+                fails(Answer::Write(answer.leak()), "malformed_response", "invalid characters");
+            assert_eq!((report.handshakes, report.reconnects), (2, 0), "the connection goes on");
+        }
+    }
+}
+
 #[test]
 fn a_reset_is_counted_by_its_code() {
     let report = fails(Answer::Reset(b"", 0x10b), "h3_request_rejected", "H3_REQUEST_REJECTED");
