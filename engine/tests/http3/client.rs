@@ -47,6 +47,7 @@ impl Client {
     }
 
     pub(crate) async fn connect_at(server: &Served, address: SocketAddr) -> Self {
+        println!("client: {}", versions());
         let (endpoint, quic) = connect_at(server, address, &["h3"]).await.unwrap();
         let quic = h3_quinn::Connection::new(quic);
         let (mut driver, send) = h3::client::new(quic).await.unwrap();
@@ -105,6 +106,16 @@ impl Client {
         drop(self.send);
         closed.unwrap().unwrap()
     }
+}
+
+/// Of the crates that it is made of: they do not say it themselves.
+pub(crate) fn versions() -> String {
+    let lock = include_str!("../../../Cargo.lock");
+    let versions = ["h3", "h3-quinn", "quinn"].map(|name| {
+        let (_, rest) = lock.split_once(&format!("name = \"{name}\"\nversion = \"")).unwrap();
+        format!("{name} {}", rest.split('"').next().unwrap())
+    });
+    versions.join(", ")
 }
 
 /// The response on a stream.

@@ -11,7 +11,7 @@ import sys
 import tempfile
 
 import curl_cffi
-from curl_cffi.const import CurlHttpVersion
+from curl_cffi.const import CurlHttpVersion, CurlOpt
 from curl_cffi.requests import AsyncSession
 from curl_cffi.requests.exceptions import RequestException
 
@@ -28,8 +28,18 @@ class Client:
 
     def __init__(self, port, certificate):
         self.origin = f"https://localhost:{port}"
+        self.certificate = certificate
+        self.renew()
+
+    def renew(self):
+        """Forgets all connections."""
         self.session = AsyncSession(
-            http_version=CurlHttpVersion.V3ONLY, verify=certificate, max_clients=110, timeout=300
+            http_version=CurlHttpVersion.V3ONLY,
+            verify=self.certificate,
+            max_clients=110,
+            timeout=300,
+            # Else each request that finds no connection yet opens one of its own.
+            curl_options={CurlOpt.PIPEWAIT: 1},
         )
 
     async def ask(self, method, path, **more):
@@ -56,9 +66,15 @@ async def post_10_mb(client):
 
 
 async def parallel_100(client):
+    """On one connection: as many as it may have at once. A new one, as curl opens another where an
+    old one has not been told yet that requests before are over."""
+    await client.session.close()
+    client.renew()
     answers = await asyncio.gather(*(client.get(f"/bytes/{n * 100}") for n in range(100)))
     for n, answer in enumerate(answers):
         check(len(answer.content) == n * 100, (n, len(answer.content)))
+    ports = {answer.local_port for answer in answers}
+    check(len(ports) == 1, ports)
 
 
 async def download(client):

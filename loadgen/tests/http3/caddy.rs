@@ -144,7 +144,7 @@ fn a_caddy_that_is_stopped_under_load_loses_no_count() {
     let authority = format!("localhost:{}", caddy.peer.target.address.port());
     let get = HttpRequest::new("GET", &authority, "/bytes/1000", Body::None).unwrap();
     let config = caddy.peer.config(vec![get], Stop::Duration(Duration::from_secs(6)), 4);
-    // It does not always say that it ends; and the next one knows nothing of the connections.
+    // It may not say that it ends; and the next one knows nothing of the connections.
     let transport = Transport { idle_timeout: Duration::from_secs(1), ..Transport::default() };
     let load = Load::start(LoadConfig { connections: 4, transport, ..config }).unwrap();
     thread::sleep(Duration::from_secs(2));
@@ -156,11 +156,20 @@ fn a_caddy_that_is_stopped_under_load_loses_no_count() {
     let answered = caddy.answered();
     assert!(ok <= answered && answered <= started, "{ok} {answered} {started}: {report}");
     assert!(report.reconnects >= 4, "all came back: {report}");
-    println!("{}: errors {:?}", caddy.peer.name, report.errors.by_class);
+    println!(
+        "{}: goaways {:?} errors {:?}",
+        caddy.peer.name, report.goaways, report.errors.by_class
+    );
     // Those in flight, and attempts while nobody was there.
     let known = ["closed_h3_no_error", "port_unreachable", "handshake_timeout", "idle_timeout"];
     for class in report.errors.by_class.keys() {
         assert!(known.contains(class), "{class}: {report}");
+    }
+    // Its QUIC, quic-go, has known GOAWAY since 0.48 and 2.6 has an older one: it goes without a
+    // word, and what is under way is found out to be lost. What Debian has is that.
+    if version.trim_start_matches('v').starts_with("2.6.") {
+        assert_eq!(report.goaways, Some(0), "{report}");
+        assert!(report.errors.by_class.contains_key("idle_timeout"), "{report}");
     }
 }
 
