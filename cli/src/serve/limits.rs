@@ -140,4 +140,15 @@ mod tests {
         let transport = flags.streams(Transport::default());
         assert_eq!(format!("{transport:?}"), format!("{:?}", Transport::default()));
     }
+
+    #[test]
+    fn a_request_may_take_as_long_as_was_said() {
+        let flags = Flags::parse_from(["serve", "--request-timeout", "1m30s"]).limits;
+        assert_eq!(flags.http3().request_timeout, Duration::from_secs(90));
+        for wrong in ["0", "-1s", "soon"] {
+            let flag = format!("--request-timeout={wrong}");
+            let error = Flags::try_parse_from(["serve", &flag]).unwrap_err().to_string();
+            assert!(error.contains("--request-timeout <TIME>"), "{error}");
+        }
+    }
 }
