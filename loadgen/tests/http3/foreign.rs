@@ -9,6 +9,7 @@ use bytes::{Buf, Bytes};
 use h3::server::{RequestStream, builder};
 use http::{HeaderMap, Request, Response};
 use quiclane::Resume;
+use quiclane_http3::{Config, Connection, DataHeader, Event, Input, Prepared, Role};
 use quiclane_loadgen::{Body, LoadConfig, Stop, Workload};
 
 use crate::peers::{GB, Peer};
@@ -19,7 +20,8 @@ use crate::{classes, config, get, request, run};
 type Seen = Arc<Mutex<BTreeMap<String, u64>>>;
 
 /// Answers `/N` and `/bytes/N` with so many bytes, `/status/N` with that status, `/trailers` with
-/// five bytes and trailers, `/never` not at all, the rest with the bytes that the request carried.
+/// five bytes and trailers, `/trailed` with the trailers of the request, `/never` not at all, the
+/// rest with the bytes that the request carried.
 fn start() -> (Server, Seen) {
     start_with(None)
 }
@@ -118,6 +120,14 @@ where
         }
     }
     let (method, path) = (request.method().as_str(), request.uri().path());
+    if path == "/trailed" {
+        let trailers = stream.recv_trailers().await.unwrap().unwrap_or_default();
+        let lines = trailers.iter().map(|(name, value)| format!("{name}: {value:?}\n"));
+        content.extend(lines.collect::<String>().bytes());
+        stream.send_response(Response::new(())).await.unwrap();
+        stream.send_data(content.into()).await.unwrap();
+        return stream.finish().await.unwrap();
+    }
     let agent = request.headers().get("user-agent").map_or("", |value| value.to_str().unwrap());
     assert_eq!(request.uri().authority().unwrap().as_str(), "localhost");
     let announced = request.headers().get("content-length");
@@ -178,6 +188,43 @@ where
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     *seen.lock().unwrap().entry("given up".to_owned()).or_default() += 1;
+}
+
+/// The load generator sends no trailers; what it is made of does.
+#[test]
+fn trailers_of_ours_are_understood() {
+    let (server, _) = start();
+    println!("{}", peer(&server).name);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (_endpoint, connection) = server.connect().await;
+        let mut control = connection.open_uni().await.unwrap();
+        let mut core = Connection::new(Role::Client, Config::default());
+        core.control_opened(control.id().into());
+        control.write_all(core.control_bytes()).await.unwrap();
+        let post = Prepared::request("POST", "https", "localhost", "/trailed").unwrap();
+        let trailers = Prepared::trailers().with("x-checksum", "12345").unwrap();
+        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        let stream = send.id().into();
+        core.request(stream, &post).unwrap();
+        core.trailers(stream, &trailers).unwrap();
+        core.finished(stream);
+        let content = [DataHeader::new(8).as_bytes(), b"content\n"].concat();
+        send.write_all(&[post.frame(), &content, trailers.frame()].concat()).await.unwrap();
+        send.finish().unwrap();
+        let answer = recv.read_to_end(10_000).await.unwrap();
+        let (mut input, mut content, mut is_over) = (Input::last(&answer), Vec::new(), false);
+        while let Some(event) = core.recv(stream, &mut input).unwrap() {
+            match event {
+                Event::Response(response) => assert_eq!(response.status(), 200),
+                Event::Data(bytes) => content.extend_from_slice(bytes),
+                Event::Finished => is_over = true,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(str::from_utf8(&content).unwrap(), "content\nx-checksum: \"12345\"\n");
+        assert!(is_over);
+    });
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{fs, thread};
 
 use quiclane::{ClientTls, Provider, Resume, Target, Trust};
 use quiclane_loadgen::H3_ALPN;
-use quinn::crypto::rustls::QuicServerConfig;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{Connection, Endpoint};
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -98,6 +98,24 @@ impl Server {
 
     pub(crate) fn target(&self, resume: Resume) -> Target {
         self.certificate.target(self.address, resume)
+    }
+
+    /// A connection of a quinn client, for what the load generator does not send.
+    pub(crate) async fn connect(&self) -> (Endpoint, Connection) {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.0.cert.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![H3_ALPN.to_vec()];
+        let tls = QuicClientConfig::try_from(tls).unwrap();
+        let config = quinn::ClientConfig::new(Arc::new(tls));
+        let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
+        let connection = endpoint.connect_with(config, self.address, "localhost").unwrap();
+        (endpoint, connection.await.unwrap())
     }
 }
 
