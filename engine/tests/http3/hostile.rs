@@ -17,7 +17,7 @@ fn counting(limits: Limits) -> (Served, Arc<Counters>) {
     counting_with(Options { limits, ..Options::default() })
 }
 
-fn counting_with(options: Options) -> (Served, Arc<Counters>) {
+pub(crate) fn counting_with(options: Options) -> (Served, Arc<Counters>) {
     let counters = Arc::<Counters>::default();
     let counted = Arc::clone(&counters);
     let server = app_server_with(
@@ -161,93 +161,6 @@ fn requests_that_never_end_are_bounded() {
         other.works().await;
     });
     law_holds(&server.finish());
-}
-
-/// What comes of a request that goes on with `pieces`, one in 400 ms.
-async fn slowly(client: &Raw, head: &[u8], pieces: &[&[u8]]) -> Result<Vec<u8>, u64> {
-    let (mut send, mut recv) = client.quic.open_bi().await.unwrap();
-    send.write_all(head).await.unwrap();
-    for piece in pieces {
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        if let Err(quinn::WriteError::Stopped(code)) = send.write_all(piece).await {
-            return Err(code.into_inner());
-        }
-    }
-    let _ = send.finish();
-    Ok(recv.read_to_end(10_000).await.unwrap())
-}
-
-/// The code of the server's RESET_STREAM, after what came before, and that of its STOP_SENDING.
-async fn given_up(client: &Raw, beginning: &[u8]) -> (Vec<u8>, Option<u64>, u64) {
-    let (mut send, mut recv) = client.quic.open_bi().await.unwrap();
-    send.write_all(beginning).await.unwrap();
-    let (mut got, mut reset) = (Vec::new(), None);
-    loop {
-        match recv.read_chunk(1_000, true).await {
-            Ok(Some(chunk)) => got.extend_from_slice(&chunk.bytes),
-            Ok(None) => break,
-            Err(ReadError::Reset(code)) => {
-                reset = Some(code.into_inner());
-                break;
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
-    let stopped = tokio::time::timeout(Duration::from_secs(10), send.stopped()).await;
-    (got, reset, stopped.unwrap().unwrap().unwrap().into_inner())
-}
-
-#[test]
-fn a_request_that_stalls_is_given_up_and_one_that_goes_on_is_not() {
-    let (server, counters) =
-        counting_with(Options { request_timeout: Duration::from_secs(2), ..Options::default() });
-    runtime().block_on(async {
-        let (client, get) = (Raw::connect(&server).await, get("/bytes/5"));
-        let echo = request("POST", "/echo");
-        let delay = request("GET", "/delay/3s");
-        let (half, content) = get.frame().split_at(get.frame().len() / 2);
-        let stalled = [echo.frame(), b"\x00\x05hell"].concat();
-        let begun = quiclane::clock::now();
-        let took = || quiclane::clock::now().saturating_duration_since(begun);
-        // Nobody makes them wait, and still they do: in the middle of a head, and of content.
-        let head = async {
-            assert_eq!(given_up(&client, half).await, (Vec::new(), Some(0x10d), 0x10d));
-            assert!(took() >= Duration::from_secs(2), "{:?}", took());
-        };
-        let body = async {
-            let (got, reset, stopped) = given_up(&client, &stalled).await;
-            assert!(got.ends_with(b"\x00\x04hell"), "{got:?}");
-            assert_eq!((reset, stopped), (Some(0x10d), 0x10d));
-        };
-        // A response that is complete stays so.
-        let answered = async {
-            let (got, reset, stopped) = given_up(&client, get.frame()).await;
-            assert!(got.ends_with(&[0; 5]), "{got:?}");
-            assert_eq!((reset, stopped), (None, 0x100));
-        };
-        // A head has to be complete in time, however little of it is missing.
-        let bytes: Vec<&[u8]> = content.chunks(1).take(10).collect();
-        let drops = async { assert_eq!(slowly(&client, half, &bytes).await, Err(0x10d)) };
-        // Content has all the time that it needs if it goes on.
-        let pieces = [&b"\x00\x02ab"[..]; 10];
-        let slow = async {
-            let got = slowly(&client, echo.frame(), &pieces).await.unwrap();
-            assert!(got.ends_with(&pieces.concat()), "{got:?}");
-        };
-        // And so has who waits for the server, though the request has no end yet.
-        let waits = async {
-            let got = slowly(&client, delay.frame(), &[&b""[..]; 10]).await.unwrap();
-            assert!(got.ends_with(b"3s later\n"), "{got:?}");
-        };
-        tokio::join!(head, body, answered, drops, slow, waits);
-        client.works().await;
-    });
-    law_holds(&server.finish());
-    let text = text(&counters);
-    // Of the four, one was answered before: that is not held against the client.
-    for line in ["stalled_requests_total{worker=\"0\"} 4", "glitch=\"stalled\"} 3"] {
-        assert!(text.contains(line), "{line}\n{text}");
-    }
 }
 
 #[test]

@@ -15,4 +15,5 @@ mod meter;
 mod python;
 mod raw;
 mod requests;
+mod stalled;
 mod stopping;
