@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use quiclane_datapath::{Datapath, Ecn, Meta, SocketId, SocketOptions, Transmit};
-use quiclane_wire::TOKEN_LEN;
+use quiclane_wire::{RESET_LEN_MIN, TOKEN_LEN, Unanswered};
 use quinn_proto::{
     ClientConfig, ConnectionHandle, DatagramEvent, EcnCodepoint, EndpointConfig, Incoming,
     ServerConfig, TransportConfig, VarInt,
@@ -141,6 +141,11 @@ impl Endpoint {
             Some(DatagramEvent::Response(response)) => {
                 self.counters.responses.add(1);
                 self.respond(&response, socket, datapath);
+            }
+            // Of a connection that nobody knows, and no longer than the shortest reset: quinn-proto
+            // drops it without a word.
+            None if short_header && length <= RESET_LEN_MIN && self.settings.resets.is_some() => {
+                self.counters.unanswered.add(Unanswered::TooShort);
             }
             None => {}
         }

@@ -162,6 +162,12 @@ impl<R: Listed> ByReason<R> {
         self.counters.iter().map(Counter::value).sum()
     }
 
+    /// Those with this reason.
+    #[must_use]
+    pub fn of(&self, reason: R) -> u64 {
+        self.counters.get(reason.index()).map_or(0, Counter::value)
+    }
+
     /// Reason and count.
     pub fn each(&self) -> impl Iterator<Item = (R, u64)> {
         R::ALL.iter().zip(&self.counters).map(|(reason, counter)| (*reason, counter.value()))
@@ -258,6 +264,17 @@ impl Metrics {
         self.write_datapath(&mut text);
         self.write_kernel(&mut text);
         text
+    }
+
+    /// Packets of unknown connections that the workers gave no stateless reset, of all workers by
+    /// reason, with the names of `quiclane_reset_unanswered_total`.
+    #[must_use]
+    pub fn unanswered(&self) -> Vec<(&'static str, u64)> {
+        let of = |reason: Unanswered| {
+            let counts = self.workers.iter().map(|one| one.counters.unanswered.of(reason));
+            (reason.name(), counts.sum())
+        };
+        Unanswered::ALL.into_iter().map(of).collect()
     }
 
     /// What the eBPF programs counted; `None` on the rungs without them.
