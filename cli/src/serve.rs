@@ -3,6 +3,7 @@
 mod budgets;
 mod limits;
 mod offer;
+mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,9 +23,10 @@ use crate::options::{
     RedirectFlag, SteeringFlag, TransportOptions, WorkerOptions, check_xdp_flags,
 };
 use crate::{output, signals};
-use budgets::{BudgetOptions, Watch};
+use budgets::BudgetOptions;
 use limits::LimitOptions;
 use offer::{Offer, Protocol};
+use watch::Watch;
 
 /// Serve QUIC until SIGINT or SIGTERM
 ///
@@ -228,7 +230,7 @@ impl ServeArgs {
     fn log_plan(&self, engine: &Engine) {
         let plan = engine.plan();
         self.note(format_args!(
-            "plan: {} worker{} on {}; io {}; steering {}{}; epoch {}{}",
+            "plan: {} worker{} on {}; io {}; steering {}{}; epoch {}{}; {}",
             plan.workers(),
             if plan.workers() == 1 { "" } else { "s" },
             cores(plan.cores()),
@@ -239,7 +241,8 @@ impl ServeArgs {
                 _ => places(plan.interfaces()),
             },
             plan.epoch(),
-            retired(plan.retired_epochs())
+            retired(plan.retired_epochs()),
+            self.limits.resets()
         ));
         if self.state_dir.is_none() {
             self.note(
@@ -318,12 +321,35 @@ fn ready_line(engine: &Engine) -> String {
     )
 }
 
+/// The limits that an operator is told of when they are reached.
+struct Watches {
+    budgets: Watch,
+    resets: Watch,
+}
+
+fn watches(args: &ServeArgs) -> Watches {
+    let (now, advice) = (clock::now(), "raise it if they are of honest clients");
+    let resets = "raise it, or these clients wait for their idle timeouts";
+    Watches {
+        budgets: Watch::new(args.budgets.topics(), "over budget, dropped in XDP", advice, now),
+        resets: Watch::new(args.limits.reset_topics(), "resets refused by limit", resets, now),
+    }
+}
+
 /// Waits until the engine has stopped, of itself or because of signals.
 fn wait(engine: &Engine, signals: &Receiver<()>, args: &ServeArgs) -> Exit {
     let mut asked = 0;
-    let mut watch = Watch::new(args.budgets, clock::now());
+    let mut watches = watches(args);
     let metrics = engine.metrics();
-    let frames = || metrics.kernel().map(|counts| counts.frames).unwrap_or_default();
+    let frames = || {
+        let frames = metrics.kernel().map(|counts| counts.frames).unwrap_or_default();
+        frames.into_iter().map(|one| (one.reason, one.count))
+    };
+    // XDP and the workers have a budget each.
+    let unanswered = || {
+        let by_xdp = frames().filter_map(|(name, n)| Some((name.strip_prefix("unanswered_")?, n)));
+        by_xdp.chain(metrics.unanswered()).collect()
+    };
     while !engine.is_finished() {
         for notice in engine.notices() {
             if notice.is_warning {
@@ -332,9 +358,10 @@ fn wait(engine: &Engine, signals: &Receiver<()>, args: &ServeArgs) -> Exit {
                 args.note(notice.text);
             }
         }
-        if let Some(warning) = watch.look(clock::now(), frames) {
-            output::warnings(&[warning]);
-        }
+        let now = clock::now();
+        let over = watches.budgets.look(now, || frames().collect());
+        let warnings = [over, watches.resets.look(now, unanswered)];
+        output::warnings(&warnings.into_iter().flatten().collect::<Vec<_>>());
         match signals.recv_timeout(INTERVAL) {
             Ok(()) => asked += 1,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => continue,

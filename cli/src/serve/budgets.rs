@@ -1,10 +1,9 @@
-//! budgets are the flags for first flights in XDP, and the warning that one of them is used up.
-
-use std::time::{Duration, Instant};
+//! budgets are the flags for first flights in XDP.
 
 use clap::Args;
-use quiclane::{Budgets, FrameCount};
+use quiclane::Budgets;
 
+use super::watch::Topic;
 use crate::flags::{Rate, rate};
 
 /// What XDP lets through.
@@ -48,21 +47,21 @@ impl BudgetOptions {
         }
     }
 
-    /// Each budget: the reason of what it dropped in the metrics, what that is, and its flag.
-    fn each(&self) -> [(&'static str, &'static str, String); 3] {
+    /// Each budget, by the reason of what it dropped in the metrics.
+    pub(crate) fn topics(&self) -> Vec<Topic> {
         let Self { max_initials_per_prefix, max_initials, max_proven_initials, .. } = self;
-        [
-            (
+        vec![
+            Topic::new(
                 "prefix_budget",
                 "first datagrams of one source prefix",
                 format!("--max-initials-per-prefix {max_initials_per_prefix}"),
             ),
-            (
+            Topic::new(
                 "initial_budget",
                 "first datagrams of all sources",
                 format!("--max-initials {max_initials}"),
             ),
-            (
+            Topic::new(
                 "proven_budget",
                 "Initials with a connection ID of ours",
                 format!("--max-proven-initials {max_proven_initials}"),
@@ -71,63 +70,9 @@ impl BudgetOptions {
     }
 }
 
-/// Looks at the counts of the kernel now and then, and says what the budgets cost.
-#[derive(Debug)]
-pub(crate) struct Watch {
-    budgets: BudgetOptions,
-    look_at: Instant,
-    /// Until then nothing is said.
-    quiet_until: Instant,
-    /// What was dropped when it was last said.
-    said: [u64; 3],
-}
-
-impl Watch {
-    pub(crate) fn new(budgets: BudgetOptions, now: Instant) -> Self {
-        Self { budgets, look_at: now, quiet_until: now, said: [0; 3] }
-    }
-
-    /// A line for the log, if it is time to look and a budget has dropped something since the last
-    /// one. `frames` asks for the counts of XDP by reason.
-    pub(crate) fn look(
-        &mut self,
-        now: Instant,
-        frames: impl FnOnce() -> Vec<FrameCount>,
-    ) -> Option<String> {
-        if now < self.look_at.max(self.quiet_until) {
-            return None;
-        }
-        self.look_at = now + LOOK_INTERVAL;
-        let frames = frames();
-        let mut reached = Vec::new();
-        for ((reason, what, flag), said) in self.budgets.each().into_iter().zip(&mut self.said) {
-            let count = frames.iter().find(|one| one.reason == reason).map_or(0, |one| one.count);
-            if count > *said {
-                reached.push(format!("{} {what} ({flag})", count - *said));
-                *said = count;
-            }
-        }
-        if reached.is_empty() {
-            return None;
-        }
-        self.quiet_until = now + QUIET;
-        Some(format!(
-            "over budget, dropped in XDP: {}; raise it if they are of honest clients",
-            reached.join(", ")
-        ))
-    }
-}
-
-/// Some 50 reads of a few microseconds in all, and soon enough for somebody who watches the log.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A flood must not fill the log as well.
-const QUIET: Duration = Duration::from_secs(60);
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use quiclane::clock;
 
     use super::*;
 
@@ -159,45 +104,14 @@ mod tests {
             prefix_bits_v6: 0,
         };
         assert_eq!(flags(all).unwrap().budgets(), expected);
+        let topics = format!("{:?}", flags(all).unwrap().topics());
+        for given in ["-per-prefix 1\"", "--max-initials 2000\"", "-proven-initials unlimited\""] {
+            assert!(topics.contains(given), "{given}: {topics}");
+        }
         for wrong in ["--max-initials 0", "--prefix-v4 33", "--prefix-v6 65"] {
             let (flag, value) = wrong.split_once(' ').unwrap();
             let error = flags(wrong).unwrap_err().to_string();
             assert!(error.contains(flag) && error.contains(value), "{wrong}: {error}");
         }
-    }
-
-    #[test]
-    fn a_flood_is_said_once_a_minute_with_the_setting() {
-        let start = clock::now();
-        let mut watch = Watch::new(flags("--max-initials-per-prefix 5").unwrap(), start);
-        let mut look = |after: u64, prefix: u64, proven: u64| {
-            let dropped = |reason, count| FrameCount { reason, action: "dropped", count };
-            let frames =
-                || vec![dropped("prefix_budget", prefix), dropped("proven_budget", proven)];
-            watch.look(start + Duration::from_secs(after), frames)
-        };
-        assert_eq!(look(0, 0, 0), None);
-        let first = look(1, 7, 0).unwrap();
-        let words = "7 first datagrams of one source prefix (--max-initials-per-prefix 5)";
-        assert!(first.contains(words), "{first}");
-        assert_eq!(look(2, 90, 0), None, "a minute of quiet");
-        let second = look(61, 100, 3).unwrap();
-        assert!(second.contains(" 93 first"), "{second}");
-        assert!(second.contains("3 Initials with a connection ID of ours"), "{second}");
-        assert_eq!(look(200, 100, 3), None, "nothing new");
-    }
-
-    #[test]
-    fn the_kernel_is_asked_once_a_second() {
-        let start = clock::now();
-        let mut watch = Watch::new(flags("").unwrap(), start);
-        let mut asked = 0;
-        for turn in 0..100 {
-            watch.look(start + Duration::from_millis(50) * turn, || {
-                asked += 1;
-                Vec::new()
-            });
-        }
-        assert_eq!(asked, 5);
     }
 }

@@ -7,6 +7,7 @@ use quiclane::apps::http3::{self, Options, SiteOptions};
 use quiclane::apps::{HqOptions, PerfOptions};
 use quiclane::{Limits, Transport};
 
+use super::watch::Topic;
 use crate::flags::{count_u32, header_section, positive_time, positive_usize, reset_rate, size};
 
 /// Limits of connections and workers.
@@ -79,6 +80,32 @@ impl LimitOptions {
         }
     }
 
+    /// How many resets there are at most, for the plan.
+    pub(crate) fn resets(&self) -> String {
+        let Self { max_resets, max_resets_per_prefix, .. } = self;
+        if *max_resets == 0 || *max_resets_per_prefix == 0 {
+            return "no resets".into();
+        }
+        format!("at most {max_resets} resets/s, {max_resets_per_prefix}/s to one source prefix")
+    }
+
+    /// The limits of resets, by the reason of what they refused in the metrics. Who wants no resets
+    /// is not told that there are none.
+    pub(crate) fn reset_topics(&self) -> Vec<Topic> {
+        let Self { max_resets, max_resets_per_prefix, .. } = self;
+        if *max_resets == 0 || *max_resets_per_prefix == 0 {
+            return Vec::new();
+        }
+        vec![
+            Topic::new(
+                "prefix_budget",
+                "to clients of one source prefix",
+                format!("--max-resets-per-prefix {max_resets_per_prefix}"),
+            ),
+            Topic::new("reset_budget", "to all clients", format!("--max-resets {max_resets}")),
+        ]
+    }
+
     /// As the `perf` protocol wants them.
     pub(crate) fn perf(&self) -> PerfOptions {
         PerfOptions { response_bytes_max: self.max_response, ..PerfOptions::default() }
@@ -127,6 +154,21 @@ mod tests {
     struct Flags {
         #[command(flatten)]
         limits: LimitOptions,
+    }
+
+    #[test]
+    fn the_plan_says_how_many_resets_there_are() {
+        let resets = |flags: &str| {
+            let words = ["serve"].into_iter().chain(flags.split_whitespace());
+            let limits = Flags::parse_from(words).limits;
+            (limits.resets(), limits.reset_topics().len())
+        };
+        let default = "at most 200000 resets/s, 20000/s to one source prefix";
+        assert_eq!(resets(""), (default.into(), 2));
+        let fewer = "at most 50 resets/s, 7/s to one source prefix";
+        assert_eq!(resets("--max-resets 50 --max-resets-per-prefix 7"), (fewer.into(), 2));
+        assert_eq!(resets("--max-resets 0"), ("no resets".into(), 0));
+        assert_eq!(resets("--max-resets-per-prefix 0"), ("no resets".into(), 0));
     }
 
     #[test]

@@ -49,6 +49,33 @@ fn several_addresses_are_served() {
 }
 
 #[test]
+fn resets_have_limits_that_the_log_shows() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().to_str().unwrap();
+    let limits = ["--max-resets", "500", "--max-resets-per-prefix", "2"];
+    let arguments = [&["--steering", "hash", "--state-dir", state], &limits[..]].concat();
+    let server = Serve::start_again_and_again(&arguments);
+    let address = server.address().to_owned();
+    let url = format!("quic://{address}");
+    let held = ["load", &url, "--perf", "-k", "--idle", "30", "--keep-alive", "200ms"];
+    let mut load = Running::start(&held);
+    load.until("30 connections held");
+    drop(server);
+    let mut server = Serve::start_on(&address, &arguments);
+    let plan = server.until("plan: ");
+    assert!(plan.contains("; at most 500 resets/s, 2/s to one source prefix"), "{plan}");
+    let warning = server.until("warning: resets refused by limit");
+    for words in ["to clients of one source prefix (--max-resets-per-prefix 2)", "raise it"] {
+        assert!(warning.contains(words), "{words}: {warning}");
+    }
+    assert!(!warning.contains("--max-resets 500"), "that one was not reached: {warning}");
+    // More are refused, and a minute has not passed.
+    std::thread::sleep(Duration::from_secs(2));
+    let outcome = server.stop("TERM");
+    assert!(!outcome.stderr.contains("resets refused"), "{}", outcome.stderr);
+}
+
+#[test]
 fn budgets_that_nobody_keeps_are_warned_of() {
     let server = Serve::start(&["--steering", "hash", "--max-initials", "unlimited"]);
     let outcome = server.stop("INT");
