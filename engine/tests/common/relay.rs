@@ -1,6 +1,6 @@
 //! relay stands between a client and a server and remembers what it carried.
 
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,7 +8,9 @@ use std::time::Duration;
 use quinn::{Connection, Endpoint};
 use tokio::net::UdpSocket;
 
-use super::{Certificate, Served, client_config, exchange, perf_server, runtime};
+use super::{
+    Certificate, Served, client_config, exchange, perf_server, runtime, total, wait_until,
+};
 use quiclane::Config;
 
 /// A connection whose packets pass through a relay that remembers the last short header.
@@ -20,8 +22,19 @@ pub(crate) struct Watched {
 
 impl Watched {
     pub(crate) async fn connect(certificate: &Certificate, server: SocketAddr) -> Self {
+        let back = net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        Self::connect_from(back, certificate, server).await
+    }
+
+    /// The relay's packets leave from `back`, which may be in another network namespace.
+    pub(crate) async fn connect_from(
+        back: net::UdpSocket,
+        certificate: &Certificate,
+        server: SocketAddr,
+    ) -> Self {
         let front = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-        let back = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        back.set_nonblocking(true).unwrap();
+        let back = Arc::new(UdpSocket::from_std(back).unwrap());
         back.connect(server).await.unwrap();
         let mut endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
         endpoint.set_default_client_config(client_config(certificate, &["perf"], false));
@@ -55,6 +68,44 @@ impl Watched {
     pub(crate) fn last_packet(&self) -> Vec<u8> {
         self.last.lock().unwrap().clone()
     }
+}
+
+/// Sends the last packet of each connection again, from each of `sources`: no connection is ended
+/// by it. Says how many of the packets each worker received.
+pub(crate) async fn replay(
+    server: &Served,
+    watched: &[Watched],
+    sources: &[net::UdpSocket],
+) -> Vec<u64> {
+    // Acknowledgements of the last answers: then nothing is under way.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let received = || server.snapshots().iter().map(|one| one.received).collect::<Vec<_>>();
+    let before = received();
+    for one in watched {
+        let packet = one.last_packet();
+        assert!(packet.len() > 21, "a short header passed");
+        for source in sources {
+            source.send_to(&packet, server.address()).unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let sent = (watched.len() * sources.len()) as u64;
+    let arrived = || -> Vec<u64> {
+        received().iter().zip(&before).map(|(now, before)| now - before).collect()
+    };
+    wait_until(|| arrived().iter().sum::<u64>() >= sent).await;
+    let arrived = arrived();
+    assert_eq!(total(&server.snapshots(), |s| s.resets_sent), 0);
+    for source in sources {
+        source.set_nonblocking(true).unwrap();
+        assert!(source.recv(&mut [0; 2_000]).is_err(), "somebody was answered");
+    }
+    for one in watched {
+        exchange(&one.connection, 1_000, 1_000).await.unwrap();
+        assert_eq!(one.connection.close_reason(), None);
+    }
+    assert_eq!(total(&server.snapshots(), |s| s.connected), watched.len() as u64);
+    arrived
 }
 
 /// A server, and a packet of each of `count` connections of a process before it that is gone.

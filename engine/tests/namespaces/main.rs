@@ -16,4 +16,5 @@ mod flood;
 mod host;
 mod interrupted;
 mod nat;
+mod replay;
 mod spread;
