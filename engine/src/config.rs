@@ -56,7 +56,8 @@ pub struct ServerConfig {
     /// Where the XDP rungs attach, and what they do.
     pub xdp: Xdp,
     /// Gives up every capability of the process once sockets and programs are in place, before the
-    /// workers start. For programs that do nothing else with them. Default off.
+    /// workers start. For programs that do nothing else with them. Root then refuses a `state_dir`
+    /// with files of another user, which it could not read any more. Default off.
     pub drop_capabilities: bool,
     /// When to make a client prove its address before anything is spent on it.
     pub retry: Retry,

@@ -160,6 +160,21 @@ pub enum StateError {
     /// There is nothing to change.
     #[error("no server has used {0} yet: give the --state-dir of one")]
     Unused(PathBuf),
+    /// Root sees files of others only with the capabilities that it is about to give up.
+    #[error(
+        "{path} belongs to user {owner}: this server, which is root, gives its capabilities up at \
+         the start, and could not read it from then on; chown -R 0 {}, start the server as user \
+         {owner}, or give --keep-capabilities",
+        directory.display()
+    )]
+    Owner {
+        /// The state directory.
+        directory: PathBuf,
+        /// What belongs to somebody else: the directory or a file in it.
+        path: PathBuf,
+        /// The user's number.
+        owner: u32,
+    },
     /// Every epoch byte is live, draining or retired.
     #[error(
         "no free epoch byte in {0}: 256 starts within the time that retired epochs are kept \

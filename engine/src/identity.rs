@@ -52,7 +52,12 @@ impl Identity {
         let server_id = ServerId::new(&server.server_id)
             .ok_or(ConfigError::ServerIdTooLong(server.server_id.len()))?;
         let state = match &server.state_dir {
-            Some(directory) => State::open(directory, server.retired_for)?,
+            Some(directory) => {
+                if server.drop_capabilities {
+                    State::check_owner(directory)?;
+                }
+                State::open(directory, server.retired_for)?
+            }
             None => State::in_memory(config.seed),
         };
         let workers = u8::try_from(workers).unwrap_or(u8::MAX);

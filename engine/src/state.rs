@@ -123,6 +123,12 @@ impl State {
         Ok(Self { epoch, known: Known { epochs, masters }, directory: Some(owned) })
     }
 
+    /// Refuses what [`look_again`](Self::look_again) could not read once the capabilities of the
+    /// process are dropped, before anything is written there.
+    pub(crate) fn check_owner(directory: &Path) -> Result<(), StateError> {
+        files::check_owner(directory)
+    }
+
     /// Looks at the directory again: epochs whose process has ended since, that have expired, or
     /// that were taken since. `None` if there is no directory.
     pub(crate) fn look_again(&self) -> Result<Option<Known>, StateError> {

@@ -3,9 +3,11 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::chown;
+use std::path::Path;
 use std::time::Duration;
 
-use crate::command::{Running, Serve, line};
+use crate::command::{Running, Serve, line, skip};
 
 #[test]
 fn stdout_has_one_line_and_the_log_the_plan() {
@@ -181,6 +183,43 @@ fn listen_addresses_that_clash_are_both_named() {
         assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{outcome:?}");
         assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
     }
+}
+
+#[test]
+fn a_state_directory_of_somebody_else_is_refused_to_root() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let give = |path: &Path, user| chown(path, Some(user), Some(user));
+    let started = Serve::start(&["--state-dir", path]);
+    assert_eq!(started.stop("TERM").code, 0);
+    if give(directory.path(), 12_345).is_err() {
+        return skip("a_state_directory_of_somebody_else", "needs root to give a folder away");
+    }
+    let refused = |what: &str| {
+        let outcome = line(&format!("serve --listen 127.0.0.1:0 --state-dir {path}"));
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (1, ""), "{outcome:?}");
+        let remedy = format!("chown -R 0 {path}");
+        for words in [what, "belongs to user 12345", &remedy, "as user 12345"] {
+            assert!(outcome.stderr.contains(words), "{words}: {}", outcome.stderr);
+        }
+    };
+    refused(path);
+    // Whoever keeps the capabilities can go on; what is made there belongs to the folder's owner.
+    let started = Serve::start(&["--state-dir", path, "--keep-capabilities"]);
+    assert!(started.ready.contains(" epoch=2"), "the refused start took none: {}", started.ready);
+    assert_eq!(started.stop("TERM").code, 0);
+    give(directory.path(), 0).unwrap();
+    refused(&format!("{path}/"));
+    for entry in fs::read_dir(directory.path()).unwrap() {
+        give(&entry.unwrap().path(), 0).unwrap();
+    }
+    let mut started = Serve::start(&["--state-dir", path]);
+    assert!(started.ready.contains(" epoch=3"), "{}", started.ready);
+    // And it can look at the directory from then on.
+    fs::remove_file(directory.path().join("lock.2")).unwrap();
+    let forgotten = started.until("epoch 2: ");
+    assert!(forgotten.contains("forgotten"), "{forgotten}");
+    assert_eq!(started.stop("TERM").code, 0);
 }
 
 #[test]

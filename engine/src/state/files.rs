@@ -36,6 +36,32 @@ pub(super) fn give(file: &File, directory: &Path) -> std::io::Result<()> {
     fchown(file, Some(of.uid()), Some(of.gid()))
 }
 
+/// Refuses a directory that a process without capabilities cannot use, though root can: one with
+/// files of other users. One that does not exist yet will be our own.
+pub(super) fn check_owner(directory: &Path) -> Result<(), StateError> {
+    if !is_root() || !directory.exists() {
+        return Ok(());
+    }
+    let mut paths = vec![directory.to_owned()];
+    for entry in fs::read_dir(directory).map_err(io("listing", directory))? {
+        let path = entry.map_err(io("listing", directory))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if OURS.iter().any(|ours| name.starts_with(ours)) {
+            paths.push(path);
+        }
+    }
+    for path in paths {
+        let owner = fs::metadata(&path).map_err(io("looking at", &path))?.uid();
+        if owner != 0 {
+            return Err(StateError::Owner { directory: directory.to_owned(), path, owner });
+        }
+    }
+    Ok(())
+}
+
+/// How the names of our files begin.
+const OURS: [&str; 4] = ["VERSION", "master", "epoch", "lock."];
+
 /// Nobody else may give files away.
 fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
