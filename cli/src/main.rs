@@ -63,7 +63,7 @@ fn main() -> ExitCode {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 ok, 1 something failed, 2 usage, 130 interrupted.
+Exit codes: 0 ok, 1 something failed, 2 usage, 4 invalid measurement, 130 interrupted.
 SSLKEYLOGFILE in the environment is honoured by every command.";
 
 #[cfg(test)]
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn the_documented_exit_codes_are_those_used() {
-        for exit in [Exit::Ok, Exit::Failed, Exit::Usage, Exit::Interrupted] {
+        for exit in [Exit::Ok, Exit::Failed, Exit::Usage, Exit::Invalid, Exit::Interrupted] {
             assert!(EXIT_CODES.contains(&format!("{} ", exit as u8)), "{exit:?}");
         }
     }

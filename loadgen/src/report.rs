@@ -114,8 +114,7 @@ impl LatencyReport {
 #[derive(Clone, Copy, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ScheduleReport {
-    /// Requests that were due in the measured time. Those in its last moment that had no time to
-    /// leave were neither sent nor are they failures.
+    /// Requests that were due in the measured time.
     pub due: u64,
     /// The same per second: the rate that was asked for.
     pub due_per_s: f64,
@@ -123,7 +122,8 @@ pub struct ScheduleReport {
     pub sent: u64,
     /// The same per second.
     pub sent_per_s: f64,
-    /// Those for which no connection had room before the run ended. They are among the failures.
+    /// Those that were not. Who waited for a connection with room for longer than any answer took,
+    /// and for more than a second, failed as `not_sent`; the others were cut off by the end.
     pub not_sent: u64,
     /// By how much requests left late though a connection had room: the generator's own doing.
     pub lag_us: LatencyReport,
@@ -131,9 +131,10 @@ pub struct ScheduleReport {
 
 impl ScheduleReport {
     fn new(tally: &Tally, measured: Duration) -> Self {
+        let due = tally.sent + tally.unsent;
         Self {
-            due: tally.due,
-            due_per_s: per_second(tally.due, measured),
+            due,
+            due_per_s: per_second(due, measured),
             sent: tally.sent,
             sent_per_s: per_second(tally.sent, measured),
             not_sent: tally.unsent,
@@ -389,10 +390,13 @@ fn notes(config: &LoadConfig, tally: &Tally) -> Vec<String> {
             text::group(lag.p99)
         ));
     }
-    if tally.unsent > 0 {
+    if tally.unsent * UNSENT_NOTE > tally.sent {
+        let why = match tally.held {
+            0 => "there was no connection",
+            _ => "no connection had room; with more of them (-c) or streams (-m) the server queues",
+        };
         notes.push(format!(
-            "{} requests were due and not sent: no connection had room; more connections (-c) or \
-             streams (-m) would send them, and the server would queue them",
+            "{} requests were due and not sent, and are in none of the times: {why}",
             text::group(tally.unsent)
         ));
     }
@@ -405,8 +409,8 @@ fn notes(config: &LoadConfig, tally: &Tally) -> Vec<String> {
     }
     if tally.stream_limited * STREAM_LIMITED_NOTE > tally.requests.started {
         notes.push(format!(
-            "the server's stream limit held requests back {} times: {} streams per connection \
-             may be more than it allows",
+            "the server's stream limit held requests back {} times: it allows fewer than {} \
+             streams per connection, or gives them back late",
             tally.stream_limited, config.streams
         ));
     }
@@ -432,6 +436,10 @@ fn not_started(config: &LoadConfig, tally: &Tally) -> u64 {
 
 /// Whether the generator was late by itself, by so much that the times it measured are its own.
 fn lags(tally: &Tally) -> bool {
+    if tally.latency.is_empty() {
+        // Nothing was measured that it could spoil.
+        return false;
+    }
     let [lag, latency] =
         [&tally.lag, &tally.latency].map(|times| LatencyReport::new(times).p99 as f64);
     lag > LAG_MAX_US && lag > LAG_MAX_SHARE * latency
@@ -453,7 +461,7 @@ fn round(value: f64, decimals: i32) -> f64 {
 
 /// A worker that had something to do for more than this share of the time cannot be said to have
 /// waited for the server.
-const SATURATED: f64 = 0.97;
+pub(crate) const SATURATED: f64 = 0.97;
 
 /// A lag whose 99th percentile is no longer than this is never held against the generator,
 /// microseconds.
@@ -461,6 +469,9 @@ const LAG_MAX_US: f64 = 1_000.0;
 
 /// Nor one that is at most this share of the latency it would spoil.
 const LAG_MAX_SHARE: f64 = 0.1;
+
+/// One request in this many that was not sent is worth a note.
+const UNSENT_NOTE: u64 = 100;
 
 /// One request in this many held back is worth a note.
 const STREAM_LIMITED_NOTE: u64 = 100;

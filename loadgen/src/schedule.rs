@@ -47,6 +47,16 @@ impl Schedule {
         self.next
     }
 
+    /// How many of the remaining requests are due before `end`; they are gone then.
+    pub(crate) fn skip_before(&mut self, end: Duration) -> u64 {
+        if self.next.is_none_or(|next| next >= end) {
+            return 0;
+        }
+        let skipped = 1 + self.places.skip_before(self.rate.expected(end));
+        self.next = self.rate.time_of(self.places.next());
+        skipped
+    }
+
     /// The next request if it is due `elapsed` after the start.
     pub(crate) fn take(&mut self, elapsed: Duration) -> Option<Duration> {
         let due = self.next.filter(|&due| due <= elapsed)?;
@@ -80,6 +90,39 @@ mod tests {
         assert_eq!(times.len(), 10_001);
         for (number, time) in (0..).zip(times) {
             assert_eq!(time, Duration::from_millis(number));
+        }
+    }
+
+    #[test]
+    fn skipping_is_taking() {
+        let stages = vec![Stage::new(3, 0.0, 900.0), Stage::new(1, 0.0, 0.0)];
+        for rate in [Rate::constant(1_000.0).unwrap(), Rate::staged(stages).unwrap()] {
+            for arrivals in [Arrivals::Constant, Arrivals::Poisson] {
+                for ms in [0, 1, 2, 3, 1_000, 1_001, 2_500, 9_000] {
+                    let end = Duration::from_millis(ms);
+                    let mut skips = Schedule::new(rate.clone(), arrivals, 1, WORKERS, 3);
+                    let mut takes = skips.clone();
+                    let mut taken = 0;
+                    while takes.peek().is_some_and(|next| next < end) {
+                        takes.take(end);
+                        taken += 1;
+                    }
+                    assert_eq!(skips.skip_before(end), taken, "{arrivals:?} {ms}");
+                    assert_eq!(skips.peek(), takes.peek(), "{arrivals:?} {ms}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_rate_that_nobody_keeps_is_skipped_at_once() {
+        for arrivals in [Arrivals::Constant, Arrivals::Poisson] {
+            let rate = Rate::constant(RATE_MAX).unwrap();
+            let mut schedule = Schedule::new(rate, arrivals, 0, 1, 3);
+            let skipped = schedule.skip_before(Duration::from_secs(100)) as f64;
+            assert!((skipped / 1e11 - 1.0).abs() < 1e-4, "{skipped}");
+            let next = schedule.peek().unwrap();
+            assert!((next.as_secs_f64() - 100.0).abs() < 1e-3, "{next:?}");
         }
     }
 

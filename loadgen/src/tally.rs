@@ -195,11 +195,9 @@ pub(crate) struct Tally {
     pub(crate) service: Histogram<u64>,
     /// Nanoseconds by which requests were late that nothing but the generator held up.
     pub(crate) lag: Histogram<u64>,
-    /// Requests of the schedule that were due.
-    pub(crate) due: u64,
-    /// Those that were sent.
+    /// Requests of the schedule that were sent.
     pub(crate) sent: u64,
-    /// Those that no connection had room for by the end.
+    /// Those that were due and were not, by the end.
     pub(crate) unsent: u64,
     /// Nanoseconds from start to header section of each response over HTTP that went well.
     pub(crate) first_byte: Histogram<u64>,
@@ -255,7 +253,6 @@ impl Tally {
             latency: new_histogram(),
             service: new_histogram(),
             lag: new_histogram(),
-            due: 0,
             sent: 0,
             unsent: 0,
             first_byte: new_histogram(),
@@ -294,7 +291,7 @@ impl Tally {
         self.latency.reset();
         self.service.reset();
         self.lag.reset();
-        (self.due, self.sent, self.unsent) = (0, 0, 0);
+        (self.sent, self.unsent) = (0, 0);
         self.first_byte.reset();
         self.statuses = Statuses::default();
         self.bytes_down = 0;
@@ -313,7 +310,6 @@ impl Tally {
         let _ = self.latency.add(&other.latency);
         let _ = self.service.add(&other.service);
         let _ = self.lag.add(&other.lag);
-        self.due += other.due;
         self.sent += other.sent;
         self.unsent += other.unsent;
         let _ = self.first_byte.add(&other.first_byte);

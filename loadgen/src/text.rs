@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use crate::config::Workload;
-use crate::report::{HttpDetail, IdleReport, LatencyReport, Report, ScheduleReport};
+use crate::report::{HttpDetail, IdleReport, LatencyReport, Report, SATURATED, ScheduleReport};
 use crate::tally::{ClassCount, Counts, EarlyData};
 
 /// Writes `report`, without a newline at the end.
@@ -40,7 +40,11 @@ pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         latency("service", &report.service_us, f)?;
     }
     if let Some(busy) = detail.busy {
-        let verdict = if report.saturated { "saturated" } else { "not saturated" };
+        let verdict = match (report.saturated, busy > SATURATED) {
+            (false, _) => "not saturated",
+            (true, true) => "saturated",
+            (true, false) => "late",
+        };
         line("generator", &format!("{:>15.0} % busy  {verdict}", busy * 100.0), f)?;
     }
     classes("requests failed", &detail.request_errors, f)?;

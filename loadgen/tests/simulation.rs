@@ -11,7 +11,7 @@ use quiclane::{
     ServerTls, StreamId, Target, Trust,
 };
 use quiclane_loadgen::{
-    Arrivals, LoadConfig, PERF_ALPN, Pace, Rate, Report, Simulated, Stage, Stop, Workload,
+    Arrivals, Ending, LoadConfig, PERF_ALPN, Pace, Rate, Report, Simulated, Stage, Stop, Workload,
 };
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
@@ -69,6 +69,16 @@ impl App for Moody {
 
 /// Runs a load of two workers against one worker, so near that a backlog is gone in no time.
 fn run(stall: Option<(Duration, Duration)>, pace: Pace, streams: u32, stop: Stop) -> Report {
+    run_with(stall, pace, stop, |config| LoadConfig { streams, ..config })
+}
+
+/// The same with a configuration that is changed once more.
+fn run_with(
+    stall: Option<(Duration, Duration)>,
+    pace: Pace,
+    stop: Stop,
+    change: impl FnOnce(LoadConfig) -> LoadConfig,
+) -> Report {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
     let (provider, alpn) = (Provider::default(), || vec![PERF_ALPN.to_vec()]);
@@ -87,10 +97,10 @@ fn run(stall: Option<(Duration, Duration)>, pace: Pace, streams: u32, stop: Stop
     let workload = Workload::Requests { request_size: 100, response_size: 1_000 };
     let config = LoadConfig {
         connections: 4,
-        streams,
         pace: Some(pace),
         ..LoadConfig::new(vec![target], workload, stop)
     };
+    let config = change(config);
     let host = IpAddr::from([10, 0, 0, 2]);
     let load = Simulated::new(&mut sim, host, config, 2, 7).unwrap();
     let group = load.group();
@@ -157,4 +167,44 @@ fn random_arrivals_have_the_rate_on_average() {
     let due = run(None, pace, 100, seconds(20)).schedule.unwrap().due as f64;
     // Four standard deviations.
     assert!((due - 10_000.0).abs() < 400.0, "{due}");
+}
+
+#[test]
+fn what_waits_when_the_warm_up_ends_is_dropped_with_it() {
+    let stall = Some((Duration::ZERO, Duration::from_millis(2_500)));
+    let warm_up = Duration::from_secs(2);
+    let report =
+        run_with(stall, even(100.0), seconds(1), |config| LoadConfig { warm_up, ..config });
+    let schedule = report.schedule.unwrap();
+    assert_eq!((schedule.due, schedule.not_sent), (100, 0), "{report}");
+    // Due in the measured part, and answered at the end of the stall; but for the four that were in
+    // flight, which count where they end.
+    assert!((400_000..=500_000).contains(&report.latency_us.p90), "{report}");
+}
+
+#[test]
+fn a_rate_lower_than_any_patience_is_no_reason_to_give_up() {
+    let silence = Some((Duration::ZERO, Duration::from_secs(100)));
+    let change = |config| LoadConfig {
+        connect_timeout: Duration::from_secs(1),
+        request_timeout: Some(Duration::from_millis(100)),
+        ..config
+    };
+    let report = run_with(silence, even(0.2), Stop::Requests(6), change);
+    assert_eq!(report.detail.ending, Ending::Complete, "{report}");
+    assert_eq!(report.errors.by_class["timeout"], 6, "{report}");
+}
+
+#[test]
+fn who_meets_the_end_in_line_has_not_failed() {
+    // Nobody is answered for the last 300 ms: shorter than what counts as stalled.
+    let stall = Some((Duration::from_millis(1_700), Duration::from_secs(9)));
+    let report = run(stall, even(1_000.0), 1, seconds(2));
+    assert!(report.ok, "{report}");
+    let schedule = report.schedule.unwrap();
+    assert_eq!(schedule.due, 2_000, "{report}");
+    assert!((290..=300).contains(&schedule.not_sent), "{report}");
+    assert_eq!(report.errors.total, 0, "{report}");
+    let notes = &report.detail.notes;
+    assert!(notes.iter().any(|note| note.contains("none of the times")), "{notes:?}");
 }

@@ -13,49 +13,60 @@ use super::requests::{Request, RequestId};
 use super::seats::{Again, Seat, SeatState};
 
 impl Client {
-    /// Starts requests on an open connection until enough are in flight, or none is due.
+    /// Starts requests on an open connection until enough are in flight. In an open loop it only
+    /// gets in line for those that are due.
     pub(super) fn fill(&mut self, conn: &mut Conn<'_>, seat: usize) {
-        self.start_some(conn, seat, u32::MAX);
-    }
-
-    /// Starts up to `limit` requests, and says how many.
-    pub(super) fn start_some(&mut self, conn: &mut Conn<'_>, seat: usize, limit: u32) -> u32 {
-        let Seat { state, carried, .. } = self.seats.seat_mut(seat);
-        let is_open = *state == SeatState::Open(conn.id());
-        // Before the handshake is complete, as 0-RTT data, only once. Without that nothing can be
-        // opened yet, and no limit of the server's is to blame.
-        let may_carry =
-            is_open || (*carried == 0 && *state != SeatState::Vacant && conn.has_0rtt());
-        if self.exchange.is_none() || !self.phase.offers_load() || !may_carry {
-            return 0;
+        if !self.may_carry(conn, seat) {
+            return;
         }
         self.unpark(conn, seat);
-        let (now, mut started) = (conn.now(), 0);
-        while self.left != Some(0) && self.has_room(seat) {
-            if started == limit || !self.is_due(now) {
-                self.offer_room(seat);
-                break;
-            }
-            let Some(stream) = conn.open(Dir::Bi) else {
-                self.tally.stream_limited += 1;
-                break;
-            };
-            let which = self.exchange.as_mut().map_or(0, Exchange::next);
-            if let Some(left) = &mut self.left {
-                *left -= 1;
-            }
-            let due = self.take_due(now);
-            self.tally.requests.started += 1;
-            self.start(conn, seat, stream, which, (due, now));
-            started += 1;
+        if self.pacer.is_none() {
+            while self.start_one(conn, seat) {}
+        } else if self.has_room(seat) {
+            self.offer_room(conn.now(), seat);
         }
-        if is_open && self.seats.seat_mut(seat).streams.is_empty() {
+        let Seat { state, streams, .. } = self.seats.seat_mut(seat);
+        if *state == SeatState::Open(conn.id()) && streams.is_empty() {
             self.leave(conn, seat);
         }
-        started
     }
 
-    fn has_room(&mut self, seat: usize) -> bool {
+    /// Whether requests may be started on the connection of `seat`. Before the handshake is
+    /// complete they may as 0-RTT data, and only once; without that nothing can be opened yet, and
+    /// no limit of the server's is to blame.
+    pub(super) fn may_carry(&mut self, conn: &Conn<'_>, seat: usize) -> bool {
+        let Seat { state, carried, .. } = self.seats.seat_mut(seat);
+        let is_open = *state == SeatState::Open(conn.id());
+        let is_early = *carried == 0 && *state != SeatState::Vacant && conn.has_0rtt();
+        self.exchange.is_some() && self.phase.offers_load() && (is_open || is_early)
+    }
+
+    /// Starts a request if one is left, and has room.
+    pub(super) fn start_one(&mut self, conn: &mut Conn<'_>, seat: usize) -> bool {
+        if self.left == Some(0) || !self.has_room(seat) {
+            return false;
+        }
+        let Some(stream) = conn.open(Dir::Bi) else {
+            self.tally.stream_limited += 1;
+            return false;
+        };
+        let which = self.exchange.as_mut().map_or(0, Exchange::next);
+        if let Some(left) = &mut self.left {
+            *left -= 1;
+        }
+        let now = conn.now();
+        let due = self.take_due(now);
+        self.tally.requests.started += 1;
+        self.start(conn, seat, stream, which, (due, now));
+        let seat = self.seats.seat_mut(seat);
+        if seat.state != SeatState::Open(conn.id()) {
+            seat.early += 1;
+            self.tally.early_data.sent += 1;
+        }
+        true
+    }
+
+    pub(super) fn has_room(&mut self, seat: usize) -> bool {
         let Seat { streams, carried, session, .. } = self.seats.seat_mut(seat);
         streams.len() < self.job.config.streams as usize
             && *carried < carried_max(self.job.config.requests_per_connection)

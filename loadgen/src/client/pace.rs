@@ -9,12 +9,12 @@
 //! knows those that wait. However long a server stalls, no memory grows.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::time::{Duration, Instant};
 
 use quiclane::Lane;
 
 use super::Client;
-use super::seats::SeatState;
 use crate::schedule::Schedule;
 
 /// When one worker's requests are due, and who can take them.
@@ -25,12 +25,15 @@ pub(super) struct Pacer {
     start: Option<Instant>,
     /// Seats that can take a request, each once, in turn.
     free: VecDeque<usize>,
+    /// Since when there is one.
+    free_since: Option<Instant>,
 }
 
 impl Pacer {
     /// Waits for [`begin`](Self::begin).
     pub(super) fn new(schedule: Schedule, seats: usize) -> Self {
-        Self { schedule, start: None, free: VecDeque::with_capacity(seats) }
+        let free = VecDeque::with_capacity(seats);
+        Self { schedule, start: None, free, free_since: None }
     }
 
     /// The schedule begins at `at`.
@@ -48,11 +51,30 @@ impl Pacer {
         self.next_at().is_some_and(|at| at <= now)
     }
 
-    /// The next request that is due, and when it was.
-    pub(super) fn take(&mut self, now: Instant) -> Option<Instant> {
+    /// The next request that is due: when it was, and since when it could have left.
+    fn take(&mut self, now: Instant) -> Option<(Instant, Instant)> {
         let start = self.start?;
-        let due = self.schedule.take(now.saturating_duration_since(start))?;
-        Some(start + due)
+        let due = start + self.schedule.take(now.saturating_duration_since(start))?;
+        Some((due, self.free_since.map_or(now, |since| due.max(since))))
+    }
+
+    /// How many requests are due before `end`, of those that are left, and without them.
+    fn skip_before(&mut self, end: Instant) -> u64 {
+        self.start
+            .map_or(0, |start| self.schedule.skip_before(end.saturating_duration_since(start)))
+    }
+
+    fn push(&mut self, now: Instant, seat: usize) {
+        self.free.push_back(seat);
+        self.free_since.get_or_insert(now);
+    }
+
+    fn pop(&mut self) -> Option<usize> {
+        let seat = self.free.pop_front();
+        if seat.is_none() {
+            self.free_since = None;
+        }
+        seat
     }
 
     /// When to look again: as soon as something is due, if somebody can take it.
@@ -70,17 +92,18 @@ impl Client {
     /// When the request that is started now was due.
     pub(super) fn take_due(&mut self, now: Instant) -> Instant {
         let Some(pacer) = &mut self.pacer else { return now };
-        self.tally.due += 1;
+        let (due, possible) = pacer.take(now).unwrap_or((now, now));
         self.tally.sent += 1;
-        pacer.take(now).unwrap_or(now)
+        self.tally.lag.saturating_record(nanos(now.saturating_duration_since(possible)));
+        due
     }
 
     /// `seat` can take a request.
-    pub(super) fn offer_room(&mut self, seat: usize) {
+    pub(super) fn offer_room(&mut self, now: Instant, seat: usize) {
         if let Some(pacer) = &mut self.pacer
-            && !std::mem::replace(&mut self.seats.seat_mut(seat).is_free, true)
+            && !mem::replace(&mut self.seats.seat_mut(seat).is_free, true)
         {
-            pacer.free.push_back(seat);
+            pacer.push(now, seat);
         }
     }
 
@@ -91,44 +114,45 @@ impl Client {
         }
         for _ in 0..STARTS_PER_TURN {
             let Some(pacer) = self.pacer.as_mut().filter(|pacer| pacer.is_due(now)) else { return };
-            let due = pacer.next_at();
-            let Some(seat) = pacer.free.pop_front() else { return };
-            self.seats.seat_mut(seat).is_free = false;
-            if let SeatState::Open(id) = self.seats.seat_mut(seat).state
+            let Some(seat) = pacer.pop() else { return };
+            let seat_of = self.seats.seat_mut(seat);
+            seat_of.is_free = false;
+            if let Some(id) = seat_of.conn()
                 && let Some(mut conn) = lane.conn(id)
-                && self.start_some(&mut conn, seat, 1) == 1
-                && let Some(due) = due
+                && self.may_carry(&conn, seat)
+                && self.start_one(&mut conn, seat)
+                && self.has_room(seat)
             {
-                self.tally.lag.saturating_record(nanos(now.saturating_duration_since(due)));
+                self.offer_room(now, seat);
             }
         }
     }
 
-    /// Counts what was due before the end and never left.
-    pub(super) fn count_unsent(&mut self, end: Instant) {
+    /// What still waits when the warm-up ends belongs to the warm-up, and is not sent.
+    pub(super) fn drop_backlog(&mut self, from: Instant) {
+        if let Some(pacer) = &mut self.pacer {
+            let dropped = pacer.skip_before(from);
+            self.left = self.left.map(|left| left.saturating_sub(dropped));
+        }
+    }
+
+    /// Counts what was due before the end and never left. `longest`: who waited for longer was not
+    /// only cut off by the end.
+    pub(super) fn count_unsent(&mut self, end: Instant, longest: Duration) {
         let Some(pacer) = &mut self.pacer else { return };
-        let end = end - Duration::from_nanos(1);
-        let mut unsent = 0;
-        while self.left != Some(0) && pacer.take(end).is_some() {
-            unsent += 1;
-            if let Some(left) = &mut self.left {
-                *left -= 1;
-            }
-        }
-        if unsent == 0 {
-            return;
-        }
+        let had_room = !pacer.free.is_empty();
+        let waited = end.checked_sub(longest).map_or(0, |before| pacer.skip_before(before));
+        let all = waited + pacer.skip_before(end);
+        let unsent = self.left.map_or(all, |left| all.min(left));
+        let failed = if had_room { 0 } else { waited.min(unsent) };
+        self.tally.unsent = unsent;
         self.tally.requests.started += unsent;
-        self.tally.due += unsent;
-        if pacer.free.is_empty() {
-            self.tally.unsent = unsent;
-            self.tally.requests.failed += unsent;
-            self.tally.request_errors.note(NOT_SENT, unsent, || {
+        self.tally.requests.failed += failed;
+        self.tally.requests.cancelled += unsent - failed;
+        if failed > 0 {
+            self.tally.request_errors.note(NOT_SENT, failed, || {
                 Some("no connection had room for it before the run ended".into())
             });
-        } else {
-            // They would have left in the turn that the end came before.
-            self.tally.requests.cancelled += unsent;
         }
     }
 }

@@ -70,6 +70,9 @@ impl Client {
         };
         if is_dark {
             self.dark_since.get_or_insert(now);
+        } else if !self.is_due(now) {
+            // Nothing is asked for, so nothing is missing.
+            self.dark_since = None;
         }
         self.connect(lane, now);
         self.advance(lane, now);
@@ -115,9 +118,6 @@ impl Client {
                     {
                         self.begin_session(&mut conn, seat);
                         self.fill(&mut conn, seat);
-                        let seat = self.seats.seat_mut(seat);
-                        seat.early = seat.carried;
-                        self.tally.early_data.sent += seat.early;
                     }
                 }
                 Err(error) => {
@@ -192,6 +192,7 @@ impl Client {
     /// Begins to measure.
     fn measure(&mut self, from: Instant) {
         // Connections that are only held count from the first one on.
+        self.drop_backlog(from);
         if !self.job.config.workload.is_idle() {
             let connecting = self.seats.connecting() as u64;
             let handshakes = self.makes_handshakes().then_some(connecting);
@@ -346,10 +347,14 @@ impl Client {
         });
     }
 
+    /// How long an answer took at most, and what is quick anyway.
+    fn longest(&self) -> Duration {
+        Duration::from_nanos(self.tally.latency.max()).max(STALLED_AFTER_MIN)
+    }
+
     /// How many requests in flight have not moved for longer than any answer took: nobody can say
     /// that they were only cut off by the end of the run.
-    fn stalled(&self, now: Instant) -> u64 {
-        let longest = Duration::from_nanos(self.tally.latency.max()).max(STALLED_AFTER_MIN);
+    fn stalled(&self, now: Instant, longest: Duration) -> u64 {
         let moved = self.requests.iter().map(|request| request.moved);
         moved.filter(|&moved| now.saturating_duration_since(moved) > longest).count() as u64
     }
@@ -367,7 +372,8 @@ impl Client {
                 .zip(thread)
                 .map(|(end, start)| end.busy_since(start, now.saturating_duration_since(from)));
         }
-        let stalled = self.stalled(now);
+        let longest = self.longest();
+        let stalled = self.stalled(now, longest);
         let is_unfinished = self.requests.iter().any(|request| !request.outgoing.is_done());
         self.tally.uploading = is_unfinished && self.tally.bytes_up > 0;
         self.tally.requests.cancelled = self.requests.len() - stalled;
@@ -376,7 +382,7 @@ impl Client {
             Phase::Measuring { until: Some(until), .. } => until.min(now),
             _ => now,
         };
-        self.count_unsent(end);
+        self.count_unsent(end, longest);
         self.tally.requests.failed += stalled;
         if stalled > 0 {
             self.tally.request_errors.note("stalled", stalled, || None);
