@@ -51,8 +51,11 @@ impl HttpRequest {
             .map_err(|_| HttpError::Method(method.into()))?;
         Prepared::request(method, "https", authority, "/")
             .map_err(|_| HttpError::Authority(authority.into()))?;
-        let mut head = Prepared::request(method, "https", authority, path)
-            .map_err(|_| HttpError::Path(path.into()))?;
+        // RFC 3986 section 2: what is not ASCII is written as % and digits.
+        let mut head = Some(path)
+            .filter(|path| path.is_ascii())
+            .and_then(|path| Prepared::request(method, "https", authority, path).ok())
+            .ok_or_else(|| HttpError::Path(path.into()))?;
         if let Some(bytes) = body.bytes() {
             let length = bytes.to_string();
             push(&mut head, "content-length", &length)?;
@@ -174,6 +177,7 @@ mod tests {
             ("GET", "", "/", HttpError::Authority(String::new())),
             ("GET", "a", "/ ", HttpError::Path("/ ".into())),
             ("GET", "a", "b", HttpError::Path("b".into())),
+            ("GET", "a", "/\u{fc}", HttpError::Path("/\u{fc}".into())),
         ] {
             let error = HttpRequest::new(method, authority, path, Body::None).unwrap_err();
             assert_eq!(error, expected);
