@@ -346,7 +346,7 @@ const LARGE: usize = 3_000_000;
 #[test]
 fn large_files_at_once_are_limited_and_small_ones_are_not() {
     let folder = Folder::new();
-    let options = FilesOptions { files_max: 0 };
+    let options = FilesOptions { files_max: 0, ..FilesOptions::default() };
     let server = folder.serve_with(false, options);
     runtime().block_on(async {
         let client = Client::connect(&server).await;
@@ -355,6 +355,34 @@ fn large_files_at_once_are_limited_and_small_ones_are_not() {
         for path in ["/large.bin", "/digits.txt"] {
             assert_eq!(client.ask("HEAD", path, &[], None).await.unwrap().status, 200, "{path}");
         }
+    });
+    law_holds(&server.finish());
+}
+
+#[test]
+fn a_connection_has_a_share_of_the_large_files_at_once() {
+    let folder = Folder::new();
+    let options = FilesOptions { files_max: 5, connection_files_max: 2 };
+    let server = folder.serve_with(false, options);
+    runtime().block_on(async {
+        // Both may be on another worker, which has as many.
+        let client = Client::connect(&server).await;
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let mut stream = client.begin("GET", "/large.bin", &[]).await.unwrap();
+            assert_eq!(stream.recv_response().await.unwrap().status(), 200);
+            held.push(stream);
+        }
+        assert_eq!(client.get("/large.bin").await.status, 503);
+        assert_eq!(client.get("/digits.txt").await.text(), "0123456789");
+        let other = Client::connect(&server).await;
+        assert_eq!(other.get("/large.bin").await.content.len(), LARGE);
+        // What is given up is free again, and what is complete.
+        held.pop().unwrap().stop_sending(Code::H3_REQUEST_CANCELLED);
+        for _ in 0..3 {
+            assert_eq!(other.get("/large.bin").await.content.len(), LARGE);
+        }
+        assert_eq!(client.get("/large.bin").await.content.len(), LARGE);
     });
     law_holds(&server.finish());
 }

@@ -9,7 +9,9 @@
 //! A small file is read into the response at once; of a large one a piece is read when the last
 //! one was written. What a file is gets looked at anew for every request.
 
-use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
@@ -23,6 +25,7 @@ use super::page::{self, Page};
 use super::request::Request;
 use super::response::{Head, Response};
 use super::service::{Exchange, Next, Reply, Service};
+use crate::app::ConnId;
 use crate::apps::root::{self, Root};
 
 mod conditions;
@@ -41,11 +44,16 @@ pub struct FilesOptions {
     /// 64 KiB are not held open and do not count. Default 1,024: each holds a file descriptor and
     /// up to 64 KiB of unsent data.
     pub files_max: usize,
+    /// Of these, the files that go to one connection; beyond, the answer is 503 as well. Default
+    /// 128: more than the hundred requests that a client may have open at once unless it is
+    /// allowed more, so that parallel downloads are never refused. More lets fewer clients take all
+    /// there are, less refuses honest ones.
+    pub connection_files_max: usize,
 }
 
 impl Default for FilesOptions {
     fn default() -> Self {
-        Self { files_max: 1_024 }
+        Self { files_max: 1_024, connection_files_max: 128 }
     }
 }
 
@@ -54,8 +62,7 @@ impl Default for FilesOptions {
 pub struct Files {
     root: Root,
     options: FilesOptions,
-    /// How many are being sent.
-    open: Rc<Cell<usize>>,
+    open: Rc<RefCell<Open>>,
 }
 
 impl Files {
@@ -144,12 +151,8 @@ impl Files {
             });
             return whole.map(Reply::Whole);
         }
-        if self.open.get() >= self.options.files_max {
-            return Err(Refusal(503));
-        }
-        self.open.set(self.open.get() + 1);
-        let open = Rc::clone(&self.open);
-        Ok(Reply::exchange(Sending { head: Some(head), file, left, open }))
+        let slot = Slot::take(&self.open, request.conn(), &self.options).ok_or(Refusal(503))?;
+        Ok(Reply::exchange(Sending { head: Some(head), file, left, _slot: slot }))
     }
 }
 
@@ -222,8 +225,7 @@ struct Sending {
     head: Option<Head>,
     file: File,
     left: u64,
-    /// The number of these on the worker.
-    open: Rc<Cell<usize>>,
+    _slot: Slot,
 }
 
 impl Exchange for Sending {
@@ -241,9 +243,43 @@ impl Exchange for Sending {
     }
 }
 
-impl Drop for Sending {
+/// How many large files are being sent, on the worker and to each connection that has some.
+#[derive(Debug, Default)]
+struct Open {
+    all: usize,
+    by_connection: HashMap<ConnId, usize>,
+}
+
+/// The right to send one, given back when dropped.
+struct Slot {
+    open: Rc<RefCell<Open>>,
+    conn: ConnId,
+}
+
+impl Slot {
+    /// `None` if too many are being sent.
+    fn take(open: &Rc<RefCell<Open>>, conn: ConnId, options: &FilesOptions) -> Option<Self> {
+        let Open { all, by_connection } = &mut *open.borrow_mut();
+        let has = by_connection.get(&conn).copied().unwrap_or_default();
+        if *all >= options.files_max || has >= options.connection_files_max {
+            return None;
+        }
+        *all += 1;
+        by_connection.insert(conn, has + 1);
+        Some(Self { open: Rc::clone(open), conn })
+    }
+}
+
+impl Drop for Slot {
     fn drop(&mut self) {
-        self.open.set(self.open.get().saturating_sub(1));
+        let Open { all, by_connection } = &mut *self.open.borrow_mut();
+        *all = all.saturating_sub(1);
+        if let Entry::Occupied(mut has) = by_connection.entry(self.conn) {
+            *has.get_mut() = has.get().saturating_sub(1);
+            if *has.get() == 0 {
+                has.remove();
+            }
+        }
     }
 }
 

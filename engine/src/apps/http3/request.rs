@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use quiclane_http3::{Field, Request as Lent, SavedRequest};
 
 use super::date::{Date, Dates};
-use crate::app::Conn;
+use crate::app::{Conn, ConnId};
 
 /// The head of a request, valid as a whole. Nothing in it is copied or decoded.
 pub struct Request<'a> {
@@ -131,6 +131,11 @@ impl<'a> Request<'a> {
         let mut saved = SavedRequest::default();
         self.head.save(&mut saved);
         saved
+    }
+
+    /// The connection that it came on.
+    pub(super) fn conn(&self) -> ConnId {
+        self.conn.id()
     }
 
     pub(super) fn is_head(&self) -> bool {
