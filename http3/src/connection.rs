@@ -303,9 +303,11 @@ impl Connection {
         }
     }
 
-    /// Server: notes that we gave `stream` up in both directions, with
-    /// [`Code::RequestIncomplete`](crate::Code::RequestIncomplete), because the client did not go
-    /// on with its request for too long. The core has no clock: how long that is, the caller says.
+    /// Server: notes that we gave `stream` up in both directions because the client, for too long,
+    /// did not go on with its request ([`Code::RequestIncomplete`](crate::Code::RequestIncomplete))
+    /// or took nothing of the response
+    /// ([`Code::RequestCancelled`](crate::Code::RequestCancelled)). The core has no clock: how long
+    /// that is, the caller says.
     ///
     /// # Errors
     /// When the client has let too many requests stall.

@@ -32,8 +32,9 @@ pub enum Glitch {
     /// A request that the client gave up before it was answered, or a response that the server
     /// gave up: 5 points.
     Cancelled,
-    /// A request that was given up because the client did not go on with it: 25 points. It was
-    /// held for as long as the caller waits, a minute or so, in which other points are forgiven.
+    /// A request that was given up because the client did not go on with it, or with taking the
+    /// response: 25 points. It was held for as long as the caller waits, a minute or so, in which
+    /// other points are forgiven.
     Stalled,
 }
 

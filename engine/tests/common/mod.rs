@@ -218,7 +218,7 @@ pub(crate) async fn connect_at(
     Ok((endpoint, connection))
 }
 
-fn local(server: SocketAddr) -> SocketAddr {
+pub(crate) fn local(server: SocketAddr) -> SocketAddr {
     if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }.parse().unwrap()
 }
 

@@ -1,11 +1,14 @@
 //! raw is a client that writes what no client would: streams by hand, over quinn.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use quiclane::apps::http3::Prepared;
-use quinn::{Connection, ConnectionError, Endpoint, ReadError, ReadToEndError, VarInt};
+use quinn::{
+    Connection, ConnectionError, Endpoint, ReadError, ReadToEndError, TransportConfig, VarInt,
+};
 
-use crate::common::{Served, connect_with};
+use crate::common::{Served, client_config, connect_with, local};
 
 /// A connection with a control stream of its own, unless it is to have none.
 pub(crate) struct Raw {
@@ -22,6 +25,17 @@ impl Raw {
         control.write_all(&[0x00, 0x04, 0x00]).await.unwrap();
         raw.control = Some(control);
         raw
+    }
+
+    /// One that gives each stream credit for so many bytes, and more only as they are read.
+    pub(crate) async fn taking(server: &Served, stream_bytes: u32) -> Self {
+        let mut config = client_config(&server.certificate, &["h3"], false);
+        let mut transport = TransportConfig::default();
+        transport.stream_receive_window(VarInt::from_u32(stream_bytes));
+        config.transport_config(Arc::new(transport));
+        let endpoint = Endpoint::client(local(server.address())).unwrap();
+        let quic = endpoint.connect_with(config, server.address(), "localhost").unwrap();
+        Self { quic: quic.await.unwrap(), control: None, _endpoint: endpoint }
     }
 
     /// One that has not said anything.

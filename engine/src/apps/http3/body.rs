@@ -39,6 +39,8 @@ pub(super) struct Asked {
     pub(super) in_vain: bool,
     /// Bytes of the stream were read.
     pub(super) came: bool,
+    /// Content that was taken.
+    pub(super) content_bytes: usize,
     /// There is more, but this visit has moved enough.
     pub(super) more: bool,
     /// Bytes that were taken of the connection's room.
@@ -149,6 +151,7 @@ impl Body<'_> {
             };
             let piece = chunk.slice_ref(piece);
             *self.budget = self.budget.saturating_sub(piece.len());
+            self.asked.content_bytes += piece.len();
             self.intake.put_back(chunk.slice_ref(input.rest()));
             return Ok(content.unwrap_or(Content::Piece(piece)));
         }

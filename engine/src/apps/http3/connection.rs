@@ -8,7 +8,7 @@ use quiclane_http3::{Code, Connection as Core, Event, Input, Opened, Role, Viola
 
 use super::alarms::Alarms;
 use super::options::Options;
-use super::stream::{Shared, Step, Stream, Visit};
+use super::stream::{Flow, Shared, Step, Stream, Visit};
 use crate::app::{Conn, ConnId, Dir, Read, StreamId, VarInt, WriteError};
 use crate::apps::tables::{Reuse, StreamTable};
 
@@ -19,6 +19,7 @@ pub(super) struct Connection {
     pub(super) streams: StreamTable<Stream>,
     /// What it may still keep for exchanges that collect.
     pub(super) room: usize,
+    flow: Flow,
     control: Option<StreamId>,
     /// From when on the glitches of another second are forgiven.
     forgives_at: Option<Instant>,
@@ -87,10 +88,10 @@ impl Connection {
         stream: StreamId,
         shared: &'a mut Shared,
     ) -> Option<(Visit<'a, 'c>, &'a mut Stream)> {
-        let Self { core, streams, room, .. } = self;
+        let Self { core, streams, room, flow, .. } = self;
         let state = streams.get(stream)?;
         let core = core.as_deref_mut()?;
-        Some((Visit { core, conn, stream, shared, room }, state))
+        Some((Visit { core, conn, stream, shared, room, flow }, state))
     }
 
     /// The client wants no more of a stream that is not served any more: a response that was

@@ -18,6 +18,9 @@ pub struct Counters {
     /// Requests that clients did not go on with, so that the rest was not waited for any more
     /// ([`Options::request_timeout`](super::Options::request_timeout)).
     pub stalled: Counter,
+    /// Responses that clients did not go on taking, so that the rest was given up
+    /// ([`Options::request_timeout`](super::Options::request_timeout)).
+    pub stalled_responses: Counter,
     /// Responses that could not be completed: by the service's fault, or because the client takes
     /// no heads of their size.
     pub aborted: Counter,
@@ -79,6 +82,9 @@ impl Counters {
         });
         metric("stalled_requests", "Requests of which the rest did not come in time.", &|all| {
             alone(&all.stalled)
+        });
+        metric("stalled_responses", "Responses of which nothing was taken in time.", &|all| {
+            alone(&all.stalled_responses)
         });
         metric("aborted_responses", "Responses that could not be completed.", &|all| {
             alone(&all.aborted)

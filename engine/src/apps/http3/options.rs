@@ -17,17 +17,24 @@ pub struct Options {
     /// is 503. Default 8 MiB: more lets one client take more memory, less refuses uploads beside
     /// each other.
     pub collected_bytes_max: usize,
-    /// How long a client that owes bytes of a request is waited for: the whole head has to come in
-    /// this time, and of the content some in each such time. Then the stream is reset with
-    /// H3_REQUEST_INCOMPLETE (RFC 9114 section 4.1), and too many such requests close the
-    /// connection ([`Glitch::Stalled`](super::Glitch::Stalled)). If the response is complete, the
-    /// client is only asked to stop, with H3_NO_ERROR. A client owes nothing while the service
-    /// makes it wait, does not ask for content or is to be asked again at a time, and while there
-    /// is a response that it could read.
+    /// How long a client is waited for. Of a request, the whole head has to come in this time, and
+    /// of the content some in each such time; else the stream is reset with H3_REQUEST_INCOMPLETE
+    /// (RFC 9114 section 4.1). Of a response, QUIC has to accept some in each such time, for which
+    /// the client gives credit and acknowledges; else it is reset with H3_REQUEST_CANCELLED
+    /// (section 4.1.1). Too many of both close the connection
+    /// ([`Glitch::Stalled`](super::Glitch::Stalled)). If the response is complete and only the
+    /// rest of the request is missing, the client is asked to stop, with H3_NO_ERROR.
     ///
-    /// Default 1 min, as nginx waits for a head and between two pieces of content; Apache waits
-    /// 20 s, Envoy 5 min. More lets a client that keeps its connection alive hold what it has
-    /// begun for longer, less hurts clients that send uploads one after the other.
+    /// A client owes nothing of a request while the service does not ask for content or is to be
+    /// asked again at a time. And nobody is given up who only waits for others of the same
+    /// connection: a stream gets this time again if, since the client began to owe there or got it
+    /// last, the connection has read content and sent, all together, 1 KiB for each second of it;
+    /// and one that owes a part of a request, while an exchange leaves content unread that has
+    /// come, which may fill the connection's receive window, counted from when that ends.
+    ///
+    /// Default 1 min, as nginx waits for a head, between two pieces of content, and between two of
+    /// a response; Apache waits 20 s, Envoy 5 min. More lets a client that keeps its connection
+    /// alive hold what it has begun for longer, less hurts clients that pause.
     /// [`Duration::MAX`] waits for ever.
     pub request_timeout: Duration,
     /// Points that are taken off the score of glitches each second

@@ -86,7 +86,8 @@ pub enum Next {
     /// Status and fields.
     Head(Head),
     /// Content. It is not copied. Pieces of 4 to 64 KiB are best: each costs a frame, and is held
-    /// until the client takes it.
+    /// until the client takes it, for which it has
+    /// [`Options::request_timeout`](super::Options::request_timeout).
     Data(Bytes),
     /// Fields after the content, which end the response.
     Trailers(Prepared),

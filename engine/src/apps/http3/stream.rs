@@ -26,6 +26,8 @@ use crate::app::{Conn, StreamId, VarInt};
 use crate::apps::scraps::Scraps;
 
 mod patience;
+pub(super) use patience::Flow;
+use patience::Patience;
 
 /// What the streams of a worker share.
 #[derive(Debug)]
@@ -36,7 +38,7 @@ pub(super) struct Shared {
     pub(super) counters: std::sync::Arc<Counters>,
     /// The interim response 100, if it could be made.
     pub(super) go_on: Option<Prepared>,
-    /// How long a client that owes bytes is waited for.
+    /// How long a client that owes bytes, or takes none, is waited for.
     pub(super) request_timeout: Duration,
 }
 
@@ -48,6 +50,7 @@ pub(super) struct Visit<'a, 'c> {
     pub(super) shared: &'a mut Shared,
     /// What the connection may still keep for exchanges that collect.
     pub(super) room: &'a mut usize,
+    pub(super) flow: &'a mut Flow,
 }
 
 /// How far a visit got.
@@ -70,10 +73,9 @@ pub(super) struct Stream {
     /// Whether the client waits for status 100 before it sends content.
     expects_go_on: bool,
     discarded: usize,
-    /// Since when nothing happens before the client sends more.
-    owes_since: Option<Instant>,
-    /// When to visit it again: its exchange wants to go on, or the client has owed for too long. It
-    /// may turn out to be too early, so that a stream that goes on need not set it each time.
+    patience: Patience,
+    /// When to visit it again: its exchange wants to go on, or the client was waited for too long.
+    /// It may turn out to be too early, so that a stream that goes on need not set it each time.
     pub(super) alarm: Option<Instant>,
     /// Whether it is on the work list.
     pub(super) queued: bool,
@@ -103,7 +105,7 @@ impl Stream {
             is_head: false,
             expects_go_on: false,
             discarded: 0,
-            owes_since: None,
+            patience: Patience::default(),
             alarm: None,
             queued: false,
         }
@@ -172,7 +174,7 @@ impl Stream {
                 match self.intake.fill(at.conn, at.stream, HEAD_BYTES) {
                     Ok(0) if !self.intake.is_end => {
                         // Kept while a part of it comes: a head of a byte now and then has no end.
-                        self.owes_since.get_or_insert_with(|| at.conn.now());
+                        self.patience.owes(at.conn.now());
                         return Ok(Step::Blocked);
                     }
                     Ok(bytes) if budget >= bytes => budget -= bytes,
@@ -199,7 +201,7 @@ impl Stream {
         match at.core.recv(at.stream.into(), &mut input)? {
             Some(Event::Request(head)) => {
                 self.receiving = Receiving::Content;
-                self.owes_since = None;
+                self.patience.paid();
                 self.intake.put_back(chunk.slice_ref(input.rest()));
                 let is_complete = self.intake.is_empty() && self.intake.is_end;
                 if is_complete && head.content_length().is_some_and(|length| length > 0) {
@@ -257,15 +259,19 @@ impl Stream {
         let mut budget = VISIT_BYTES_MAX;
         match &mut self.sending {
             Sending::Awaited | Sending::Over => Ok(Step::Blocked),
-            Sending::Whole(rest) => match write(at.conn, at.stream, rest, &mut budget) {
-                Written::All => {
-                    self.finish(at);
-                    Ok(Step::Blocked)
+            Sending::Whole(rest) => {
+                let written = write(at.conn, at.stream, rest, &mut budget);
+                if budget < VISIT_BYTES_MAX {
+                    self.patience.paid();
                 }
-                Written::Blocked => Ok(Step::Blocked),
-                Written::Spent => Ok(Step::More),
-                Written::Gone(code) => self.stopped(code, at),
-            },
+                match written {
+                    Written::All => self.finish(at),
+                    Written::Blocked => self.patience.blocked(at.conn.now()),
+                    Written::Spent => return Ok(Step::More),
+                    Written::Gone(code) => return self.stopped(code, at),
+                }
+                Ok(Step::Blocked)
+            }
             Sending::Pieces(_) => self.send_pieces(at, budget),
         }
     }
@@ -279,7 +285,13 @@ impl Stream {
             let Self { sending: Sending::Pieces(pieces), intake, .. } = self else {
                 return Ok(Step::Blocked);
             };
-            match pieces.flush(at.conn, at.stream, &mut budget) {
+            self.patience.holds = false;
+            let before = budget;
+            let written = pieces.flush(at.conn, at.stream, &mut budget);
+            if budget < before {
+                self.patience.paid();
+            }
+            match written {
                 Written::All if pieces.is_ended() => {
                     self.finish(at);
                     return Ok(Step::Blocked);
@@ -287,7 +299,7 @@ impl Stream {
                 Written::All if budget > 0 => {}
                 Written::All | Written::Spent => return Ok(Step::More),
                 Written::Blocked => {
-                    self.owes_since = None;
+                    self.patience.blocked(at.conn.now());
                     return Ok(Step::Blocked);
                 }
                 Written::Gone(code) => return self.stopped(code, at),
@@ -309,11 +321,12 @@ impl Stream {
                 return Ok(Step::Blocked);
             }
             budget = budget.saturating_sub(CALL_BYTES);
+            at.flow.content_bytes += asked.content_bytes as u64;
             if asked.came || !asked.in_vain {
-                self.owes_since = None;
+                self.patience.paid();
             }
             match pieces.take(next, at.stream, at.core, at.shared) {
-                Taken::On => self.owes_since = None,
+                Taken::On => self.patience.paid(),
                 Taken::Abort(code) => {
                     at.shared.counters.aborted.add(1);
                     self.abandon(code, at);
@@ -322,7 +335,7 @@ impl Stream {
                 Taken::Rest if asked.more => return Ok(Step::More),
                 Taken::Rest => {
                     if asked.in_vain {
-                        self.owes_since.get_or_insert_with(|| at.conn.now());
+                        self.patience.owes(at.conn.now());
                     }
                     if !self.rest(asked, at)? {
                         return Ok(Step::Blocked);
@@ -331,7 +344,7 @@ impl Stream {
                 Taken::RestUntil(time) => {
                     let (id, stream) = (at.conn.id(), at.stream);
                     at.shared.alarms.set(&mut self.alarm, time, id, stream);
-                    self.owes_since = None;
+                    self.patience.paid();
                     if !self.rest(asked, at)? {
                         return Ok(if asked.more { Step::More } else { Step::Blocked });
                     }
@@ -358,12 +371,15 @@ impl Stream {
                 return Ok(true);
             }
         }
-        let unread = self.receiving == Receiving::Content && self.intake.is_empty();
-        if unread && !asked.in_vain && !self.intake.is_end {
-            // Nobody reads; still, it should be known whether the client gave up.
-            if let Err(trouble) = self.intake.fill(at.conn, at.stream, 1) {
-                self.troubled(trouble, at)?;
+        if self.receiving == Receiving::Content && !asked.in_vain {
+            if self.intake.is_empty() && !self.intake.is_end {
+                // Nobody reads; still, it should be known whether the client gave up.
+                if let Err(trouble) = self.intake.fill(at.conn, at.stream, 1) {
+                    self.troubled(trouble, at)?;
+                }
             }
+            let is_on = matches!(self.sending, Sending::Pieces(_));
+            self.patience.holds = is_on && !self.intake.is_empty();
         }
         Ok(false)
     }
@@ -379,12 +395,13 @@ impl Stream {
             if self.intake.is_empty() && !self.intake.is_end {
                 match self.intake.fill(at.conn, at.stream, HEAD_BYTES) {
                     Ok(0) if !self.intake.is_end => {
-                        self.owes_since.get_or_insert_with(|| at.conn.now());
+                        self.patience.owes(at.conn.now());
                         return Ok(());
                     }
                     Ok(bytes) => {
                         self.discarded += bytes;
-                        self.owes_since = None;
+                        at.flow.content_bytes += bytes as u64;
+                        self.patience.paid();
                     }
                     Err(trouble) => return self.troubled(trouble, at),
                 }
@@ -461,6 +478,7 @@ impl Stream {
             *at.room += pieces.reserved();
             at.shared.alarms.clear(&mut self.alarm, at.conn.id(), at.stream);
         }
+        self.patience.holds = false;
         self.sending = Sending::Over;
     }
 }
