@@ -57,7 +57,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, conflicts_with = "alpn")]
     h3: bool,
 
-    /// Folder whose files HTTP/3 and hq-interop serve
+    /// Folder whose files HTTP/3 and hq-interop serve: all in it, also those whose names begin with
+    /// a dot
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 

@@ -47,9 +47,12 @@ pub(crate) struct LimitOptions {
     #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = header_section)]
     max_header_section: u32,
 
-    /// Time that an HTTP/3 client is waited for that owes bytes of a request
-    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = positive_time)]
-    request_timeout: Duration,
+    /// Time that an HTTP/3 client has for the whole head of a request, and for the next bytes of
+    /// content and of a response; beyond, the stream is reset. It gets that time again while its
+    /// connection moves 1 KiB/s, and for a request also while a handler leaves content unread
+    /// [default: 1m]
+    #[arg(long, value_name = "TIME", value_parser = positive_time)]
+    request_timeout: Option<Duration>,
 
     /// Stateless resets a second to clients of a process that is gone, and as many at once, from
     /// all workers and from XDP, each; 0 = none
@@ -126,7 +129,15 @@ impl LimitOptions {
             requests_max: defaults.requests_max.max(streams),
             ..defaults
         };
-        Options { limits, request_timeout: self.request_timeout, ..Options::default() }
+        let options = Options { limits, ..Options::default() };
+        let request_timeout = self.request_timeout.unwrap_or(options.request_timeout);
+        Options { request_timeout, ..options }
+    }
+
+    /// --request-timeout with its value, if it was given.
+    pub(super) fn request_timeout(&self) -> Option<String> {
+        let time = humantime::format_duration(self.request_timeout?);
+        Some(format!("--request-timeout {time}"))
     }
 
     /// As the handlers of HTTP/3 want them.

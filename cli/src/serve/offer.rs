@@ -26,6 +26,7 @@ pub(super) struct Offer {
 
 impl Offer {
     pub(super) fn new(protocols: Vec<Protocol>, args: &ServeArgs) -> Result<Self, Failure> {
+        check(&protocols, args)?;
         let open = |path: &Path| match args.follow_links {
             true => Root::open_following(path),
             false => Root::open(path),
@@ -72,6 +73,26 @@ impl Offer {
         }
         app.counting(Arc::clone(&counters[worker]))
     }
+}
+
+/// Refuses what is for protocols that are not offered.
+fn check(protocols: &[Protocol], args: &ServeArgs) -> Result<(), Failure> {
+    let has_http3 = protocols.contains(&Protocol::H3);
+    let has_files = has_http3 || protocols.contains(&Protocol::HqInterop);
+    let root = args.root.as_ref().filter(|_| !has_files);
+    let root = root.map(|path| format!("--root {}", path.display()));
+    let timeout = if has_http3 { None } else { args.limits.request_timeout() };
+    let (why, remedy) = match root {
+        Some(_) => ("which serves no files", "add h3 or hq-interop"),
+        None => ("which is not HTTP/3", "add h3"),
+    };
+    let flags: Vec<String> = root.into_iter().chain(timeout).collect();
+    if flags.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = protocols.iter().map(|one| String::from_utf8_lossy(one.name())).collect();
+    let beside = format!("--alpn {}", names.join(","));
+    Err(Failure::WithoutEffect { flags: flags.join(", "), beside, why, remedy })
 }
 
 /// --alpn.

@@ -33,6 +33,24 @@ fn every_command_has_help() {
 }
 
 #[test]
+fn flags_for_protocols_that_are_not_offered_are_refused() {
+    for (arguments, value, remedy) in [
+        (
+            "serve --alpn perf,echo --root . --request-timeout 90s",
+            "--root ., --request-timeout 1m 30s: without effect with --alpn perf,echo",
+            "which serves no files: leave out one or the other, or add h3 or hq-interop",
+        ),
+        (
+            "serve --alpn hq-interop --root . --request-timeout 5s",
+            "--request-timeout 5s: without effect with --alpn hq-interop",
+            "or add h3",
+        ),
+    ] {
+        refused(arguments, value, remedy);
+    }
+}
+
+#[test]
 fn usage_errors_exit_with_2_and_name_value_and_remedy() {
     for (arguments, value, remedy) in [
         ("", "Usage", "serve"),
