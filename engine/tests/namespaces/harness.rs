@@ -168,6 +168,19 @@ impl Link {
         SocketAddr::from(([203, 0, 113, 2], PORT))
     }
 
+    /// Frames of the client's that never came to the server's programs: the queue of the cable was
+    /// full, or there was no memory for them.
+    pub(crate) fn lost(&self) -> u64 {
+        let column = |device: &str, at| {
+            let devices = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+            let line = devices.lines().find_map(|line| line.trim_start().strip_prefix(device));
+            line.unwrap().split_ascii_whitespace().nth(at).unwrap().parse::<u64>().unwrap()
+        };
+        // Eight columns of what was received and eight of what was sent, of which the fourth is
+        // what was dropped.
+        self.in_client(|| column("veth1:", 8 + 3)) + column("veth0:", 3)
+    }
+
     /// A UDP socket of the client's on `address`.
     pub(crate) fn client_socket(&self, address: IpAddr) -> UdpSocket {
         self.in_client(|| UdpSocket::bind((address, 0)).unwrap())
