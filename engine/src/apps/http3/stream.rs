@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   receiving   Head ─► Content ────────────────────────────► Over
-//!                 │       └ pulled by the exchange, then discarded: 64 KiB, then STOP_SENDING
+//!                 │       └ pulled by the exchange, then discarded: 16 MiB, then STOP_SENDING
 //!   sending     Awaited ─► Whole | Pieces ─► Over
 //! ```
 //!
@@ -494,5 +494,6 @@ const HEAD_BYTES: usize = 16 << 10;
 const CALL_BYTES: usize = 64;
 
 /// Content that is thrown away before the client is asked to stop. Below, most requests end by
-/// themselves, and some clients take STOP_SENDING for a failure.
-const DISCARD_BYTES_MAX: usize = 64 << 10;
+/// themselves; and browsers look at an answer only when they have sent everything: Chromium that is
+/// asked to stop, even with H3_NO_ERROR, never does. Throwing away costs us less than sending them.
+const DISCARD_BYTES_MAX: usize = 16 << 20;
