@@ -208,3 +208,13 @@ fn who_meets_the_end_in_line_has_not_failed() {
     let notes = &report.detail.notes;
     assert!(notes.iter().any(|note| note.contains("none of the times")), "{notes:?}");
 }
+
+#[test]
+fn waiting_for_a_connection_is_not_the_lag_of_the_generator() {
+    // Shorter than the longest time between two turns: nothing is looked at meanwhile.
+    let stall = Some((Duration::from_secs(1), Duration::from_millis(20)));
+    let report = run(stall, even(1_000.0), 1, seconds(2));
+    assert!(report.ok, "{report}");
+    assert!(report.latency_us.max > 10_000, "{report}");
+    assert!(report.schedule.unwrap().lag_us.max < 1_000, "{report}");
+}

@@ -69,12 +69,12 @@ impl Pacer {
         self.free_since.get_or_insert(now);
     }
 
-    fn pop(&mut self) -> Option<usize> {
-        let seat = self.free.pop_front();
-        if seat.is_none() {
+    /// The turn is over. Only now: a seat that takes a request and has room for another one was
+    /// free all the time.
+    fn settle(&mut self) {
+        if self.free.is_empty() {
             self.free_since = None;
         }
-        seat
     }
 
     /// When to look again: as soon as something is due, if somebody can take it.
@@ -113,8 +113,8 @@ impl Client {
             return;
         }
         for _ in 0..STARTS_PER_TURN {
-            let Some(pacer) = self.pacer.as_mut().filter(|pacer| pacer.is_due(now)) else { return };
-            let Some(seat) = pacer.pop() else { return };
+            let Some(pacer) = self.pacer.as_mut().filter(|pacer| pacer.is_due(now)) else { break };
+            let Some(seat) = pacer.free.pop_front() else { break };
             let seat_of = self.seats.seat_mut(seat);
             seat_of.is_free = false;
             if let Some(id) = seat_of.conn()
@@ -126,13 +126,16 @@ impl Client {
                 self.offer_room(now, seat);
             }
         }
+        if let Some(pacer) = &mut self.pacer {
+            pacer.settle();
+        }
     }
 
     /// What still waits when the warm-up ends belongs to the warm-up, and is not sent.
     pub(super) fn drop_backlog(&mut self, from: Instant) {
         if let Some(pacer) = &mut self.pacer {
-            let dropped = pacer.skip_before(from);
-            self.left = self.left.map(|left| left.saturating_sub(dropped));
+            // A run by number has no warm-up, so nothing is taken from what is left to do.
+            pacer.skip_before(from);
         }
     }
 
