@@ -51,7 +51,7 @@ pub(crate) fn peers(args: &Args, bin: &Path) -> Vec<Peer> {
     let mtu = ["--mtu-max", "1452"];
     let serve = ["serve", "--workers", "1", "--cores", &core, "--alpn", "perf"];
     let ours = [&serve[..], &mtu].concat();
-    for program in &args.quiclane {
+    if let Some(program) = &args.quiclane {
         for (backend, provider) in
             args.backends.iter().flat_map(|b| args.providers.iter().map(move |p| (b, p)))
         {
