@@ -93,6 +93,17 @@ pub(crate) enum Failure {
         /// Why not.
         source: std::io::Error,
     },
+    /// The folder of --root, which could be opened only as long as there were capabilities.
+    #[error(
+        "--root {path}: {source}, once the server has given its capabilities up; make it a folder \
+         that its user may read without them, start as its owner, or give --keep-capabilities"
+    )]
+    RootBeyondReach {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The metrics address.
     #[error("--metrics {address}: {source}; choose another address or port")]
     Metrics {
@@ -143,6 +154,7 @@ impl Failure {
             | Self::BodyTooLarge(_)
             | Self::ServerName(_)
             | Self::Root { .. }
+            | Self::RootBeyondReach { .. }
             | Self::Certificate(_)
             | Self::Tls(_)
             | Self::Start(StartError::Config(_))

@@ -5,6 +5,7 @@ mod limits;
 mod offer;
 mod watch;
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -147,6 +148,8 @@ pub(crate) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
     let engine = Engine::start(config, move |worker| workers.apps(worker.id))?;
     // Not before: this thread then has no more capabilities than the others.
     let signals = signals::listen()?;
+    // By now its capabilities are gone, and with them what they alone had opened.
+    args.root_within_reach()?;
     args.log_plan(&engine);
     if let (true, Some(key), [address, ..]) = (is_browsable, key, engine.listen()) {
         args.note(browser(*address, &key));
@@ -185,6 +188,13 @@ impl ServeArgs {
                 Ok(identity)
             }
         }
+    }
+
+    /// Whether the folder of --root can still be entered.
+    fn root_within_reach(&self) -> Result<(), Failure> {
+        let Some(path) = &self.root else { return Ok(()) };
+        let beyond = |source| Failure::RootBeyondReach { path: path.clone(), source };
+        fs::metadata(path.join(".")).map(drop).map_err(beyond)
     }
 
     /// The protocols to offer, best first.

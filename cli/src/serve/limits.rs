@@ -43,9 +43,9 @@ pub(crate) struct LimitOptions {
     max_response: u64,
 
     /// Largest header section of an HTTP/3 request, with 32 bytes for each field; beyond, the
-    /// answer is 431
-    #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = header_section)]
-    max_header_section: u32,
+    /// answer is 431 [default: 64k]
+    #[arg(long, value_name = "SIZE", value_parser = header_section)]
+    max_header_section: Option<u32>,
 
     /// Time that an HTTP/3 client has for the whole head of a request, and for the next bytes of
     /// content and of a response; beyond, the stream is reset. It gets that time again while its
@@ -124,7 +124,9 @@ impl LimitOptions {
         let defaults = http3::Limits::default();
         let streams = usize::try_from(self.max_streams_bidi).unwrap_or(usize::MAX);
         let limits = http3::Limits {
-            field_section_bytes_max: self.max_header_section,
+            field_section_bytes_max: self
+                .max_header_section
+                .unwrap_or(defaults.field_section_bytes_max),
             // QUIC's limit, of which the client is told, is the one that it meets.
             requests_max: defaults.requests_max.max(streams),
             ..defaults
@@ -134,10 +136,12 @@ impl LimitOptions {
         Options { request_timeout, ..options }
     }
 
-    /// --request-timeout with its value, if it was given.
-    pub(super) fn request_timeout(&self) -> Option<String> {
-        let time = humantime::format_duration(self.request_timeout?);
-        Some(format!("--request-timeout {time}"))
+    /// The flags that were given and are for HTTP/3 alone, with their values.
+    pub(super) fn given_for_http3(&self) -> Vec<String> {
+        let section = self.max_header_section.map(|size| format!("--max-header-section {size}"));
+        let timeout = self.request_timeout.map(humantime::format_duration);
+        let timeout = timeout.map(|time| format!("--request-timeout {time}"));
+        section.into_iter().chain(timeout).collect()
     }
 
     /// As the handlers of HTTP/3 want them.

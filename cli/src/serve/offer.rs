@@ -81,12 +81,12 @@ fn check(protocols: &[Protocol], args: &ServeArgs) -> Result<(), Failure> {
     let has_files = has_http3 || protocols.contains(&Protocol::HqInterop);
     let root = args.root.as_ref().filter(|_| !has_files);
     let root = root.map(|path| format!("--root {}", path.display()));
-    let timeout = if has_http3 { None } else { args.limits.request_timeout() };
+    let limits = if has_http3 { Vec::new() } else { args.limits.given_for_http3() };
     let (why, remedy) = match root {
         Some(_) => ("which serves no files", "add h3 or hq-interop"),
         None => ("which is not HTTP/3", "add h3"),
     };
-    let flags: Vec<String> = root.into_iter().chain(timeout).collect();
+    let flags: Vec<String> = root.into_iter().chain(limits).collect();
     if flags.is_empty() {
         return Ok(());
     }

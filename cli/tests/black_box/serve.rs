@@ -1,9 +1,9 @@
 //! serve: the ready line, the log, metrics, certificates and the ways to stop.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::time::Duration;
 
@@ -183,6 +183,24 @@ fn listen_addresses_that_clash_are_both_named() {
         assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{outcome:?}");
         assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
     }
+}
+
+#[test]
+fn a_root_that_only_capabilities_open_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    fs::write(directory.path().join("index.html"), "here").unwrap();
+    if chown(path, Some(12_345), Some(12_345)).is_err() {
+        return skip("a_root_that_only_capabilities_open", "needs root to give a folder away");
+    }
+    fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
+    let outcome = line(&format!("serve --listen 127.0.0.1:0 --h3 --root {path}"));
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{outcome:?}");
+    for words in [&format!("--root {path}: Permission denied"), "--keep-capabilities"] {
+        assert!(outcome.stderr.contains(words), "{words}: {}", outcome.stderr);
+    }
+    let started = Serve::start(&["--h3", "--root", path, "--keep-capabilities"]);
+    assert_eq!(started.stop("TERM").code, 0);
 }
 
 #[test]

@@ -45,6 +45,11 @@ fn flags_for_protocols_that_are_not_offered_are_refused() {
             "--request-timeout 5s: without effect with --alpn hq-interop",
             "or add h3",
         ),
+        (
+            "serve --alpn perf --max-header-section 1k",
+            "--max-header-section 1024: without effect with --alpn perf",
+            "or add h3",
+        ),
     ] {
         refused(arguments, value, remedy);
     }
