@@ -8,12 +8,12 @@
 //! perf asks with 8 bytes for 1 KiB, HTTP/3 with GET for `/bytes/1024`. The ratio is the median of
 //! those within a pair, so that a machine that drifts drifts for both.
 
-use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use ours::{Server, median};
 use serde_json::Value;
 
 /// Measures requests of 1 KiB over HTTP/3 beside the same over perf.
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
 #[expect(clippy::print_stdout, reason = "the table is this program's result")]
 fn run(args: &Args) -> Result<()> {
     ensure!(args.pairs > 0, "--pairs must be at least 1");
-    let server = Server::start(args)?;
+    let server = Server::start(&args.quiclane, args.server_core)?;
     let mut pairs = Vec::new();
     println!("| pair | perf, requests/s | HTTP/3, requests/s | HTTP/3 / perf |\n|---|---|---|---|");
     for pair in 0..args.pairs {
@@ -99,49 +99,4 @@ fn rate(args: &Args, address: &str, protocol: Protocol) -> Result<f64> {
     ensure!(output.status.success(), "{protocol:?}: the client failed: {}", said.trim());
     let report: Value = serde_json::from_slice(&output.stdout)?;
     report["requests_per_s"].as_f64().context("a report without requests_per_s")
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    let upper = values.get(middle).copied().unwrap_or_default();
-    match values.len() % 2 {
-        0 => (upper + values.get(middle.wrapping_sub(1)).copied().unwrap_or_default()) / 2.0,
-        _ => upper,
-    }
-}
-
-/// A server that is killed when dropped.
-struct Server {
-    child: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(args: &Args) -> Result<Self> {
-        let program: &Path = &args.quiclane;
-        let child = Command::new(program)
-            .args(["serve", "-q", "--listen", "127.0.0.1:0", "--alpn", "h3,perf"])
-            .args(["--workers", "1", "--cores", &args.server_core.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
-        let mut server = Self { child, address: String::new() };
-        let stdout = server.child.stdout.take().context("stdout is not piped")?;
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
-        let listen = line.split_whitespace().find_map(|word| word.strip_prefix("listen="));
-        let address = listen.and_then(|addresses| addresses.split(',').next());
-        server.address = address.with_context(|| format!("not a ready line: {line:?}"))?.to_owned();
-        Ok(server)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
