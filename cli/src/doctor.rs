@@ -7,11 +7,12 @@ use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 
 use clap::Args;
+use quiclane::{ServerConfig, StartError};
 use quiclane_loadgen::LoadConfig;
 use quiclane_tuning::{Ask, doctor};
 
 use crate::exit::{Exit, Failure};
-use crate::flags::{Cores, address, cores, positive_usize, size};
+use crate::flags::{Cores, address, cores, positive_usize, socket_buffer};
 use crate::options::{IoFlag, RedirectFlag, SteeringFlag, check_xdp_flags};
 use crate::output;
 
@@ -65,7 +66,7 @@ pub(crate) struct DoctorArgs {
     io: IoFlag,
 
     /// Kernel buffer per socket and direction
-    #[arg(long, value_name = "SIZE", default_value = "4m", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "4m", value_parser = socket_buffer)]
     socket_buffer: u64,
 
     /// The report as JSON on stdout
@@ -80,6 +81,9 @@ pub(crate) struct DoctorArgs {
 /// Runs the command.
 pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     check_xdp_flags(args.steering, &args.interface, args.xdp_redirect)?;
+    if !args.listen.is_empty() {
+        ServerConfig::check_listen(&args.listen).map_err(StartError::from)?;
+    }
     let report = doctor(&args.ask());
     if args.json {
         output::json(&report)?;

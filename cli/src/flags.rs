@@ -81,6 +81,14 @@ pub(crate) fn size_u32(text: &str) -> Result<u32, String> {
     u32::try_from(size(text)?).map_err(|_| "must be less than 4g".into())
 }
 
+/// [`size`] for socket buffers.
+pub(crate) fn socket_buffer(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        bytes @ 65_536..=1_073_741_824 => Ok(bytes),
+        _ => Err("must be 64k to 1g".into()),
+    }
+}
+
 /// [`size`] for header sections.
 pub(crate) fn header_section(text: &str) -> Result<u32, String> {
     match u32::try_from(size(text)?) {

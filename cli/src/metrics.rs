@@ -3,6 +3,7 @@
 //! Invariant: whatever a client sends or does not send, it holds the thread for at most
 //! three times [`PATIENCE`] and [`REQUEST_BYTES_MAX`] bytes.
 
+use std::io::ErrorKind::AddrInUse;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
@@ -21,9 +22,20 @@ pub(crate) struct MetricsServer {
 
 impl MetricsServer {
     /// Takes `address`, so that it fails before anything else has started.
+    ///
+    /// A process that was just killed, whose place this one takes, has it for a moment still.
     pub(crate) fn bind(address: SocketAddr) -> Result<Self, Failure> {
         let failure = |source| Failure::Metrics { address, source };
-        let listener = TcpListener::bind(address).map_err(failure)?;
+        let mut waited = Duration::ZERO;
+        let listener = loop {
+            match TcpListener::bind(address) {
+                Err(error) if error.kind() == AddrInUse && waited < TAKE_OVER => {
+                    thread::sleep(TAKE_OVER_INTERVAL);
+                    waited += TAKE_OVER_INTERVAL;
+                }
+                listener => break listener.map_err(failure)?,
+            }
+        };
         let address = listener.local_addr().map_err(failure)?;
         Ok(Self { listener, address })
     }
@@ -111,3 +123,7 @@ mod tests {
         assert!(answer("\r\n\r\n").starts_with("HTTP/1.1 405 "));
     }
 }
+
+/// How long the end of a process takes that was killed just before.
+const TAKE_OVER: Duration = Duration::from_secs(2);
+const TAKE_OVER_INTERVAL: Duration = Duration::from_millis(10);

@@ -77,8 +77,10 @@ pub(crate) struct ServeArgs {
     state_dir: Option<PathBuf>,
 
     /// How long packets of a process that is gone are recognised and answered with a reset, counted
-    /// from the first start after it; as long as a client may keep a dead connection alive
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = positive_time)]
+    /// from the first start after it; as long as a client may keep a dead connection alive. Within
+    /// that time there can be 255 more starts
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = positive_time,
+          requires = "state_dir")]
     retired_for: Duration,
 
     /// QUIC-LB server ID at the front of connection IDs, up to 8 bytes, for example 0a1b
@@ -100,8 +102,9 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_enum, default_value_t = RedirectFlag::Off, value_name = "WHERE")]
     xdp_redirect: RedirectFlag,
 
-    /// Keep CAP_BPF and CAP_NET_ADMIN after the start: kernels before 5.19 want them of a server
-    /// that follows its host, when an interface comes back, an address comes, or an epoch ends
+    /// Keep the capabilities after the start: kernels before 5.19 want CAP_BPF and CAP_NET_ADMIN of
+    /// a server that follows its host, when an interface comes back, an address comes, or an epoch
+    /// ends
     #[arg(long)]
     keep_capabilities: bool,
 

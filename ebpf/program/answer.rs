@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   Ethernet, tags   addresses changed over                     frames to groups are left alone
+//!                                                               and what comes from no host
 //!   IPv4 or IPv6     made anew: addresses changed over          IPv4 options: the workers' case
 //!   UDP              ports changed over, length, checksum
 //!   payload          noise, token, cut behind it
@@ -44,6 +45,9 @@ pub(crate) fn answer<F: Frame>(
     if !F::WRITABLE || settings.answers == 0 || !is_plain(frame.again(ctx), located) {
         return left_alone;
     }
+    if is_from_nobody(frame.again(ctx), located) {
+        return left_alone;
+    }
     if located.payload_len < TRIGGER_LEN_MIN {
         return Outcome::new(XDP_DROP, Count::Unanswered(Unanswered::TooShort));
     }
@@ -81,6 +85,26 @@ fn is_plain<F: Frame>(frame: F, located: &Located) -> bool {
     // Bit 0 of the first byte of an Ethernet address: a group.
     let Some([to, _, _, _, _, _, from]) = frame.read(0) else { return false };
     header_len == plain_len && (to | from) & 1 == 0
+}
+
+/// Whether the source is no host's address, or loopback's though the target is not: what the kernel
+/// throws away, before the workers could answer it.
+#[inline(always)]
+fn is_from_nobody<F: Frame>(frame: F, located: &Located) -> bool {
+    let Some(source) = frame.read(located.source_at) else { return true };
+    let source = u64::from_be_bytes(source);
+    match located.ip {
+        // Source and target.
+        IpVersion::V4 => match source >> 56 {
+            127 => source as u32 >> 24 != 127,
+            net => net == 0 || net >= 224,
+        },
+        // `::`, `::1` and mapped ones have nothing in front.
+        IpVersion::V6 if source == 0 => {
+            frame.read(located.target_at()).is_none_or(|target: [u8; 8]| target != [0; 8])
+        }
+        IpVersion::V6 => source >> 56 == 0xff,
+    }
 }
 
 /// One answer to a connection in a while, and no more to a prefix and to all than they may have.

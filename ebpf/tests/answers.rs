@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::thread;
 use std::time::Duration;
 
@@ -282,6 +283,47 @@ fn nothing_but_an_orphan_is_ever_answered() {
     assert_eq!(steering.run_once(Program::SteerCopied, &frame).unwrap().0, XDP_PASS);
     steering.apply(&settings()).unwrap();
     assert_eq!(steering.run_once(Program::Steer, &frame).unwrap().0, XDP_PASS);
+}
+
+/// The kernel throws such packets away, so the workers would not answer them either.
+#[test]
+fn what_comes_from_no_host_is_left_to_the_kernel() {
+    let Some(mut steering) = answering("sources of answers", UNLIMITED) else { return };
+    for listener in ["127.9.9.9:4433", "[::1]:4433"] {
+        steering.listen(listener.parse().unwrap(), false).unwrap();
+    }
+    let (loopback, everybody) = (Ipv4Addr::LOCALHOST, Ipv4Addr::BROADCAST);
+    let v4 = [Ipv4Addr::UNSPECIFIED, [0, 1, 2, 3].into(), [224, 0, 0, 1].into(), everybody];
+    let v6 =
+        [Ipv6Addr::UNSPECIFIED, "ff02::1".parse().unwrap(), "::ffff:10.0.0.1".parse().unwrap()];
+    let mut cases = vec![
+        (IpAddr::from(loopback), None, XDP_PASS),
+        (loopback.into(), Some(IpAddr::from([127, 9, 9, 9])), XDP_TX),
+        (Ipv6Addr::LOCALHOST.into(), None, XDP_PASS),
+        (Ipv6Addr::LOCALHOST.into(), Some(Ipv6Addr::LOCALHOST.into()), XDP_TX),
+        ([223, 255, 255, 254].into(), None, XDP_TX),
+        (IpAddr::V6("fe80::1".parse().unwrap()), None, XDP_TX),
+    ];
+    cases.extend(v4.map(|source| (source.into(), None, XDP_PASS)));
+    cases.extend(v6.map(|source| (source.into(), None, XDP_PASS)));
+    for (unique, (source, target, expected)) in (0..).zip(cases) {
+        let (packet, _) = packet(RETIRED_EPOCH, 1, unique, 100);
+        let carrier = CARRIERS[usize::from(source.is_ipv6())];
+        let mut frame = carrier.frame(&packet).as_slice().to_vec();
+        let located = locate(frame.as_slice()).unwrap();
+        let mut put = |at: usize, address: IpAddr| match address {
+            IpAddr::V4(address) => frame[at..at + 4].copy_from_slice(&address.octets()),
+            IpAddr::V6(address) => frame[at..at + 16].copy_from_slice(&address.octets()),
+        };
+        put(located.source_at, source);
+        if let Some(target) = target {
+            put(located.target_at(), target);
+        }
+        let before = steering.counts().unwrap();
+        let (action, _) = steering.run_once(Program::Steer, &frame).unwrap();
+        assert_eq!(action, expected, "{source}");
+        is_what_the_metrics_say(&steering, &before, action, &source.to_string());
+    }
 }
 
 #[test]

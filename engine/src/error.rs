@@ -139,6 +139,18 @@ pub enum StateError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Others could say what happened to epochs, or keep every start waiting.
+    #[error("{path} can be {how} by others (mode {mode:o}): chmod {remedy} it")]
+    Shared {
+        /// The directory, or a file in it.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// What others can do.
+        how: &'static str,
+        /// The mode it should have.
+        remedy: &'static str,
+    },
     /// Somebody else's.
     #[error(
         "{0} is locked by another process, longer than any start takes: see which with fuser {0}, \

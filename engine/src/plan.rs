@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use quiclane_datapath::Uring;
 
-use crate::config::{Budgets, Config, Io};
+use crate::config::{Budgets, Config, Io, ServerConfig};
 use crate::error::{ConfigError, StartError};
 use crate::placement;
 
@@ -32,7 +32,7 @@ impl Plan {
     /// Decides about threads and I/O. Steering and epoch follow when the sockets are bound.
     pub(crate) fn resolve(config: &Config) -> Result<Self, StartError> {
         if let Some(server) = &config.server {
-            check_listen(&server.listen)?;
+            ServerConfig::check_listen(&server.listen)?;
             check_budgets(&server.xdp.budgets)?;
         }
         let allowed = placement::allowed();
@@ -148,19 +148,25 @@ impl Plan {
     }
 }
 
-/// Before a socket is bound or an epoch taken: how many addresses, and none of them twice.
-fn check_listen(listen: &[SocketAddr]) -> Result<(), ConfigError> {
-    match listen.len() {
-        0 => return Err(ConfigError::NoListen),
-        1..=LISTEN_MAX => {}
-        more => return Err(ConfigError::TooManyListen(more)),
-    }
-    for (at, one) in listen.iter().enumerate() {
-        if let Some(other) = listen[..at].iter().find(|other| overlap(**other, *one)) {
-            return Err(ConfigError::ListenTwice(*other, *one));
+impl ServerConfig {
+    /// Before a socket is bound or an epoch taken: how many addresses, and none of them twice.
+    ///
+    /// # Errors
+    ///
+    /// There are none, or too many, or two that a packet could be for at once.
+    pub fn check_listen(listen: &[SocketAddr]) -> Result<(), ConfigError> {
+        match listen.len() {
+            0 => return Err(ConfigError::NoListen),
+            1..=LISTEN_MAX => {}
+            more => return Err(ConfigError::TooManyListen(more)),
         }
+        for (at, one) in listen.iter().enumerate() {
+            if let Some(other) = listen[..at].iter().find(|other| overlap(**other, *one)) {
+                return Err(ConfigError::ListenTwice(*other, *one));
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// No budget of nothing, and no prefix longer than what it is the beginning of.
@@ -226,10 +232,10 @@ mod tests {
         let listen = |count: u16| -> Vec<SocketAddr> {
             (1..=count).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect()
         };
-        assert!(check_listen(&listen(256)).is_ok());
-        let error = check_listen(&listen(257)).unwrap_err().to_string();
+        assert!(ServerConfig::check_listen(&listen(256)).is_ok());
+        let error = ServerConfig::check_listen(&listen(257)).unwrap_err().to_string();
         assert!(error.contains("257") && error.contains("at most 256"), "{error}");
-        assert!(matches!(check_listen(&[]), Err(ConfigError::NoListen)));
+        assert!(matches!(ServerConfig::check_listen(&[]), Err(ConfigError::NoListen)));
     }
 
     #[test]
@@ -270,7 +276,7 @@ mod tests {
         ] {
             let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
             for listen in [[one, other], [other, one]] {
-                let refused = check_listen(&listen);
+                let refused = ServerConfig::check_listen(&listen);
                 assert_eq!(refused.is_err(), expected, "{listen:?}");
                 if let Err(error) = refused {
                     assert!(error.to_string().contains(&other.to_string()), "{error}");

@@ -22,7 +22,7 @@ mod masters;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -33,7 +33,9 @@ use quiclane_wire::{EpochEntry, EpochState, EpochTable};
 use crate::clock::unix_time;
 use crate::error::StateError;
 use crate::keys::{EpochKeys, Master};
-use files::{check_epoch, give, io, numbered, read_text, write_atomically};
+use files::{
+    check_directory, check_epoch, check_lockable, give, io, numbered, read_text, write_atomically,
+};
 use masters::Masters;
 
 /// The identity of one start.
@@ -103,7 +105,10 @@ impl State {
 
     /// The next start of the server that owns `directory`, which is created if needed.
     pub(crate) fn open(directory: &Path, retired_for: Duration) -> Result<Self, StateError> {
-        fs::create_dir_all(directory).map_err(io("creating", directory))?;
+        let mut builder = fs::DirBuilder::new();
+        let builder = builder.recursive(true).mode(0o700);
+        builder.create(directory).map_err(io("creating", directory))?;
+        check_directory(directory)?;
         let _starting = lock_version(directory)?;
         let (masters, last) = load_or_create(directory)?;
         let mut epochs = survey(directory, retired_for, &masters)?;
@@ -216,10 +221,10 @@ fn lock_version(directory: &Path) -> Result<File, StateError> {
         .write(true)
         .create(true)
         .truncate(false)
-        // Whoever can open it can hold its lock.
         .mode(0o600)
         .open(&path)
         .map_err(io("opening", &path))?;
+    check_lockable(&file, &path)?;
     lock(&file, &path, START_PATIENCE)?;
     let found = read_text(&file).map_err(io("reading", &path))?;
     match found.trim() {
@@ -290,7 +295,11 @@ fn read_epoch(directory: &Path) -> Result<u64, StateError> {
         Err(error) => return Err(io("reading", &path)(error)),
     };
     match text.trim().parse() {
-        Ok(epoch) => check_epoch(epoch, &path),
+        Ok(epoch) => match check_epoch(epoch, &path)? {
+            epoch if text.ends_with('\n') => Ok(epoch),
+            // Of 25 there may only be the 2 left.
+            _ => Err(StateError::damaged(path, &format!("{text:?} ends without a line break"))),
+        },
         Err(_) => Err(StateError::damaged(path, &format!("{:?} is not a number", text.trim()))),
     }
 }
@@ -315,6 +324,7 @@ fn survey(
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => return Err(io("opening", &path)(error)),
         };
+        check_lockable(&file, &path)?;
         let is_owned = match file.try_lock() {
             Ok(()) => false,
             Err(TryLockError::WouldBlock) => true,
@@ -324,6 +334,8 @@ fn survey(
         let now = unix_time();
         let since =
             text.strip_prefix("retired ").and_then(|rest| rest.lines().next()?.parse().ok());
+        // Not yet: somebody wrote it, or the clock was set back. It is retired from now on.
+        let since = since.filter(|since| *since <= now.as_secs());
         let expired = since
             .is_some_and(|since| now >= Duration::from_secs(since).saturating_add(retired_for));
         if expired && !is_owned {
@@ -409,6 +421,44 @@ mod tests {
         for error in errors.map(|error| error.unwrap().to_string()) {
             assert!(error.contains("VERSION is locked") && error.contains("fuser"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_others_may_change_or_lock_is_refused() {
+        let directory = used();
+        let path = directory.path();
+        for (name, exposed, remedy) in
+            [("", 0o777, "chmod go-w"), ("VERSION", 0o644, "chmod 600"), ("lock.1", 0o606, "600")]
+        {
+            let path = path.join(name);
+            let mode = fs::metadata(&path).unwrap().permissions();
+            fs::set_permissions(&path, fs::Permissions::from_mode(exposed)).unwrap();
+            let error = refusal(directory.path());
+            for words in [&format!("(mode {exposed:o})"), remedy] {
+                assert!(error.contains(words), "{name}: {error}");
+            }
+            fs::set_permissions(&path, mode).unwrap();
+        }
+        drop(start(path, RETIRED_FOR).unwrap());
+        let made = path.join("deeper/still");
+        drop(start(&made, RETIRED_FOR).unwrap());
+        assert_eq!(fs::metadata(made).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn half_a_number_and_a_time_to_come_are_not_believed() {
+        let directory = used();
+        let path = directory.path();
+        fs::write(path.join("epoch"), "2").unwrap();
+        assert!(refusal(path).contains("ends without a line break"));
+        fs::write(path.join("epoch"), "1\n").unwrap();
+        let lock = fs::read_to_string(path.join("lock.1")).unwrap();
+        let master = lock.lines().find(|line| line.starts_with("master ")).unwrap();
+        fs::write(path.join("lock.1"), format!("retired 99999999999\n{master}\n")).unwrap();
+        drop(start(path, RETIRED_FOR).unwrap());
+        let lock = fs::read_to_string(path.join("lock.1")).unwrap();
+        let since = lock.lines().next().unwrap().strip_prefix("retired ").unwrap();
+        assert!(since.parse::<u64>().unwrap() <= unix_time().as_secs(), "{lock}");
     }
 
     /// Starts that fail and starts that look at the directory meanwhile.

@@ -8,7 +8,9 @@ use quiclane::apps::{HqOptions, PerfOptions};
 use quiclane::{Limits, Transport};
 
 use super::watch::Topic;
-use crate::flags::{count_u32, header_section, positive_time, positive_usize, reset_rate, size};
+use crate::flags::{
+    count_u32, header_section, positive_time, positive_usize, reset_rate, size, socket_buffer,
+};
 
 /// Limits of connections and workers.
 #[derive(Args, Debug)]
@@ -64,7 +66,7 @@ pub(crate) struct LimitOptions {
     max_resets_per_prefix: u32,
 
     /// Kernel buffer per socket and direction
-    #[arg(long, value_name = "SIZE", default_value = "4m", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "4m", value_parser = socket_buffer)]
     socket_buffer: u64,
 }
 

@@ -138,6 +138,14 @@ fn metrics_are_answered_over_http() {
     }
     let outcome = line(&format!("serve -q --listen 127.0.0.1:0 --metrics {free}"));
     assert_eq!(outcome.code, 1, "{outcome:?}");
+    // Whoever was killed a moment ago is waited for.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        drop(other);
+    });
+    assert_eq!(Serve::start(&["-q", "--metrics", &taken]).stop("TERM").code, 0);
     assert!(outcome.stderr.contains(&format!("--metrics {free}")), "{}", outcome.stderr);
 }
 

@@ -114,7 +114,7 @@ fn usage_errors_exit_with_2_and_name_value_and_remedy() {
         ),
         ("serve --listen 127.0.0.1:0 --window 0", "window is 0", "at least 1"),
         ("serve --listen 127.0.0.1:0 --keep-alive 1ns", "1ns", "at least 1 ms"),
-        ("serve --listen 127.0.0.1:0 --socket-buffer 0", "socket_buffer is 0", "64 KiB"),
+        ("serve --listen 127.0.0.1:0 --socket-buffer 0", "--socket-buffer", "must be 64k to 1g"),
         ("serve --listen [fe80::1%nowhere]:1", "%nowhere", "[fe80::1%eth0]"),
         ("load quic://127.0.0.1:1 --perf -k --sni a..b", "a..b", "--sni NAME"),
         ("load quic://127.1:1 --perf -k", "\"127.1\"", "--sni NAME"),

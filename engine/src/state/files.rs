@@ -59,6 +59,25 @@ pub(super) fn check_owner(directory: &Path) -> Result<(), StateError> {
     Ok(())
 }
 
+/// Refuses a directory in which others may rename and remove files.
+pub(super) fn check_directory(directory: &Path) -> Result<(), StateError> {
+    let mode = fs::metadata(directory).map_err(io("looking at", directory))?.mode() & 0o7777;
+    if mode & 0o022 == 0 {
+        return Ok(());
+    }
+    let path = directory.to_owned();
+    Err(StateError::Shared { path, mode, how: "changed", remedy: "go-w" })
+}
+
+/// Refuses a file that others may open: whoever can, can hold its lock.
+pub(super) fn check_lockable(file: &File, path: &Path) -> Result<(), StateError> {
+    let mode = file.metadata().map_err(io("looking at", path))?.mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(StateError::Shared { path: path.to_owned(), mode, how: "locked", remedy: "600" })
+}
+
 /// How the names of our files begin.
 const OURS: [&str; 4] = ["VERSION", "master", "epoch", "lock."];
 

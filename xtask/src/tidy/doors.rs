@@ -42,7 +42,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ),
     ("rcgen", &["cli/src/"]),
     ("ring", &["cli/src/certificate.rs", "engine/src/keys.rs"]),
-    ("rustix", &["cli/src/rlimits.rs"]),
+    ("rustix", &["cli/src/rlimits.rs", "engine/src/privileges.rs"]),
     ("rustls", &["cli/src/", "engine/src/error.rs", "engine/src/tls.rs"]),
     ("rustls_native_certs", &["cli/src/"]),
     ("signal_hook", &["cli/src/"]),
