@@ -108,6 +108,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The longest head of a request; Prometheus sends about 300 bytes.
 const REQUEST_BYTES_MAX: usize = 4_096;
 
+/// How long the end of a process takes that was killed just before.
+const TAKE_OVER: Duration = Duration::from_secs(2);
+const TAKE_OVER_INTERVAL: Duration = Duration::from_millis(10);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,7 +127,3 @@ mod tests {
         assert!(answer("\r\n\r\n").starts_with("HTTP/1.1 405 "));
     }
 }
-
-/// How long the end of a process takes that was killed just before.
-const TAKE_OVER: Duration = Duration::from_secs(2);
-const TAKE_OVER_INTERVAL: Duration = Duration::from_millis(10);

@@ -12,11 +12,13 @@
 //! Invariant: for each connection `connected` comes at most once and `closed` exactly once, last;
 //! an outgoing connection that never connected gets `closed` alone, an incoming one nothing.
 
-use std::fmt;
+mod close_reason;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+pub use close_reason::CloseReason;
 pub use quinn_proto::{ConnectionStats, Dir, StreamId, VarInt};
 use quinn_proto::{ReadError as ProtoReadError, WriteError as ProtoWriteError};
 
@@ -85,6 +87,12 @@ pub trait App {
     /// A graceful stop began: no new connections arrive, open ones may finish until `deadline`.
     fn draining(&mut self, lane: &mut Lane<'_>, deadline: Instant) {
         let _ = (lane, deadline);
+    }
+
+    /// The time is over. What is still open after this is closed with code 0: the place to close it
+    /// with a code of the app's own protocol.
+    fn stopping(&mut self, lane: &mut Lane<'_>) {
+        let _ = lane;
     }
 }
 
@@ -401,99 +409,4 @@ pub enum DatagramError {
     /// The send buffer is full; the data comes back.
     #[error("datagram send buffer is full")]
     Blocked(Bytes),
-}
-
-/// Why a connection ended.
-#[derive(Clone, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum CloseReason {
-    /// The peer's application closed it.
-    Application {
-        /// Its code.
-        code: u64,
-        /// Its words, lossy UTF-8.
-        reason: String,
-    },
-    /// Nothing arrived for the idle timeout.
-    IdleTimeout,
-    /// The handshake took longer than its deadline.
-    HandshakeTimeout,
-    /// The peer's host says that nothing listens there (ICMP port unreachable), and no packet has
-    /// ever come from there. Connections that once heard from their peer do not end by it: it can
-    /// be forged.
-    PortUnreachable(SocketAddr),
-    /// A named limit of ours was reached.
-    Limit(&'static str),
-    /// Our own app, or the worker's stop, closed it.
-    Local,
-    /// A stateless reset: the peer lost the connection, usually by a restart.
-    StatelessReset,
-    /// The peer's QUIC or TLS implementation closed it.
-    PeerTransport {
-        /// Transport error code, RFC 9000 section 20.1.
-        code: u64,
-        /// Its words, lossy UTF-8.
-        reason: String,
-    },
-    /// The peer violated the protocol, or TLS failed on our side.
-    Transport {
-        /// Transport error code, RFC 9000 section 20.1.
-        code: u64,
-        /// What was wrong.
-        reason: String,
-    },
-    /// No common QUIC version.
-    VersionMismatch,
-}
-
-impl CloseReason {
-    /// A short stable name: the error class of reports and metrics.
-    #[must_use]
-    pub fn class(&self) -> &'static str {
-        match self {
-            Self::Application { .. } => "application_close",
-            Self::IdleTimeout => "idle_timeout",
-            Self::HandshakeTimeout => "handshake_timeout",
-            Self::PortUnreachable(_) => "port_unreachable",
-            Self::Limit(name) => name,
-            Self::Local => "local_close",
-            Self::StatelessReset => "stateless_reset",
-            Self::PeerTransport { code: 0x02, .. } => "connection_refused",
-            Self::PeerTransport { code: 0x100..=0x1ff, .. }
-            | Self::Transport { code: 0x100..=0x1ff, .. } => "tls",
-            Self::PeerTransport { .. } => "peer_transport_close",
-            Self::Transport { .. } => "transport_error",
-            Self::VersionMismatch => "version_mismatch",
-        }
-    }
-}
-
-impl fmt::Display for CloseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Application { code, reason } => {
-                write!(f, "closed by the peer's application with code {code}{}", words(reason))
-            }
-            Self::IdleTimeout => f.write_str("idle timeout"),
-            Self::HandshakeTimeout => f.write_str("handshake not complete by its deadline"),
-            Self::PortUnreachable(address) => {
-                write!(f, "nothing listens at {address} (ICMP port unreachable)")
-            }
-            Self::Limit(name) => write!(f, "limit {name} reached"),
-            Self::Local => f.write_str("closed by us"),
-            Self::StatelessReset => f.write_str("stateless reset: the peer lost the connection"),
-            Self::PeerTransport { code, reason } => {
-                write!(f, "closed by the peer with transport error {code:#x}{}", words(reason))
-            }
-            Self::Transport { code, reason } => {
-                write!(f, "transport error {code:#x}{}", words(reason))
-            }
-            Self::VersionMismatch => f.write_str("no common QUIC version"),
-        }
-    }
-}
-
-/// A peer's words, if it had any.
-fn words(reason: &str) -> String {
-    if reason.is_empty() { String::new() } else { format!(": {reason}") }
 }

@@ -158,6 +158,12 @@ impl App for Protocols {
             app.draining(lane, deadline);
         }
     }
+
+    fn stopping(&mut self, lane: &mut Lane<'_>) {
+        for (_, app) in &mut self.apps {
+            app.stopping(lane);
+        }
+    }
 }
 
 impl fmt::Debug for Protocols {

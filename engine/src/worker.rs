@@ -160,6 +160,19 @@ impl<D: Datapath, A: App> Worker<D, A> {
         Some(next.saturating_duration_since(self.clock.now()))
     }
 
+    fn app_stops(&mut self, now: Instant) {
+        let (endpoint, datapath) = (&mut self.endpoint, &mut self.datapath);
+        let worker = self.intake.id;
+        self.app.stopping(&mut Lane {
+            endpoint,
+            datapath,
+            now,
+            worker,
+            wake_at: None,
+            finished: false,
+        });
+    }
+
     fn app_turn(&mut self, now: Instant) {
         let mut lane = Lane {
             endpoint: &mut self.endpoint,
@@ -199,6 +212,7 @@ impl<D: Datapath, A: App> Worker<D, A> {
             Phase::Draining { since } => {
                 let deadline = since + self.control.stopping().unwrap_or_default();
                 if self.endpoint.active() == 0 || now >= deadline {
+                    self.app_stops(now);
                     self.endpoint.close_all(now, VarInt::from_u32(0), "server stopping");
                     self.phase = Phase::Closing { until: now + LINGER };
                     self.busy = true;

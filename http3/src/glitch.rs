@@ -23,7 +23,8 @@ pub enum Glitch {
     QpackInstruction,
     /// An interim response: 1 point.
     InterimResponse,
-    /// A unidirectional stream of a type that means nothing here: 2 points.
+    /// A unidirectional stream of a type that means nothing here, or that ends before its type is
+    /// told: 2 points.
     UnknownStream,
     /// A request that was refused unprocessed: too large, too late or too many: 5 points.
     RefusedRequest,

@@ -8,8 +8,10 @@ use quiclane::apps::{HqOptions, PerfOptions};
 use quiclane::{Limits, Transport};
 
 use super::watch::Topic;
+use crate::exit::Failure;
 use crate::flags::{
-    count_u32, header_section, positive_time, positive_usize, reset_rate, size, socket_buffer,
+    count_u32, header_section, positive_time, positive_u32, positive_usize, reset_rate, size,
+    socket_buffer,
 };
 
 /// Limits of connections and workers.
@@ -33,10 +35,10 @@ pub(crate) struct LimitOptions {
     handshake_timeout: Duration,
 
     /// Bidirectional streams a client may have open: with HTTP/3, requests at once
-    #[arg(long, value_name = "N", default_value = "100", value_parser = count_u32)]
+    #[arg(long, value_name = "N", default_value = "100", value_parser = positive_u32)]
     max_streams_bidi: u32,
 
-    /// Unidirectional streams a client may have open
+    /// Unidirectional streams a client may have open; HTTP/3 needs 3
     #[arg(long, value_name = "N", default_value = "10", value_parser = count_u32)]
     max_streams_uni: u32,
 
@@ -136,6 +138,18 @@ impl LimitOptions {
         let options = Options { limits, ..Options::default() };
         let request_timeout = self.request_timeout.unwrap_or(options.request_timeout);
         Options { request_timeout, ..options }
+    }
+
+    /// HTTP/3 has a control stream and two of QPACK (RFC 9114 section 6.2).
+    pub(super) fn check_for_http3(&self) -> Result<(), Failure> {
+        match self.max_streams_uni {
+            few @ 0..3 => Err(Failure::Incomplete {
+                given: format!("--max-streams-uni {few}"),
+                needed: "at least 3 with HTTP/3, for its control stream and QPACK's; or --alpn \
+                         without h3",
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The flags that were given and are for HTTP/3 alone, with their values.

@@ -78,6 +78,9 @@ impl Offer {
 /// Refuses what is for protocols that are not offered.
 fn check(protocols: &[Protocol], args: &ServeArgs) -> Result<(), Failure> {
     let has_http3 = protocols.contains(&Protocol::H3);
+    if has_http3 {
+        args.limits.check_for_http3()?;
+    }
     let has_files = has_http3 || protocols.contains(&Protocol::HqInterop);
     let root = args.root.as_ref().filter(|_| !has_files);
     let root = root.map(|path| format!("--root {}", path.display()));

@@ -1,11 +1,16 @@
 //! browser: Chromium opens pages over HTTP/3, with the command that the server logs.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+#![expect(clippy::print_stdout, reason = "the version is worth knowing")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{env, fs, thread};
+
+use quiclane::clock;
 
 use crate::command::{Serve, skip};
 
@@ -136,8 +141,8 @@ impl Drop for Browser {
 
 /// The body of the next report that arrives within `patience`.
 fn report(reports: &TcpListener, patience: Duration) -> Option<String> {
-    let end = Instant::now() + patience;
-    while Instant::now() < end {
+    let end = clock::now() + patience;
+    while clock::now() < end {
         let Ok((mut stream, _)) = reports.accept() else {
             thread::sleep(Duration::from_millis(10));
             continue;
@@ -198,7 +203,7 @@ fn chromium_completes_all() {
     let at = |name: &str| folder.path().join(name);
     let reports = TcpListener::bind("127.0.0.1:0").unwrap();
     reports.set_nonblocking(true).unwrap();
-    let download = env::var("QUICLANE_CHROMIUM_BYTES").unwrap_or("50000000".into());
+    let download = env::var("QUICLANE_CHROMIUM_BYTES").unwrap_or_else(|_| "50000000".into());
     let page = STEPS
         .replace("REPORTS", &reports.local_addr().unwrap().port().to_string())
         .replace("DOWNLOAD", &download);

@@ -286,4 +286,8 @@ impl<S: Service> App for Http3<S> {
     fn draining(&mut self, lane: &mut Lane<'_>, deadline: Instant) {
         self.draining = Some(Draining::begin(&mut self.connections, lane, deadline));
     }
+
+    fn stopping(&mut self, lane: &mut Lane<'_>) {
+        draining::end(&mut self.connections, lane);
+    }
 }

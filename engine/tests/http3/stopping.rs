@@ -110,6 +110,22 @@ async fn long_way(server: SocketAddr) -> SocketAddr {
     address
 }
 
+/// The codes of HTTP/3 begin at 0x100.
+#[test]
+fn who_is_not_done_in_time_is_closed_with_a_code_of_http3() {
+    let server = site(Io::Auto);
+    runtime().block_on(async {
+        let client = Client::connect(&server).await;
+        let mut long = client.begin("GET", "/delay/20s", &[]).await.unwrap();
+        long.finish().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        server.engine().stop(Duration::from_millis(300));
+        assert!(answer(&mut long).await.is_err());
+        assert!(client.closed().await.is_h3_no_error());
+    });
+    law_holds(&server.finish());
+}
+
 /// Uploads that were given up are no acknowledgements of what is still on its way.
 #[test]
 fn what_was_written_arrives_though_others_were_given_up() {

@@ -132,6 +132,35 @@ fn a_response_may_wait_for_another_that_goes_on() {
     assert!(text.contains("glitch=\"stalled\"} 0"), "{text}");
 }
 
+/// Or one client could keep all files from everybody, for as long as it reads a little of another.
+#[test]
+fn a_response_does_not_wait_for_others_for_ever() {
+    let request_timeout = Duration::from_millis(200);
+    let (server, counters) = counting_with(Options { request_timeout, ..Options::default() });
+    runtime().block_on(async {
+        let client = Raw::taking(&server, CREDIT).await;
+        let begun = quiclane::clock::now();
+        let (_send, mut waits) = ask(&client, "/bytes/20000").await;
+        let others = async {
+            loop {
+                assert!(client.exchange(get("/bytes/900").frame()).await.unwrap().len() > 900);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            code = waits.received_reset() => {
+                assert_eq!(code.unwrap().unwrap().into_inner(), 0x10c);
+            }
+            () = others => {}
+        }
+        let took = quiclane::clock::now().saturating_duration_since(begun);
+        assert!(took >= 11 * request_timeout, "{took:?}");
+    });
+    law_holds(&server.finish());
+    let text = text(&counters);
+    assert!(text.contains("stalled_responses_total{worker=\"0\"} 1"), "{text}");
+}
+
 #[test]
 fn uploads_may_come_one_after_the_other() {
     let (server, counters) = counting_with(options());

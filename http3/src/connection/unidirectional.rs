@@ -95,7 +95,7 @@ impl Connection {
             //# A receiver MUST tolerate unidirectional streams being
             //# closed or reset prior to the reception of the unidirectional stream
             //# header.
-            Uni::Untold(_) => Ok(()),
+            Uni::Untold(_) => self.glitches.add(Glitch::UnknownStream),
             Uni::Control | Uni::Encoder | Uni::Decoder(_) => Err(Violation::CriticalStreamClosed),
         }
     }

@@ -262,6 +262,21 @@ fn requests_that_are_given_up_leave_nothing() {
 }
 
 #[test]
+fn streams_that_end_before_they_say_what_they_are_cost_points() {
+    let mut server = Connection::new(Role::Server, Config::default());
+    let mut ended = 0;
+    let violation = loop {
+        let stream = 2 + 4 * ended;
+        assert_eq!(server.opened(stream), Ok(Opened::Accepted));
+        match &recv(&mut server, stream, Input::last(&[]))[..] {
+            [] => ended += 1,
+            said => break said.to_vec(),
+        }
+    };
+    assert_eq!((ended, violation), (500, vec![Said::Closed(V::Glitches)]));
+}
+
+#[test]
 fn requests_that_stall_again_and_again_close_the_connection() {
     let mut server = Connection::new(Role::Server, Config::default());
     let half = [varint(1), varint(1000), vec![0; 40]].concat();

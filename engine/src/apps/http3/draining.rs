@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use quiclane_http3::Code;
 
 use super::connection::Connection;
-use crate::app::{Lane, VarInt};
+use crate::app::{Conn, Lane, VarInt};
 use crate::apps::tables::ConnTable;
 
 /// A stop under way.
@@ -67,13 +67,29 @@ impl Draining {
                 connection.say(&mut conn);
             }
             if is_idle && connection.is_last_call {
-                conn.close(VarInt::from_u32(Code::NoError.value()), "server stopping");
+                close(&mut conn);
             }
         }
         if is_any {
             lane.wake_at(self.look);
         }
     }
+}
+
+/// Closes what is left.
+//= https://www.rfc-editor.org/rfc/rfc9114#section-8.1
+//# This is used when the connection or stream needs to be closed, but there is no error to
+//# signal.
+pub(super) fn end(connections: &mut ConnTable<Connection>, lane: &mut Lane<'_>) {
+    for (id, _) in connections.iter_mut() {
+        if let Some(mut conn) = lane.conn(id) {
+            close(&mut conn);
+        }
+    }
+}
+
+fn close(conn: &mut Conn<'_>) {
+    conn.close(VarInt::from_u32(Code::NoError.value()), "server stopping");
 }
 
 /// Says which requests are still served: those that have come.

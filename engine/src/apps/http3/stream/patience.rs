@@ -10,7 +10,8 @@
 //!
 //! A stream that waits for others of its connection gets another period: while the connection
 //! moves [`MOVED_BYTES_PER_S`], in whichever direction; and, if it owes, while an exchange leaves
-//! content unread, because that may fill the connection's receive window.
+//! content unread, because that may fill the connection's receive window. A response gets
+//! [`EXCUSES_MAX`] of them: what takes nothing for longer is kept from moving by its client.
 //!
 //! A request that comes at once and a response that is accepted at once owe nothing when their
 //! visit ends, so they set no alarm.
@@ -52,6 +53,8 @@ pub(super) struct Patience {
     debt: Option<Debt>,
     /// What the connection had moved when the client began to owe, or was excused last.
     moved: Option<u64>,
+    /// How many more periods it has got since then.
+    excuses: u32,
     /// Whether the exchange leaves content unread that has come, by its own choice.
     pub(super) holds: bool,
     /// Whether the connection knows of that.
@@ -71,6 +74,7 @@ impl Patience {
     /// The client did what it had to.
     pub(super) fn paid(&mut self) {
         self.debt = None;
+        self.excuses = 0;
     }
 
     /// The client has to send more.
@@ -84,6 +88,7 @@ impl Patience {
     pub(super) fn blocked(&mut self, now: Instant) {
         if !matches!(self.debt, Some(Debt::Response(_))) {
             self.debt = Some(Debt::Response(now));
+            self.excuses = 0;
         }
     }
 
@@ -114,6 +119,7 @@ impl Stream {
                 let debt = self.patience.debt.take();
                 self.patience.debt = debt.map(|debt| debt.anew(now));
                 self.patience.moved = None;
+                self.patience.excuses += 1;
                 due = now.checked_add(period).unwrap_or(due);
             }
             if now >= due {
@@ -143,8 +149,12 @@ impl Stream {
 
     /// Whether the client may have had no way to go on with this stream.
     fn is_excused(&self, at: &Visit<'_, '_>) -> bool {
+        let is_request = matches!(self.patience.debt, Some(Debt::Request(_)));
+        if !is_request && self.patience.excuses >= EXCUSES_MAX {
+            return false;
+        }
         // Credit for a response has its way whatever the receive window is.
-        let is_held = at.flow.holding > 0 && matches!(self.patience.debt, Some(Debt::Request(_)));
+        let is_held = at.flow.holding > 0 && is_request;
         let moved = at.flow.moved(at.conn);
         let before = self.patience.moved.unwrap_or(moved);
         is_held || moved.saturating_sub(before) >= moved_bytes_min(at.shared.request_timeout)
@@ -199,6 +209,10 @@ fn moved_bytes_min(period: Duration) -> u64 {
 /// What a connection moves at least, on average, whose streams wait for each other. More gives up
 /// what slow paths still bring to its end; less lets a client hold a hundred streams for less.
 const MOVED_BYTES_PER_S: u64 = 1_024;
+
+/// How often a response waits for others: ten minutes if a request may take one. Those of a
+/// connection share what it can send, so that each takes a little in far less.
+const EXCUSES_MAX: u32 = 10;
 
 /// A datagram that carries nothing but acknowledgements is no longer.
 const SMALL_DATAGRAM_BYTES: u64 = 80;
