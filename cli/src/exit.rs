@@ -82,6 +82,26 @@ pub(crate) enum Failure {
     /// The file of --body is not for memory.
     #[error("--body @{0}: more than 1 GiB; give a smaller file, or --body-size SIZE for zeros")]
     BodyTooLarge(PathBuf),
+    /// A file to be written.
+    #[error("{flag} {path}: {source}; give a file in a folder that this user may write")]
+    File {
+        /// Who asks for it.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A file that could be opened, and not be written.
+    #[error("{flag} {path}: {source}; see whether the disk is full")]
+    Write {
+        /// Who asks for it.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// Neither a DNS name nor an IP address.
     #[error("{0:?} cannot stand in a certificate: give --sni NAME, the server's name there")]
     ServerName(String),
@@ -152,6 +172,7 @@ impl Failure {
             | Self::Rate(_)
             | Self::Body { .. }
             | Self::BodyTooLarge(_)
+            | Self::File { .. }
             | Self::ServerName(_)
             | Self::Root { .. }
             | Self::RootBeyondReach { .. }
@@ -165,10 +186,13 @@ impl Failure {
                 | LoadError::PaceNeedsRequests
                 | LoadError::WarmUpNeedsDuration { .. }
                 | LoadError::OpenFiles { .. }
+                | LoadError::IntervalTooShort { .. }
+                | LoadError::Intervals { .. }
                 | LoadError::Start(StartError::Config(_)),
             ) => Exit::Usage,
             Self::Target(error) if error.is_usage() => Exit::Usage,
             Self::Metrics { .. }
+            | Self::Write { .. }
             | Self::Signals(_)
             | Self::Output(_)
             | Self::Target(_)

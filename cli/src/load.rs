@@ -1,5 +1,6 @@
 //! load offers load to a server and reports what came back.
 
+mod files;
 mod hint;
 mod http;
 mod pace;
@@ -24,6 +25,7 @@ use crate::options::{TransportOptions, WorkerOptions};
 use crate::progress::Meter;
 use crate::target::{Scheme, Url};
 use crate::{output, signals};
+use files::FileOptions;
 use hint::hint;
 use http::HttpOptions;
 use pace::PaceOptions;
@@ -108,6 +110,9 @@ pub(crate) struct LoadArgs {
     http: HttpOptions,
 
     #[command(flatten)]
+    files: FileOptions,
+
+    #[command(flatten)]
     trust: TrustOptions,
 
     #[command(flatten)]
@@ -181,6 +186,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
     let signals = signals::listen()?;
     let addresses = args.url.resolve(args.trust.local_addr)?;
     let config = args.config(addresses[0])?;
+    let files = args.files.open()?;
     if let (Some(asked), Some(requests)) = (args.connections, args.requests)
         && config.connections < asked
     {
@@ -199,8 +205,14 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
     } else {
         let urls: Vec<String> = args.urls().map(Url::to_string).collect();
         let verdict = if report.is_invalid() { INVALID } else { "" };
-        output::result(format_args!("{verdict}{} ({})\n{report}", urls.join(" "), addresses[0]))?;
+        let text = format!("{verdict}{} ({})\n{report}", urls.join(" "), addresses[0]);
+        if args.files.takes_stdout() {
+            output::log(text);
+        } else {
+            output::result(text)?;
+        }
     }
+    files.write(&report)?;
     if let Some(hint) = hint(&report, args, &addresses) {
         output::log(format_args!("hint: {hint}"));
     }
@@ -257,6 +269,10 @@ impl LoadArgs {
                 remedy,
             }),
         };
+        if self.json && self.files.takes_stdout() {
+            let flags = vec!["--series -".to_owned()];
+            beside(flags, "--json", "which takes stdout for the report", "give --series FILE")?;
+        }
         if let Some(other) = self.more.iter().find(|other| !self.url.has_origin_of(other)) {
             return Err(Failure::Origins { url, other: other.to_string() });
         }
@@ -329,6 +345,7 @@ impl LoadArgs {
             requests_per_connection: self.requests_per_conn.and_then(NonZero::new),
             reconnect: self.work.reconnect,
             warm_up: self.warmup,
+            interval: self.files.interval,
             connect_timeout: self.connect_timeout,
             request_timeout: self.request_timeout(workload),
             workers: self.workers.workers(),

@@ -9,7 +9,12 @@ use crate::exit::Failure;
 /// no failure.
 pub(crate) fn result(text: impl Display) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+    unless_gone(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
+}
+
+/// What became of writing to stdout.
+pub(crate) fn unless_gone(written: io::Result<()>) -> Result<(), Failure> {
+    match written {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Output(error)),
         _ => Ok(()),
     }

@@ -11,6 +11,7 @@
 mod absence;
 mod exchange;
 mod flight;
+mod intervals;
 mod pace;
 mod phase;
 mod requests;
@@ -29,9 +30,10 @@ use crate::gate::Gate;
 use crate::live::Live;
 use crate::random::Random;
 use crate::schedule::Schedule;
+use crate::series::Series;
 use crate::tally::Tally;
 use exchange::{Codes, Exchange, loss_class};
-use pace::Pacer;
+use pace::{Pacer, nanos};
 use phase::Phase;
 use requests::{RequestId, Requests};
 use seats::{Again, Opened, SeatState, Seats};
@@ -96,6 +98,8 @@ pub(crate) struct Client {
     dark_since: Option<Instant>,
     random: Random,
     tally: Tally,
+    /// What `tally` counts, interval by interval.
+    series: Series,
 }
 
 impl Client {
@@ -119,6 +123,7 @@ impl Client {
             dark_since: None,
             random: Random::new(job.seed.wrapping_add(worker as u64)),
             tally: Tally::new(),
+            series: Series::new(job.config.interval, job.config.pace.is_some()),
             job,
         }
     }
@@ -145,8 +150,9 @@ impl Client {
 
     /// Notes how long a handshake took that began at `since`.
     fn note_handshake(&mut self, now: Instant, since: Instant) {
-        let latency = now.saturating_duration_since(since);
-        self.tally.latency.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+        let latency = nanos(now.saturating_duration_since(since));
+        self.tally.latency.saturating_record(latency);
+        self.series.record(latency, None);
     }
 
     /// A connection is gone, and with it every request it carried.
@@ -178,6 +184,7 @@ impl App for Client {
             return;
         };
         let now = conn.now();
+        self.keep_series(now);
         let Some(Opened { since, lost_at }) = self.seats.opened(seat, now) else {
             return;
         };
@@ -187,8 +194,8 @@ impl App for Client {
             && let Some(lost_at) = lost_at
         {
             self.tally.reconnects += 1;
-            let outage = now.saturating_duration_since(lost_at).as_nanos();
-            self.tally.outages.saturating_record(u64::try_from(outage).unwrap_or(u64::MAX));
+            let outage = nanos(now.saturating_duration_since(lost_at));
+            self.tally.outages.saturating_record(outage);
         }
         if self.exchange.is_some() {
             self.settle_early_data(conn, seat);
@@ -210,6 +217,7 @@ impl App for Client {
     }
 
     fn readable(&mut self, conn: &mut Conn<'_>, stream: StreamId) {
+        self.keep_series(conn.now());
         if let Some((seat, id)) = self.find(conn, stream) {
             self.read(conn, id);
             self.fill(conn, seat);
@@ -227,6 +235,7 @@ impl App for Client {
     }
 
     fn finished(&mut self, conn: &mut Conn<'_>, stream: StreamId) {
+        self.keep_series(conn.now());
         let Some((seat, id)) = self.find(conn, stream) else {
             return;
         };
@@ -237,6 +246,7 @@ impl App for Client {
     }
 
     fn stopped(&mut self, conn: &mut Conn<'_>, stream: StreamId, code: VarInt) {
+        self.keep_series(conn.now());
         let Some((seat, id)) = self.find(conn, stream) else {
             return self.control_stopped(conn, stream);
         };

@@ -7,6 +7,7 @@ use quiclane::{Io, RunError, StartError, Target, Transport};
 
 use crate::protocol::Protocol;
 use crate::schedule::{Arrivals, Rate};
+use crate::series::{INTERVAL_MIN, INTERVALS_MAX, intervals};
 
 /// What to ask for, of whom, how much and how long.
 #[derive(Clone, Debug)]
@@ -41,6 +42,10 @@ pub struct LoadConfig {
     /// Load offered but not measured, between connecting and measuring. Only with
     /// [`Stop::Duration`].
     pub warm_up: Duration,
+    /// Length of the intervals that the measured part is cut into; default 1 s, at least 10 ms. A
+    /// shorter one shows shorter stalls, and takes a few hundred bytes to a few kilobytes of memory
+    /// each; there are at most 100,000 of them.
+    pub interval: Duration,
     /// How long a handshake may take before it counts as failed.
     pub connect_timeout: Duration,
     /// How long a request may take from its first byte to the end of its response before it is
@@ -72,6 +77,7 @@ impl LoadConfig {
             pace: None,
             stop,
             warm_up: Duration::ZERO,
+            interval: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(10),
             request_timeout: None,
             workers: 0,
@@ -102,6 +108,7 @@ impl LoadConfig {
             }
             Stop::Requests(_) | Stop::Duration(_) | Stop::Never => {}
         }
+        self.check_interval()?;
         let is_http = self.workload == Workload::Http;
         match &self.protocol {
             Protocol::Http3(requests) if is_http && requests.is_empty() => {
@@ -123,6 +130,21 @@ impl LoadConfig {
             }
             _ => Ok(()),
         }
+    }
+
+    fn check_interval(&self) -> Result<(), LoadError> {
+        let interval = self.interval;
+        if interval < INTERVAL_MIN {
+            return Err(LoadError::IntervalTooShort { interval });
+        }
+        let Stop::Duration(length) = self.stop else { return Ok(()) };
+        let count = intervals(length, interval);
+        if count <= INTERVALS_MAX {
+            return Ok(());
+        }
+        // Whole milliseconds are easy to write.
+        let ms = intervals(length, Duration::from_millis(INTERVALS_MAX));
+        Err(LoadError::Intervals { count, interval, remedy: Duration::from_millis(ms) })
     }
 
     /// Files that are open at once with `connections`: each has a socket of its own.
@@ -258,6 +280,25 @@ pub enum LoadError {
     /// There is nothing to send at a rate.
     #[error("a rate of requests needs a workload that makes them: leave LoadConfig::pace empty")]
     PaceNeedsRequests,
+    /// Too short to say anything.
+    #[error("intervals of {interval:?} are too short: write at least {INTERVAL_MIN:?}")]
+    IntervalTooShort {
+        /// What was asked for.
+        interval: Duration,
+    },
+    /// Too many to keep.
+    #[error(
+        "{count} intervals of {interval:?} are more than {INTERVALS_MAX}: write --interval \
+         {remedy:?} or more, or a shorter run"
+    )]
+    Intervals {
+        /// How many there would be.
+        count: u64,
+        /// What was asked for.
+        interval: Duration,
+        /// The shortest one that would do.
+        remedy: Duration,
+    },
     /// Each connection has a socket of its own.
     #[error(
         "{connections} connections need about {needed} open files, the limit is {limit}: raise it \

@@ -26,6 +26,8 @@ mod live;
 pub use live::Progress;
 mod load;
 pub use load::{Load, Stopper};
+mod packed;
+pub use packed::{Packed, PackedError};
 mod protocol;
 pub use protocol::{Body, H3_ALPN, HttpError, HttpRequest, PERF_ALPN, Protocol};
 mod random;
@@ -35,6 +37,8 @@ pub use report::{
 };
 mod schedule;
 pub use schedule::{Arrivals, RATE_MAX, Rate, RateError, Stage};
+mod series;
+pub use series::{Interval, OpenInterval};
 #[cfg(feature = "sim")]
 mod simulated;
 #[cfg(feature = "sim")]

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{LoadConfig, Stop, Workload};
 use crate::protocol::Protocol;
+use crate::series::{self, Interval};
 use crate::tally::{ClassCount, Counts, EarlyData, Ending, Span, Tally};
 use crate::text;
 
@@ -66,6 +68,10 @@ pub struct Report {
     pub saturated: bool,
     /// How datagrams entered and left.
     pub io: String,
+    /// Length of the intervals, in seconds.
+    pub interval_s: f64,
+    /// The measured part, interval by interval, without a gap.
+    pub intervals: Vec<Interval>,
     /// What became of connections that were only held; absent with every other workload.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<IdleReport>,
@@ -85,7 +91,7 @@ pub struct ErrorReport {
 }
 
 /// A distribution of times in microseconds. All zero when nothing was measured.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct LatencyReport {
     /// Median.
@@ -101,7 +107,7 @@ pub struct LatencyReport {
 }
 
 impl LatencyReport {
-    fn new(nanoseconds: &Histogram<u64>) -> Self {
+    pub(crate) fn new(nanoseconds: &Histogram<u64>) -> Self {
         let us = |ns: u64| (ns + 500) / 1_000;
         // The histogram names the top of each bucket: never report more than the true maximum.
         let max = nanoseconds.max();
@@ -299,6 +305,8 @@ impl Report {
             schedule: config.pace.is_some().then(|| ScheduleReport::new(tally, measured)),
             saturated: tally.busy.is_some_and(|busy| busy > SATURATED) || lags(tally),
             io,
+            interval_s: config.interval.as_secs_f64(),
+            intervals: tally.intervals.clone(),
             idle: config.workload.is_idle().then(|| IdleReport::new(config, tally)),
             detail: Detail::new(config, workers, connecting, tally),
         }
@@ -311,6 +319,14 @@ impl Report {
     #[must_use]
     pub fn is_invalid(&self) -> bool {
         self.saturated && self.schedule.is_some()
+    }
+
+    /// Writes each interval as a line of JSON.
+    ///
+    /// # Errors
+    /// When `to` cannot be written.
+    pub fn write_series(&self, to: &mut impl Write) -> io::Result<()> {
+        series::write_lines(&self.intervals, to)
     }
 }
 
@@ -545,6 +561,8 @@ mod tests {
             "service_us",
             "saturated",
             "io",
+            "interval_s",
+            "intervals",
         ];
         contract.sort_unstable();
         assert_eq!(fields, contract);

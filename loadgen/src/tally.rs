@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::packed::new_histogram;
+use crate::series::{Interval, add_intervals};
 
 /// Requests or handshakes by outcome. Once a run is over, `started` is the sum of the others.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -46,7 +49,7 @@ impl Counts {
 }
 
 /// Requests that were sent as 0-RTT data, before the handshake was complete.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct EarlyData {
     /// All of them, with those whose handshake was under way when counting began.
@@ -195,6 +198,8 @@ pub(crate) struct Tally {
     pub(crate) service: Histogram<u64>,
     /// Nanoseconds by which requests were late that nothing but the generator held up.
     pub(crate) lag: Histogram<u64>,
+    /// The measured part, interval by interval.
+    pub(crate) intervals: Vec<Interval>,
     /// Requests of the schedule that were sent.
     pub(crate) sent: u64,
     /// Those that were due and were not, by the end.
@@ -253,6 +258,7 @@ impl Tally {
             latency: new_histogram(),
             service: new_histogram(),
             lag: new_histogram(),
+            intervals: Vec::new(),
             sent: 0,
             unsent: 0,
             first_byte: new_histogram(),
@@ -310,6 +316,7 @@ impl Tally {
         let _ = self.latency.add(&other.latency);
         let _ = self.service.add(&other.service);
         let _ = self.lag.add(&other.lag);
+        add_intervals(&mut self.intervals, &other.intervals);
         self.sent += other.sent;
         self.unsent += other.unsent;
         let _ = self.first_byte.add(&other.first_byte);
@@ -350,18 +357,6 @@ fn hull(a: Option<Span>, b: Option<Span>) -> Option<Span> {
         (a, b) => a.or(b),
     }
 }
-
-fn new_histogram() -> Histogram<u64> {
-    // The bounds are constants that hdrhistogram accepts: 1 <= low, 2 * low <= high, digits <= 5.
-    Histogram::new_with_bounds(1, LATENCY_NS_MAX, LATENCY_DIGITS)
-        .unwrap_or_else(|_| unreachable!("constant bounds"))
-}
-
-/// One hour. Longer ones count as one hour.
-const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
-
-/// Three significant digits: an error of at most 0.1 %, for 270 KiB per worker.
-const LATENCY_DIGITS: u8 = 3;
 
 #[cfg(test)]
 mod tests {

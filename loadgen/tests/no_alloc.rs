@@ -105,10 +105,12 @@ fn run(steady: &Steady, io: Io) {
         _ => Protocol::Perf,
     };
     let (server, target) = serve(io, protocol.alpn());
-    let stop = Stop::Duration(Duration::from_secs(600));
+    let stop = Stop::Duration(Duration::from_secs(120));
     let mut config = LoadConfig::new(vec![target], steady.workload, stop);
     (config.io, config.workers, config.connections) = (io, 1, 4);
     (config.streams, config.protocol) = (steady.streams, protocol);
+    // So that some end in each look.
+    config.interval = Duration::from_millis(10);
     let load = Load::start(config).unwrap();
     wait_for(&load, steady.warm_up);
     for look in 0..LOOKS {

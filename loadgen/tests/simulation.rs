@@ -11,7 +11,8 @@ use quiclane::{
     ServerTls, StreamId, Target, Trust,
 };
 use quiclane_loadgen::{
-    Arrivals, Ending, LoadConfig, PERF_ALPN, Pace, Rate, Report, Simulated, Stage, Stop, Workload,
+    Arrivals, Ending, Interval, LoadConfig, OpenInterval, PERF_ALPN, Pace, Rate, Report, Simulated,
+    Stage, Stop, Workload,
 };
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
@@ -65,6 +66,12 @@ impl App for Moody {
     }
 
     fn closed(&mut self, _id: ConnId, _reason: &CloseReason) {}
+}
+
+fn target() -> Target {
+    let tls = ClientTls::new(Provider::default(), Trust::Insecure, Vec::new(), Resume::Off);
+    let address = SocketAddr::from(([10, 0, 0, 1], 443));
+    Target { address, server_name: "localhost".into(), tls: tls.unwrap(), local: None }
 }
 
 /// Runs a load of two workers against one worker, so near that a backlog is gone in no time.
@@ -217,4 +224,63 @@ fn waiting_for_a_connection_is_not_the_lag_of_the_generator() {
     assert!(report.ok, "{report}");
     assert!(report.latency_us.max > 10_000, "{report}");
     assert!(report.schedule.unwrap().lag_us.max < 1_000, "{report}");
+}
+
+#[test]
+fn a_stall_is_in_the_intervals_in_which_it_happened() {
+    let stall = Some((Duration::from_secs(2), Duration::from_secs(2)));
+    let interval = Duration::from_millis(500);
+    let report =
+        run_with(stall, even(1_000.0), seconds(6), |config| LoadConfig { interval, ..config });
+    assert_eq!((report.intervals.len(), report.interval_s), (12, 0.5), "{report}");
+    let open = || report.intervals.iter().map(|of| of.open.unwrap());
+    // Whatever the server does, so many are due; what waits is sent at the end of the stall.
+    assert!(open().all(|open| open.due == 500), "{:?}", report.intervals);
+    let of = |first: usize, last: usize| &report.intervals[first..=last];
+    assert!(of(0, 3).iter().all(|of| (499..=501).contains(&of.ok)), "{:?}", of(0, 3));
+    assert_eq!(of(5, 7).iter().map(|of| of.ok).sum::<u64>(), 0, "{:?}", of(5, 7));
+    assert!(of(5, 7).iter().all(|of| of.length_s == 0.5 && of.latency.is_empty()));
+    assert!((2_498..=2_502).contains(&of(8, 8)[0].ok), "{:?}", of(8, 8));
+    assert!((0..).zip(&report.intervals).all(|(at, of)| of.start_s == f64::from(at) * 0.5));
+    // Nothing is lost or counted twice.
+    let sum = |what: fn(&Interval) -> u64| report.intervals.iter().map(what).sum::<u64>();
+    assert_eq!(sum(|of| of.ok), report.detail.requests.ok, "{report}");
+    assert_eq!(sum(|of| of.bytes_down), report.bytes_down);
+    assert_eq!(sum(|of| of.bytes_up), report.bytes_up);
+    let schedule = report.schedule.unwrap();
+    let total = |what: fn(OpenInterval) -> u64| open().map(what).sum::<u64>();
+    assert_eq!(total(|open| open.due), schedule.due, "{report}");
+    assert_eq!(total(|open| open.sent), schedule.sent, "{report}");
+    let mut latency = report.detail.latency.clone();
+    for interval in &report.intervals {
+        latency.subtract(interval.latency.histogram()).unwrap();
+    }
+    assert_eq!(latency.len(), 0, "the histograms are those of the run");
+}
+
+#[test]
+fn the_last_interval_of_a_run_by_number_is_as_long_as_it_was() {
+    let report = run(None, even(1_000.0), 100, Stop::Requests(1_300));
+    let [_, last] = &report.intervals[..] else { panic!("{:?}", report.intervals) };
+    assert!((0.299..0.301).contains(&last.length_s), "{last:?}");
+    let due: u64 = report.intervals.iter().map(|of| of.open.unwrap().due).sum();
+    assert_eq!((due, last.ok), (1_300, 300), "{report}");
+}
+
+#[test]
+fn intervals_that_nobody_could_keep_are_refused_with_the_remedy() {
+    let refused = |ms: u64, seconds: u64, words: &[&str]| {
+        let interval = Duration::from_millis(ms);
+        let stop = Stop::Duration(Duration::from_secs(seconds));
+        let mut sim = Simulation::new(1, Faults::default());
+        let workload = Workload::Download(1);
+        let config = LoadConfig { interval, ..LoadConfig::new(vec![target()], workload, stop) };
+        let host = IpAddr::from([10, 0, 0, 2]);
+        let error = Simulated::new(&mut sim, host, config, 1, 7).unwrap_err().to_string();
+        for word in words {
+            assert!(error.contains(word), "{word}: {error}");
+        }
+    };
+    refused(9, 1, &["9ms", "at least 10ms"]);
+    refused(10, 1_001, &["100100 intervals", "--interval 11ms"]);
 }

@@ -213,10 +213,15 @@ pub(crate) fn assert_load_report(value: &Value) {
         "service_us",
         "saturated",
         "io",
+        "interval_s",
+        "intervals",
     ];
     if !value["status"].is_null() {
         // Requests over HTTP/3.
         fields.extend(["status", "ttfb_us", "goaways"]);
+    }
+    if !value["schedule"].is_null() {
+        fields.push("schedule");
     }
     assert_fields(value, &fields);
     assert_eq!(value["schema"], 1);

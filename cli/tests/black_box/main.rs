@@ -9,6 +9,7 @@ mod idle;
 mod keys;
 mod load;
 mod refused;
+mod results;
 mod serve;
 mod steering;
 mod usage;

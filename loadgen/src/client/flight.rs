@@ -277,10 +277,13 @@ impl Client {
         }
         self.tally.requests.ok += 1;
         let since = |at: Instant, to: Instant| nanos(to.saturating_duration_since(at));
-        self.tally.latency.saturating_record(since(request.due, now));
-        if self.pacer.is_some() {
-            self.tally.service.saturating_record(since(request.started, now));
+        let latency = since(request.due, now);
+        let service = self.pacer.is_some().then(|| since(request.started, now));
+        self.tally.latency.saturating_record(latency);
+        if let Some(service) = service {
+            self.tally.service.saturating_record(service);
         }
+        self.series.record(latency, service);
         if let Some(first) = request.first {
             self.tally.first_byte.saturating_record(since(request.started, first));
         }

@@ -21,6 +21,10 @@ use crate::schedule::Schedule;
 #[derive(Debug)]
 pub(super) struct Pacer {
     schedule: Schedule,
+    /// The same schedule, of which as much is gone as was counted.
+    uncounted: Schedule,
+    /// How many of it were due before the last interval's end.
+    counted: u64,
     /// When the run began; `None`: it has not.
     start: Option<Instant>,
     /// Seats that can take a request, each once, in turn.
@@ -33,7 +37,8 @@ impl Pacer {
     /// Waits for [`begin`](Self::begin).
     pub(super) fn new(schedule: Schedule, seats: usize) -> Self {
         let free = VecDeque::with_capacity(seats);
-        Self { schedule, start: None, free, free_since: None }
+        let uncounted = schedule.clone();
+        Self { schedule, uncounted, counted: 0, start: None, free, free_since: None }
     }
 
     /// The schedule begins at `at`.
@@ -62,6 +67,14 @@ impl Pacer {
     fn skip_before(&mut self, end: Instant) -> u64 {
         self.start
             .map_or(0, |start| self.schedule.skip_before(end.saturating_duration_since(start)))
+    }
+
+    /// How many requests of the measured part are due before `end`, later at each call.
+    pub(super) fn count_due(&mut self, end: Instant) -> u64 {
+        if let Some(start) = self.start {
+            self.counted += self.uncounted.skip_before(end.saturating_duration_since(start));
+        }
+        self.counted
     }
 
     fn push(&mut self, now: Instant, seat: usize) {
@@ -94,7 +107,9 @@ impl Client {
         let Some(pacer) = &mut self.pacer else { return now };
         let (due, possible) = pacer.take(now).unwrap_or((now, now));
         self.tally.sent += 1;
-        self.tally.lag.saturating_record(nanos(now.saturating_duration_since(possible)));
+        let lag = nanos(now.saturating_duration_since(possible));
+        self.tally.lag.saturating_record(lag);
+        self.series.note_lag(lag);
         due
     }
 
@@ -136,6 +151,8 @@ impl Client {
         if let Some(pacer) = &mut self.pacer {
             // A run by number has no warm-up, so nothing is taken from what is left to do.
             pacer.skip_before(from);
+            pacer.count_due(from);
+            pacer.counted = 0;
         }
     }
 

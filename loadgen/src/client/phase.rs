@@ -60,6 +60,7 @@ impl Client {
             return self.conclude(lane, self.ending_when_stopped());
         }
         let now = lane.now();
+        self.keep_series(now);
         let lost_some = self.seats.schedule(now, &mut self.random);
         let is_dark = match self.exchange {
             Some(_) => {
@@ -202,6 +203,8 @@ impl Client {
             Stop::Duration(duration) => Some(from + duration),
             Stop::Requests(_) | Stop::Never => None,
         };
+        let before = self.totals(from);
+        self.series.begin(from, until, before);
         self.phase = Phase::Measuring { from, until, thread: ThreadTime::read() };
     }
 
@@ -322,6 +325,9 @@ impl Client {
             let due = self.pacer.as_ref().and_then(Pacer::wake_at);
             next = due.map_or(next, |at| next.min(at));
         }
+        if let Some(end) = self.series.next_end() {
+            next = next.min(end);
+        }
         match (self.job.config.request_timeout, self.requests.oldest()) {
             (Some(timeout), Some((_, oldest))) => next.min(oldest.started + timeout),
             _ => next,
@@ -366,6 +372,7 @@ impl Client {
             // Nothing was measured, so nothing may be reported.
             self.measure(now);
         }
+        self.keep_series(now);
         if let Phase::Measuring { from, thread, .. } = self.phase {
             self.tally.measured = Some(Span { from, to: now });
             self.tally.busy = ThreadTime::read()
@@ -393,6 +400,8 @@ impl Client {
         self.tally.missing = self.seats.absence().missing();
         self.tally.absent = self.seats.absence().longest();
         self.tally.ending = ending;
+        let totals = self.totals(end);
+        self.tally.intervals = self.series.finish(now, totals);
         self.phase = Phase::Over;
         self.publish();
         // The receiver is gone only when nobody wants to know.

@@ -10,12 +10,22 @@ use super::{Finding, Tree, report};
 const DOORS: &[(&str, &[&str])] = &[
     ("aya", &["ebpf/src/"]),
     ("aya_ebpf", &["ebpf/program/"]),
+    ("base64", &["loadgen/src/packed.rs"]),
     ("cap_std", &["engine/src/apps/root.rs"]),
     ("caps", &["engine/src/privileges.rs"]),
     ("clap", &["cli/src/"]),
     ("core_affinity", &["engine/src/placement.rs"]),
     ("crossbeam", &["engine/src/toss.rs"]),
-    ("hdrhistogram", &["loadgen/src/report.rs", "loadgen/src/tally.rs"]),
+    ("flate2", &["loadgen/src/packed.rs"]),
+    (
+        "hdrhistogram",
+        &[
+            "loadgen/src/packed.rs",
+            "loadgen/src/report.rs",
+            "loadgen/src/series.rs",
+            "loadgen/src/tally.rs",
+        ],
+    ),
     ("humantime", &["cli/src/"]),
     ("if_addrs", &["engine/src/steer/interfaces.rs"]),
     ("indicatif", &["cli/src/"]),

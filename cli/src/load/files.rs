@@ -1,0 +1,135 @@
+//! files writes what a run leaves beside its report.
+//!
+//! Each file is opened before the run begins: a run of an hour whose result nobody can write is an
+//! hour lost. What is in it stays until there is something new.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use quiclane_loadgen::Report;
+
+use crate::exit::Failure;
+use crate::flags::positive_time;
+
+/// What to write beside the report.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Results")]
+pub(super) struct FileOptions {
+    /// Length of the intervals that the measured part is cut into, at least 10ms; the report has
+    /// counts and latencies of each
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = positive_time)]
+    pub(super) interval: Duration,
+
+    /// Write a line of JSON for each interval, at the end of the run; - is stdout, and then the
+    /// report goes to stderr
+    #[arg(long, value_name = "FILE|-")]
+    series: Option<PathBuf>,
+}
+
+impl FileOptions {
+    /// Whether stdout is for a series.
+    pub(super) fn takes_stdout(&self) -> bool {
+        self.series.as_deref() == Some(Path::new("-"))
+    }
+
+    /// Opens them all.
+    pub(super) fn open(&self) -> Result<Files, Failure> {
+        let series = self.series.as_ref().filter(|_| !self.takes_stdout());
+        Ok(Files {
+            series: series.map(|path| Output::open("--series", path)).transpose()?,
+            series_on_stdout: self.takes_stdout(),
+        })
+    }
+}
+
+/// Files that are open.
+#[derive(Debug)]
+pub(super) struct Files {
+    series: Option<Output>,
+    series_on_stdout: bool,
+}
+
+impl Files {
+    /// Writes what `report` has for each.
+    pub(super) fn write(self, report: &Report) -> Result<(), Failure> {
+        let Self { series, series_on_stdout } = self;
+        if let Some(series) = series {
+            series.write(|file| report.write_series(file))?;
+        }
+        if series_on_stdout {
+            let mut stdout = BufWriter::new(io::stdout().lock());
+            let written = report.write_series(&mut stdout).and_then(|()| stdout.flush());
+            return crate::output::unless_gone(written);
+        }
+        Ok(())
+    }
+}
+
+/// A file that can be written.
+#[derive(Debug)]
+pub(crate) struct Output {
+    flag: &'static str,
+    path: PathBuf,
+    file: File,
+}
+
+impl Output {
+    /// Opens `path` for `flag`, and changes nothing in it.
+    pub(crate) fn open(flag: &'static str, path: &Path) -> Result<Self, Failure> {
+        let mut options = OpenOptions::new();
+        match options.write(true).create(true).truncate(false).open(path) {
+            Ok(file) => Ok(Self { flag, path: path.into(), file }),
+            Err(source) => Err(Failure::File { flag, path: path.into(), source }),
+        }
+    }
+
+    /// Replaces what is in it.
+    pub(crate) fn write(
+        self,
+        write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        let Self { flag, path, file } = self;
+        let replace = || {
+            // Pipes and devices have no length.
+            if file.metadata()?.is_file() {
+                file.set_len(0)?;
+            }
+            let mut buffered = BufWriter::new(&file);
+            write(&mut buffered)?;
+            buffered.flush()
+        };
+        replace().map_err(|source| Failure::Write { flag, path, source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_keeps_what_it_has_until_there_is_something_new() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("series");
+        std::fs::write(&path, "something long and old").unwrap();
+        let output = Output::open("--series", &path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"something long and old");
+        output.write(|file| file.write_all(b"new")).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_said_with_flag_path_and_remedy() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = Output::open("--series", directory.path()).unwrap_err().to_string();
+        for words in ["--series", directory.path().to_str().unwrap(), "may write"] {
+            assert!(error.contains(words), "{words}: {error}");
+        }
+        let full = Output::open("--series", Path::new("/dev/full")).unwrap();
+        let error = full.write(|file| file.write_all(b"new")).unwrap_err();
+        assert!(error.to_string().contains("/dev/full"), "{error}");
+        assert_eq!(error.exit(), crate::exit::Exit::Failed);
+    }
+}
