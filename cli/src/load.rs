@@ -205,7 +205,10 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
     } else {
         let urls: Vec<String> = args.urls().map(Url::to_string).collect();
         let verdict = if report.is_invalid() { INVALID } else { "" };
-        let text = format!("{verdict}{} ({})\n{report}", urls.join(" "), addresses[0]);
+        let mut text = format!("{verdict}{} ({})\n{report}", urls.join(" "), addresses[0]);
+        if args.files.latency {
+            text.push_str(&format!("\n{}", report.spectrum()));
+        }
         if args.files.takes_stdout() {
             output::log(text);
         } else {

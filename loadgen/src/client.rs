@@ -21,9 +21,9 @@ mod session;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use quiclane::{App, CloseReason, Conn, ConnId, Dir, Lane, StreamId, VarInt};
+use quiclane::{App, CloseReason, Conn, ConnId, Dir, Lane, StreamId, VarInt, clock};
 
 use crate::config::{LoadConfig, Pace, Workload};
 use crate::gate::Gate;
@@ -49,6 +49,8 @@ pub(crate) struct Job {
     pub(crate) gate: Gate,
     /// One for each worker.
     pub(crate) lives: Vec<Live>,
+    /// The monotonic and the wall clock when the run was made, for the time of day of its numbers.
+    pub(crate) made: (Instant, Duration),
     /// For the waits between attempts, and random arrivals.
     pub(crate) seed: u64,
 }
@@ -57,7 +59,18 @@ impl Job {
     /// What `config` says, for so many workers.
     pub(crate) fn new(config: LoadConfig, workers: usize, seed: u64) -> Self {
         let lives = (0..workers).map(|_| Live::default()).collect();
-        Self { config, workers, gate: Gate::new(workers), lives, seed }
+        let made = (clock::now(), clock::unix_time());
+        Self { config, workers, gate: Gate::new(workers), lives, made, seed }
+    }
+
+    /// The time of day of an instant, in milliseconds since 1970.
+    pub(crate) fn unix_ms(&self, at: Instant) -> u64 {
+        let (instant, unix) = self.made;
+        let unix = match at.checked_duration_since(instant) {
+            Some(later) => unix + later,
+            None => unix.saturating_sub(instant - at),
+        };
+        u64::try_from(unix.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// When the requests of `worker`, which has so many `connections`, are due.
@@ -190,6 +203,7 @@ impl App for Client {
         };
         self.job.gate.note_connected();
         self.tally.handshakes.ok += 1;
+        self.tally.handshake_times.saturating_record(nanos(now.saturating_duration_since(since)));
         if !self.makes_handshakes()
             && let Some(lost_at) = lost_at
         {

@@ -21,6 +21,7 @@ mod client;
 mod config;
 pub use config::{LoadConfig, LoadError, Pace, Stop, Workload};
 mod cpu;
+mod export;
 mod gate;
 mod live;
 pub use live::Progress;
@@ -33,7 +34,7 @@ pub use protocol::{Body, H3_ALPN, HttpError, HttpRequest, PERF_ALPN, Protocol};
 mod random;
 mod report;
 pub use report::{
-    Detail, ErrorReport, HttpDetail, IdleReport, LatencyReport, Report, ScheduleReport,
+    Detail, ErrorReport, Histograms, HttpDetail, IdleReport, LatencyReport, Report, ScheduleReport,
 };
 mod schedule;
 pub use schedule::{Arrivals, RATE_MAX, Rate, RateError, Stage};
@@ -43,6 +44,8 @@ pub use series::{Interval, OpenInterval};
 mod simulated;
 #[cfg(feature = "sim")]
 pub use simulated::Simulated;
+mod spectrum;
+pub use spectrum::Spectrum;
 mod tally;
 pub use tally::{ClassCount, Counts, EarlyData, Ending};
 mod text;

@@ -99,7 +99,9 @@ pub(crate) fn report(job: &Job, io: String, results: &Receiver<Tally>) -> Report
     for tally in results.try_iter() {
         sum.merge(&tally);
     }
-    Report::new(&job.config, job.workers, io, &sum)
+    let started = sum.measured.map_or(job.made.0, |measured| measured.from);
+    let report = Report::new(&job.config, job.workers, io, &sum);
+    Report { started_unix_ms: job.unix_ms(started), ..report }
 }
 
 /// What the engine needs for a load.

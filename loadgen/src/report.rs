@@ -1,16 +1,24 @@
 //! report turns what was counted into the numbers people read; the README defines each.
 
+mod histograms;
+mod notes;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+pub use histograms::Histograms;
+pub(crate) use notes::SATURATED;
+use notes::{came_to_nothing, lags, notes};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{LoadConfig, Stop, Workload};
+use crate::config::{LoadConfig, Workload};
+use crate::export;
 use crate::protocol::Protocol;
 use crate::series::{self, Interval};
+use crate::spectrum::Spectrum;
 use crate::tally::{ClassCount, Counts, EarlyData, Ending, Span, Tally};
 use crate::text;
 
@@ -61,6 +69,8 @@ pub struct Report {
     pub latency_us: LatencyReport,
     /// Time to answer, from when it was sent.
     pub service_us: LatencyReport,
+    /// Time of each handshake that is in `handshakes`, from when it began.
+    pub handshake_us: LatencyReport,
     /// What became of the schedule; in an open loop only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleReport>,
@@ -68,6 +78,10 @@ pub struct Report {
     pub saturated: bool,
     /// How datagrams entered and left.
     pub io: String,
+    /// The distributions behind the percentiles.
+    pub histograms: Histograms,
+    /// When the measured part began, in milliseconds since 1970 by this machine's clock.
+    pub started_unix_ms: u64,
     /// Length of the intervals, in seconds.
     pub interval_s: f64,
     /// The measured part, interval by interval, without a gap.
@@ -102,6 +116,10 @@ pub struct LatencyReport {
     pub p99: u64,
     /// 99.9th percentile.
     pub p999: u64,
+    /// 99.99th percentile.
+    pub p9999: u64,
+    /// 99.999th percentile.
+    pub p99999: u64,
     /// The longest.
     pub max: u64,
 }
@@ -112,7 +130,15 @@ impl LatencyReport {
         // The histogram names the top of each bucket: never report more than the true maximum.
         let max = nanoseconds.max();
         let at = |quantile| us(nanoseconds.value_at_quantile(quantile).min(max));
-        Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: us(max) }
+        Self {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            p9999: at(0.999_9),
+            p99999: at(0.999_99),
+            max: us(max),
+        }
     }
 }
 
@@ -302,9 +328,12 @@ impl Report {
                 // In a closed loop a request is sent when it is meant to be sent.
                 None => latency,
             },
+            handshake_us: LatencyReport::new(&tally.handshake_times),
             schedule: config.pace.is_some().then(|| ScheduleReport::new(tally, measured)),
             saturated: tally.busy.is_some_and(|busy| busy > SATURATED) || lags(tally),
             io,
+            histograms: Histograms::new(config, tally),
+            started_unix_ms: 0,
             interval_s: config.interval.as_secs_f64(),
             intervals: tally.intervals.clone(),
             idle: config.workload.is_idle().then(|| IdleReport::new(config, tally)),
@@ -327,6 +356,28 @@ impl Report {
     /// When `to` cannot be written.
     pub fn write_series(&self, to: &mut impl Write) -> io::Result<()> {
         series::write_lines(&self.intervals, to)
+    }
+
+    /// Writes an interval log of HdrHistogram.
+    ///
+    /// # Errors
+    /// When `to` cannot be written.
+    pub fn write_interval_log(&self, to: &mut impl Write) -> io::Result<()> {
+        export::interval_log(self, to)
+    }
+
+    /// Writes the percentiles of the latency as HdrHistogram's `hgrm` text.
+    ///
+    /// # Errors
+    /// When `to` cannot be written.
+    pub fn write_percentiles(&self, to: &mut impl Write) -> io::Result<()> {
+        export::percentiles(&self.histograms.latency.histogram(), to)
+    }
+
+    /// All distributions as a table.
+    #[must_use]
+    pub fn spectrum(&self) -> Spectrum {
+        Spectrum::new(self)
     }
 }
 
@@ -370,97 +421,6 @@ impl Detail {
     }
 }
 
-fn notes(config: &LoadConfig, tally: &Tally) -> Vec<String> {
-    let mut notes = Vec::new();
-    match tally.ending {
-        Ending::Complete if tally.handshakes.ok > 0 && came_to_nothing(config, tally) => {
-            notes.push(format!(
-                "no request was answered in {:.1} s and no content came back ({} in flight at the \
-                 end): see whether the server answers at all, or give the run more time",
-                tally.measured.map_or(Duration::ZERO, Span::length).as_secs_f64(),
-                tally.requests.cancelled
-            ));
-        }
-        Ending::Complete => {}
-        Ending::GaveUp => notes.push(format!(
-            "gave up: nothing was answered for {} s and nothing is in flight; {} {} not started",
-            config.dark_max().as_secs_f64(),
-            not_started(config, tally),
-            if config.workload.is_handshakes() { "handshakes" } else { "requests" }
-        )),
-        Ending::Interrupted => notes.push("interrupted: the numbers are those until then".into()),
-        Ending::NothingConnected => notes.push("no connection could be established".into()),
-    }
-    if let Some(busy) = tally.busy.filter(|&busy| busy > SATURATED) {
-        notes.push(format!(
-            "the generator had something to do for {:.0} % of the time: the server may be capable \
-             of more; give the generator more workers, or cores or a machine of its own",
-            busy * 100.0
-        ));
-    }
-    if lags(tally) {
-        let lag = LatencyReport::new(&tally.lag);
-        notes.push(format!(
-            "the generator sent requests late by {} us (99th percentile) though connections had \
-             room: give it more workers, or cores or a machine of its own",
-            text::group(lag.p99)
-        ));
-    }
-    if tally.unsent * UNSENT_NOTE > tally.sent {
-        let why = match tally.held {
-            0 => "there was no connection",
-            _ => "no connection had room; with more of them (-c) or streams (-m) the server queues",
-        };
-        notes.push(format!(
-            "{} requests were due and not sent, and are in none of the times: {why}",
-            text::group(tally.unsent)
-        ));
-    }
-    if config.workload.is_idle() && tally.held == 0 && tally.idle_losses.total() > 0 {
-        let seconds = tally.measured.map_or(0.0, |span| span.length().as_secs_f64());
-        notes.push(match config.reconnect {
-            true => "no connection was open at the end".into(),
-            false => format!("all connections were lost within {seconds:.1} s, none was left"),
-        });
-    }
-    if tally.stream_limited * STREAM_LIMITED_NOTE > tally.requests.started {
-        notes.push(format!(
-            "the server's stream limit held requests back {} times: it allows fewer than {} \
-             streams per connection, or gives them back late",
-            tally.stream_limited, config.streams
-        ));
-    }
-    notes
-}
-
-/// Whether requests were the work and none of them came to anything, not even to a failure. A run
-/// shorter than the time after which requests have stalled cannot say which one failed; that all
-/// went well is the one thing that it must not say.
-fn came_to_nothing(config: &LoadConfig, tally: &Tally) -> bool {
-    let makes_requests = !config.workload.is_handshakes() && !config.workload.is_idle();
-    makes_requests && tally.requests.ended() == 0 && tally.bytes_down == 0 && !tally.uploading
-}
-
-fn not_started(config: &LoadConfig, tally: &Tally) -> u64 {
-    let started =
-        if config.workload.is_handshakes() { &tally.handshakes } else { &tally.requests }.started;
-    match config.stop {
-        Stop::Requests(requests) => requests.saturating_sub(started),
-        Stop::Duration(_) | Stop::Never => 0,
-    }
-}
-
-/// Whether the generator was late by itself, by so much that the times it measured are its own.
-fn lags(tally: &Tally) -> bool {
-    if tally.latency.is_empty() {
-        // Nothing was measured that it could spoil.
-        return false;
-    }
-    let [lag, latency] =
-        [&tally.lag, &tally.latency].map(|times| LatencyReport::new(times).p99 as f64);
-    lag > LAG_MAX_US && lag > LAG_MAX_SHARE * latency
-}
-
 fn rate(count: u64, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
 }
@@ -475,28 +435,12 @@ fn round(value: f64, decimals: i32) -> f64 {
     (value * scale).round() / scale
 }
 
-/// A worker that had something to do for more than this share of the time cannot be said to have
-/// waited for the server.
-pub(crate) const SATURATED: f64 = 0.97;
-
-/// A lag whose 99th percentile is no longer than this is never held against the generator,
-/// microseconds.
-const LAG_MAX_US: f64 = 1_000.0;
-
-/// Nor one that is at most this share of the latency it would spoil.
-const LAG_MAX_SHARE: f64 = 0.1;
-
-/// One request in this many that was not sent is worth a note.
-const UNSENT_NOTE: u64 = 100;
-
-/// One request in this many held back is worth a note.
-const STREAM_LIMITED_NOTE: u64 = 100;
-
 #[cfg(test)]
 mod tests {
     use quiclane::clock;
 
     use super::*;
+    use crate::config::Stop;
     use crate::protocol::{Body, HttpRequest};
 
     fn config(workload: Workload) -> LoadConfig {
@@ -561,14 +505,17 @@ mod tests {
             "service_us",
             "saturated",
             "io",
+            "handshake_us",
+            "histograms",
+            "started_unix_ms",
             "interval_s",
             "intervals",
         ];
         contract.sort_unstable();
         assert_eq!(fields, contract);
         assert_eq!(json["errors"]["by_class"]["idle_timeout"], 1);
-        for times in ["latency_us", "service_us"] {
-            for field in ["p50", "p90", "p99", "p999", "max"] {
+        for times in ["latency_us", "service_us", "handshake_us"] {
+            for field in ["p50", "p90", "p99", "p999", "p9999", "p99999", "max"] {
                 assert!(json[times][field].is_u64(), "{times} {field}");
             }
         }

@@ -208,6 +208,8 @@ pub(crate) struct Tally {
     pub(crate) first_byte: Histogram<u64>,
     /// Complete responses over HTTP, by status.
     pub(crate) statuses: Statuses,
+    /// Nanoseconds from the beginning to the end of each handshake in `handshakes.ok`.
+    pub(crate) handshake_times: Histogram<u64>,
     /// Nanoseconds from the loss of a connection until its successor was open.
     pub(crate) outages: Histogram<u64>,
     /// Connections that the first attempts opened.
@@ -263,6 +265,7 @@ impl Tally {
             unsent: 0,
             first_byte: new_histogram(),
             statuses: Statuses::default(),
+            handshake_times: new_histogram(),
             outages: new_histogram(),
             opened_first: 0,
             held: 0,
@@ -293,6 +296,7 @@ impl Tally {
         if let Some(handshakes) = handshakes {
             self.handshakes = Counts::carrying(handshakes);
             self.handshake_errors = Classes::default();
+            self.handshake_times.reset();
         }
         self.latency.reset();
         self.service.reset();
@@ -320,6 +324,7 @@ impl Tally {
         self.sent += other.sent;
         self.unsent += other.unsent;
         let _ = self.first_byte.add(&other.first_byte);
+        let _ = self.handshake_times.add(&other.handshake_times);
         let _ = self.outages.add(&other.outages);
         self.statuses.merge(&other.statuses);
         self.goaways += other.goaways;

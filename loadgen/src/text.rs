@@ -39,6 +39,9 @@ pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     if report.schedule.is_some() {
         latency("service", &report.service_us, f)?;
     }
+    if !is_handshake {
+        latency("handshake", &report.handshake_us, f)?;
+    }
     if let Some(busy) = detail.busy {
         let verdict = match (report.saturated, busy > SATURATED) {
             (false, _) => "not saturated",
@@ -181,13 +184,18 @@ fn connections(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 fn latency(what: &str, times: &LatencyReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let LatencyReport { p50, p90, p99, p999, max } = *times;
+    let LatencyReport { p50, p90, p99, p999, p9999, p99999, max } = *times;
     if max == 0 {
         return line(what, "     none measured", f);
     }
-    let text = [("p50", p50), ("p90", p90), ("p99", p99), ("p99.9", p999), ("max", max)]
-        .map(|(name, us)| format!("{name} {}", time(Duration::from_micros(us))))
-        .join("   ");
+    let mut times = vec![("p50", p50), ("p90", p90), ("p99", p99), ("p99.9", p999)];
+    // Of few times these are the longest one, which is there anyway.
+    times.extend([("p99.99", p9999), ("p99.999", p99999)].iter().filter(|(_, us)| *us < max));
+    times.push(("max", max));
+    let times = times.into_iter();
+    let text: Vec<String> =
+        times.map(|(name, us)| format!("{name} {}", time(Duration::from_micros(us)))).collect();
+    let text = text.join("   ");
     line(what, &format!("     {text}"), f)
 }
 
@@ -251,6 +259,11 @@ fn size(bytes: u64) -> String {
         }
     }
     format!("{bytes} B")
+}
+
+/// The same of nanoseconds.
+pub(crate) fn nanoseconds(ns: u64) -> String {
+    time(Duration::from_nanos(ns))
 }
 
 /// A time with three significant digits or so, in the unit that suits it.

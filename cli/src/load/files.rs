@@ -18,6 +18,10 @@ use crate::flags::positive_time;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Results")]
 pub(super) struct FileOptions {
+    /// Print whole distributions: latency, service with --rate, first byte over HTTP/3, handshake
+    #[arg(short = 'L', long, conflicts_with = "json")]
+    pub(super) latency: bool,
+
     /// Length of the intervals that the measured part is cut into, at least 10ms; the report has
     /// counts and latencies of each
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = positive_time)]
@@ -27,6 +31,16 @@ pub(super) struct FileOptions {
     /// report goes to stderr
     #[arg(long, value_name = "FILE|-")]
     series: Option<PathBuf>,
+
+    /// Write an interval log of HdrHistogram (V2) with tags latency, service, ttfb, handshake and
+    /// lag
+    #[arg(long, value_name = "FILE")]
+    hlog: Option<PathBuf>,
+
+    /// Write the percentiles of the latency in milliseconds, as the plotters of HdrHistogram read
+    /// them
+    #[arg(long, value_name = "FILE")]
+    hgrm: Option<PathBuf>,
 }
 
 impl FileOptions {
@@ -37,10 +51,13 @@ impl FileOptions {
 
     /// Opens them all.
     pub(super) fn open(&self) -> Result<Files, Failure> {
-        let series = self.series.as_ref().filter(|_| !self.takes_stdout());
+        let open =
+            |flag, path: Option<&PathBuf>| path.map(|path| Output::open(flag, path)).transpose();
         Ok(Files {
-            series: series.map(|path| Output::open("--series", path)).transpose()?,
+            series: open("--series", self.series.as_ref().filter(|_| !self.takes_stdout()))?,
             series_on_stdout: self.takes_stdout(),
+            hlog: open("--hlog", self.hlog.as_ref())?,
+            hgrm: open("--hgrm", self.hgrm.as_ref())?,
         })
     }
 }
@@ -50,14 +67,22 @@ impl FileOptions {
 pub(super) struct Files {
     series: Option<Output>,
     series_on_stdout: bool,
+    hlog: Option<Output>,
+    hgrm: Option<Output>,
 }
 
 impl Files {
     /// Writes what `report` has for each.
     pub(super) fn write(self, report: &Report) -> Result<(), Failure> {
-        let Self { series, series_on_stdout } = self;
+        let Self { series, series_on_stdout, hlog, hgrm } = self;
         if let Some(series) = series {
             series.write(|file| report.write_series(file))?;
+        }
+        if let Some(hlog) = hlog {
+            hlog.write(|file| report.write_interval_log(file))?;
+        }
+        if let Some(hgrm) = hgrm {
+            hgrm.write(|file| report.write_percentiles(file))?;
         }
         if series_on_stdout {
             let mut stdout = BufWriter::new(io::stdout().lock());

@@ -213,6 +213,9 @@ pub(crate) fn assert_load_report(value: &Value) {
         "service_us",
         "saturated",
         "io",
+        "handshake_us",
+        "histograms",
+        "started_unix_ms",
         "interval_s",
         "intervals",
     ];
@@ -235,8 +238,8 @@ pub(crate) fn assert_load_report(value: &Value) {
     let by_class = value["errors"]["by_class"].as_object().unwrap();
     let sum: u64 = by_class.values().map(|count| count.as_u64().unwrap()).sum();
     assert_eq!(value["errors"]["total"], sum);
-    for times in ["latency_us", "service_us"] {
-        let order = ["p50", "p90", "p99", "p999", "max"];
+    for times in ["latency_us", "service_us", "handshake_us"] {
+        let order = ["p50", "p90", "p99", "p999", "p9999", "p99999", "max"];
         assert_fields(&value[times], &order);
         let order = order.map(|field| value[times][field].as_u64().unwrap());
         assert!(order.is_sorted(), "{times}: {order:?}");

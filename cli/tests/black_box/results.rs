@@ -4,6 +4,7 @@
 
 use std::fs;
 
+use hdrhistogram::serialization::Deserializer;
 use serde_json::Value;
 
 use crate::command::{Serve, assert_load_report, line};
@@ -55,6 +56,70 @@ fn a_file_that_cannot_be_written_is_known_before_the_run() {
     assert_eq!(outcome.code, 2, "{outcome:?}");
     for words in ["--series /nowhere/series", "No such file", "may write"] {
         assert!(outcome.stderr.contains(words), "{words}: {outcome:?}");
+    }
+}
+
+#[test]
+fn distributions_are_written_for_the_tools_of_hdrhistogram() {
+    let server = Serve::start(&["-q"]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (hlog, hgrm) = (path("run.hlog"), path("run.hgrm"));
+    let flags = "-d 1s -R 200 --interval 500ms --json";
+    let outcome = server.load(&format!("{flags} --hlog {hlog} --hgrm {hgrm}"));
+    let report = outcome.json();
+    let log = fs::read_to_string(hlog).unwrap();
+    let started_s = report["started_unix_ms"].as_f64().unwrap() / 1e3;
+    assert!(log.contains(&format!("#[StartTime: {started_s:.3} (")), "{log}");
+    // What a tool reads is what the report has.
+    let line = |tag: &str, start: &str| {
+        let start = format!("Tag={tag},{start}");
+        let line = log.lines().find(|line| line.starts_with(&start));
+        line.unwrap_or_else(|| panic!("{start}: {log}")).rsplit(',').next().unwrap().to_owned()
+    };
+    let of = |base64: &str| {
+        let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, base64).unwrap();
+        Deserializer::new().deserialize::<u64, _>(&mut &bytes[..]).unwrap()
+    };
+    for (at, start) in [(0, "0.000,0.500,"), (1, "0.500,0.5")] {
+        for kind in ["latency", "service"] {
+            let own = report["intervals"][at][kind].as_str().unwrap();
+            assert_eq!(of(&line(kind, start)), of(own), "{kind}");
+        }
+    }
+    for kind in ["handshake", "lag"] {
+        let own = report["histograms"][kind].as_str().unwrap();
+        assert_eq!(of(&line(kind, "0.000,")), of(own), "{kind}");
+    }
+    assert!(!log.contains("Tag=ttfb") && report["histograms"]["ttfb"].is_null());
+    let text = fs::read_to_string(hgrm).unwrap();
+    let count = of(report["histograms"]["latency"].as_str().unwrap()).len();
+    assert!(text.contains(&format!("Total count    = {count:>12}]")), "{text}");
+}
+
+#[test]
+fn a_spectrum_is_printed_on_request() {
+    let server = Serve::start(&["-q"]);
+    let outcome = server.load("-n 100 -L");
+    for words in ["spectrum", "p99.999", "deviation"] {
+        assert!(outcome.stdout.contains(words), "{words}: {}", outcome.stdout);
+    }
+    assert!(!server.load("-n 100").stdout.contains("spectrum"));
+    assert_eq!(server.load("-n 1 -L --json").code, 2);
+}
+
+#[test]
+fn handshakes_are_timed_apart_from_requests() {
+    let server = Serve::start(&["-q"]);
+    for (flags, handshakes) in
+        [("-c 4 -n 100", 4), ("--handshakes -n 9", 9), ("--idle 3 -d 100ms", 3)]
+    {
+        let report = server.load(&format!("--json {flags}")).json();
+        assert!(report["handshake_us"]["p50"].as_u64().unwrap() > 0, "{flags}: {report}");
+        let packed = report["histograms"]["handshake"].as_str().unwrap();
+        let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, packed).unwrap();
+        let histogram = Deserializer::new().deserialize::<u64, _>(&mut &bytes[..]).unwrap();
+        assert_eq!(histogram.len(), handshakes, "{flags}");
     }
 }
 

@@ -20,9 +20,11 @@ const DOORS: &[(&str, &[&str])] = &[
     (
         "hdrhistogram",
         &[
+            "loadgen/src/export.rs",
             "loadgen/src/packed.rs",
             "loadgen/src/report.rs",
             "loadgen/src/series.rs",
+            "loadgen/src/spectrum.rs",
             "loadgen/src/tally.rs",
         ],
     ),

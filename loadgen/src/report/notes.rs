@@ -1,0 +1,117 @@
+//! notes says what a reader has to know to judge the numbers of a run.
+
+use std::time::Duration;
+
+use super::LatencyReport;
+use crate::config::{LoadConfig, Stop};
+use crate::tally::{Ending, Span, Tally};
+use crate::text;
+
+/// What a reader has to know to judge the numbers, one sentence each.
+pub(super) fn notes(config: &LoadConfig, tally: &Tally) -> Vec<String> {
+    let mut notes = Vec::new();
+    match tally.ending {
+        Ending::Complete if tally.handshakes.ok > 0 && came_to_nothing(config, tally) => {
+            notes.push(format!(
+                "no request was answered in {:.1} s and no content came back ({} in flight at the \
+                 end): see whether the server answers at all, or give the run more time",
+                tally.measured.map_or(Duration::ZERO, Span::length).as_secs_f64(),
+                tally.requests.cancelled
+            ));
+        }
+        Ending::Complete => {}
+        Ending::GaveUp => notes.push(format!(
+            "gave up: nothing was answered for {} s and nothing is in flight; {} {} not started",
+            config.dark_max().as_secs_f64(),
+            not_started(config, tally),
+            if config.workload.is_handshakes() { "handshakes" } else { "requests" }
+        )),
+        Ending::Interrupted => notes.push("interrupted: the numbers are those until then".into()),
+        Ending::NothingConnected => notes.push("no connection could be established".into()),
+    }
+    if let Some(busy) = tally.busy.filter(|&busy| busy > SATURATED) {
+        notes.push(format!(
+            "the generator had something to do for {:.0} % of the time: the server may be capable \
+             of more; give the generator more workers, or cores or a machine of its own",
+            busy * 100.0
+        ));
+    }
+    if lags(tally) {
+        let lag = LatencyReport::new(&tally.lag);
+        notes.push(format!(
+            "the generator sent requests late by {} us (99th percentile) though connections had \
+             room: give it more workers, or cores or a machine of its own",
+            text::group(lag.p99)
+        ));
+    }
+    if tally.unsent * UNSENT_NOTE > tally.sent {
+        let why = match tally.held {
+            0 => "there was no connection",
+            _ => "no connection had room; with more of them (-c) or streams (-m) the server queues",
+        };
+        notes.push(format!(
+            "{} requests were due and not sent, and are in none of the times: {why}",
+            text::group(tally.unsent)
+        ));
+    }
+    if config.workload.is_idle() && tally.held == 0 && tally.idle_losses.total() > 0 {
+        let seconds = tally.measured.map_or(0.0, |span| span.length().as_secs_f64());
+        notes.push(match config.reconnect {
+            true => "no connection was open at the end".into(),
+            false => format!("all connections were lost within {seconds:.1} s, none was left"),
+        });
+    }
+    if tally.stream_limited * STREAM_LIMITED_NOTE > tally.requests.started {
+        notes.push(format!(
+            "the server's stream limit held requests back {} times: it allows fewer than {} \
+             streams per connection, or gives them back late",
+            tally.stream_limited, config.streams
+        ));
+    }
+    notes
+}
+
+/// Whether requests were the work and none of them came to anything, not even to a failure. A run
+/// shorter than the time after which requests have stalled cannot say which one failed; that all
+/// went well is the one thing that it must not say.
+pub(super) fn came_to_nothing(config: &LoadConfig, tally: &Tally) -> bool {
+    let makes_requests = !config.workload.is_handshakes() && !config.workload.is_idle();
+    makes_requests && tally.requests.ended() == 0 && tally.bytes_down == 0 && !tally.uploading
+}
+
+fn not_started(config: &LoadConfig, tally: &Tally) -> u64 {
+    let started =
+        if config.workload.is_handshakes() { &tally.handshakes } else { &tally.requests }.started;
+    match config.stop {
+        Stop::Requests(requests) => requests.saturating_sub(started),
+        Stop::Duration(_) | Stop::Never => 0,
+    }
+}
+
+/// Whether the generator was late by itself, by so much that the times it measured are its own.
+pub(super) fn lags(tally: &Tally) -> bool {
+    if tally.latency.is_empty() {
+        // Nothing was measured that it could spoil.
+        return false;
+    }
+    let [lag, latency] =
+        [&tally.lag, &tally.latency].map(|times| LatencyReport::new(times).p99 as f64);
+    lag > LAG_MAX_US && lag > LAG_MAX_SHARE * latency
+}
+
+/// A worker that had something to do for more than this share of the time cannot be said to have
+/// waited for the server.
+pub(crate) const SATURATED: f64 = 0.97;
+
+/// A lag whose 99th percentile is no longer than this is never held against the generator,
+/// microseconds.
+const LAG_MAX_US: f64 = 1_000.0;
+
+/// Nor one that is at most this share of the latency it would spoil.
+const LAG_MAX_SHARE: f64 = 0.1;
+
+/// One request in this many that was not sent is worth a note.
+const UNSENT_NOTE: u64 = 100;
+
+/// One request in this many held back is worth a note.
+const STREAM_LIMITED_NOTE: u64 = 100;
