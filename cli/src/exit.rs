@@ -10,7 +10,7 @@ use crate::certificate::CertificateError;
 use crate::target::TargetError;
 
 /// Exit codes that scripts can rely on. When several hold, the first of usage, interrupted,
-/// invalid, failed. (3 is reserved: a broken service level objective.)
+/// invalid, broken, failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub(crate) enum Exit {
@@ -20,6 +20,8 @@ pub(crate) enum Exit {
     Failed = 1,
     /// The command line asks for something impossible.
     Usage = 2,
+    /// A service level objective was broken.
+    Broken = 3,
     /// The generator was the bottleneck: the measurement says little about the server.
     Invalid = 4,
     /// Stopped by a signal before it was done.
@@ -186,6 +188,7 @@ impl Failure {
                 | LoadError::PaceNeedsRequests
                 | LoadError::WarmUpNeedsDuration { .. }
                 | LoadError::OpenFiles { .. }
+                | LoadError::Slo { .. }
                 | LoadError::IntervalTooShort { .. }
                 | LoadError::Intervals { .. }
                 | LoadError::Start(StartError::Config(_)),

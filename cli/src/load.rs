@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, ValueEnum};
 use quiclane::{ClientTls, Resume, Target, Trust};
-use quiclane_loadgen::{Ending, Load, LoadConfig, Protocol, Report, Stop, Workload};
+use quiclane_loadgen::{
+    Ending, Load, LoadConfig, Protocol, Report, Slo, SloReport, Stop, Workload,
+};
 use rustls::pki_types::ServerName;
 
 use crate::certificate::{seed, trust_file, trust_system};
@@ -91,6 +93,14 @@ pub(crate) struct LoadArgs {
     /// --upload 0]. Not with --handshakes, whose limit is --connect-timeout
     #[arg(long, value_name = "TIME", value_parser = time)]
     timeout: Option<Duration>,
+
+    /// What the run has to keep, exit code 3 when it does not: METRIC OP VALUE, comma between them,
+    /// for example p99<250ms,errors<1%,rate>50k. Metrics are p50, p90, p95, p99, p99.9, p99.99,
+    /// p99.999, max and mean of the latency (service., ttfb. and handshake. before it: of these),
+    /// errors (a number, or % of what was tried), rate (requests a second, or % of what was due),
+    /// not_sent, handshakes. With a term for errors they are no failure beyond it
+    #[arg(long, value_name = "OBJECTIVES")]
+    slo: Option<Slo>,
 
     /// The report as JSON on stdout
     #[arg(long)]
@@ -250,7 +260,15 @@ pub(crate) fn exit(report: &Report) -> Exit {
     match report.detail.ending {
         Ending::Interrupted => Exit::Interrupted,
         _ if report.is_invalid() => Exit::Invalid,
+        _ if report.slo.as_ref().is_some_and(SloReport::is_broken) => Exit::Broken,
         _ if report.ok => Exit::Ok,
+        // Who says how much may fail has said that so much is no failure.
+        Ending::Complete
+            if report.idle.is_none()
+                && report.slo.as_ref().is_some_and(SloReport::excuses_errors) =>
+        {
+            Exit::Ok
+        }
         _ => Exit::Failed,
     }
 }
@@ -343,6 +361,7 @@ impl LoadArgs {
         Ok(LoadConfig {
             protocol,
             pace: self.pace.pace(length)?,
+            slo: self.slo.clone(),
             connections: self.connections(),
             streams: self.streams(),
             requests_per_connection: self.requests_per_conn.and_then(NonZero::new),
@@ -431,6 +450,7 @@ Sizes take k, m, g (k = 1,024 bytes), numbers k, m (k = 1,000), times s, ms, m.
 Examples:
   quiclane load https://localhost:4433/ -k -c 100 -m 10 -d 30s
   quiclane load https://localhost:4433/ -k -R 20k --arrivals poisson -d 1m
+  quiclane load https://localhost:4433/ -k -R 20k -d 1m --slo 'p99<250ms,errors<1%,rate>99%'
   quiclane load https://localhost:4433/a https://localhost:4433/b -k -H 'accept: */*'
   quiclane load https://localhost:4433/form -k -n 1k --body @form.json -H 'x-key: 1'
   quiclane load quic://localhost:4433 --perf -k -c 100 -m 10 -d 30s
@@ -439,8 +459,9 @@ Examples:
   quiclane load quic://localhost:4433 --perf -k -c 50 --requests-per-conn 10 --resume 0rtt
   quiclane load quic://localhost:4433 --perf -k --idle 10k --keep-alive 5s --reconnect
 
-Exit codes: 0 all was done and nothing failed, 1 something failed, 2 usage, 4 with --rate and
---stages the generator was the bottleneck, 130 interrupted.";
+Exit codes: 0 all was done and nothing failed, 1 something failed, 2 usage, 3 an objective of --slo
+was broken, 4 with --rate and --stages the generator was the bottleneck, 130 interrupted. When
+several hold, the first of 2, 130, 4, 3, 1.";
 
 #[cfg(test)]
 mod tests {

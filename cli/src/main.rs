@@ -63,7 +63,8 @@ fn main() -> ExitCode {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 ok, 1 something failed, 2 usage, 4 invalid measurement, 130 interrupted.
+Exit codes: 0 ok, 1 something failed, 2 usage, 3 objective broken, 4 invalid measurement,
+130 interrupted.
 SSLKEYLOGFILE in the environment is honoured by every command.";
 
 #[cfg(test)]
@@ -80,7 +81,8 @@ mod tests {
 
     #[test]
     fn the_documented_exit_codes_are_those_used() {
-        for exit in [Exit::Ok, Exit::Failed, Exit::Usage, Exit::Invalid, Exit::Interrupted] {
+        let (broken, invalid) = (Exit::Broken, Exit::Invalid);
+        for exit in [Exit::Ok, Exit::Failed, Exit::Usage, broken, invalid, Exit::Interrupted] {
             assert!(EXIT_CODES.contains(&format!("{} ", exit as u8)), "{exit:?}");
         }
     }

@@ -8,6 +8,7 @@ use quiclane::{Io, RunError, StartError, Target, Transport};
 use crate::protocol::Protocol;
 use crate::schedule::{Arrivals, Rate};
 use crate::series::{INTERVAL_MIN, INTERVALS_MAX, intervals};
+use crate::slo::Slo;
 
 /// What to ask for, of whom, how much and how long.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub struct LoadConfig {
     /// of those in flight has ended (a closed loop). Not with [`Workload::Handshakes`] and
     /// [`Workload::Idle`], which make none.
     pub pace: Option<Pace>,
+    /// What the run has to keep; default nothing.
+    pub slo: Option<Slo>,
     /// When the run is over.
     pub stop: Stop,
     /// Load offered but not measured, between connecting and measuring. Only with
@@ -75,6 +78,7 @@ impl LoadConfig {
             requests_per_connection: None,
             reconnect: false,
             pace: None,
+            slo: None,
             stop,
             warm_up: Duration::ZERO,
             interval: Duration::from_secs(1),
@@ -122,6 +126,11 @@ impl LoadConfig {
         }
         if self.pace.is_some() && (self.workload.is_handshakes() || self.workload.is_idle()) {
             return Err(LoadError::PaceNeedsRequests);
+        }
+        let impossible =
+            self.slo.as_ref().and_then(|slo| slo.impossible(is_http, self.pace.is_some()));
+        if let Some((term, why)) = impossible {
+            return Err(LoadError::Slo { term: term.to_owned(), why });
         }
         let needed = Self::open_files(self.connections);
         match open_files_max {
@@ -280,6 +289,14 @@ pub enum LoadError {
     /// There is nothing to send at a rate.
     #[error("a rate of requests needs a workload that makes them: leave LoadConfig::pace empty")]
     PaceNeedsRequests,
+    /// An objective that no such run can keep.
+    #[error("the objective {term} {why}")]
+    Slo {
+        /// Which one.
+        term: String,
+        /// Why, and what else there is.
+        why: &'static str,
+    },
     /// Too short to say anything.
     #[error("intervals of {interval:?} are too short: write at least {INTERVAL_MIN:?}")]
     IntervalTooShort {

@@ -44,6 +44,8 @@ pub use series::{Interval, OpenInterval};
 mod simulated;
 #[cfg(feature = "sim")]
 pub use simulated::Simulated;
+mod slo;
+pub use slo::{Slo, SloError, SloReport, TermReport};
 mod spectrum;
 pub use spectrum::Spectrum;
 mod tally;

@@ -18,6 +18,7 @@ use crate::config::{LoadConfig, Workload};
 use crate::export;
 use crate::protocol::Protocol;
 use crate::series::{self, Interval};
+use crate::slo::SloReport;
 use crate::spectrum::Spectrum;
 use crate::tally::{ClassCount, Counts, EarlyData, Ending, Span, Tally};
 use crate::text;
@@ -86,6 +87,9 @@ pub struct Report {
     pub interval_s: f64,
     /// The measured part, interval by interval, without a gap.
     pub intervals: Vec<Interval>,
+    /// What became of the objectives; absent where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slo: Option<SloReport>,
     /// What became of connections that were only held; absent with every other workload.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<IdleReport>,
@@ -301,7 +305,7 @@ impl Report {
         } else {
             errors.total == 0
         };
-        Self {
+        let report = Self {
             schema: 1,
             ok: complete && something && well,
             duration_s: round(measured.as_secs_f64(), 6),
@@ -336,13 +340,23 @@ impl Report {
             started_unix_ms: 0,
             interval_s: config.interval.as_secs_f64(),
             intervals: tally.intervals.clone(),
+            slo: None,
             idle: config.workload.is_idle().then(|| IdleReport::new(config, tally)),
             detail: Detail::new(config, workers, connecting, tally),
-        }
+        };
+        let slo = config.slo.as_ref().map(|slo| slo.judge(&report));
+        Self { slo, ..report }
     }
 }
 
 impl Report {
+    /// What was asked for and went well: requests, or handshakes where there are none.
+    pub(crate) fn units_ok(&self) -> u64 {
+        let Detail { workload, requests, handshakes, .. } = &self.detail;
+        let is_handshakes = workload.is_handshakes() || workload.is_idle();
+        if is_handshakes { handshakes.ok } else { requests.ok }
+    }
+
     /// Whether the generator was the bottleneck of a run that was to tell how the server bears a
     /// rate: its times are the generator's as much as the server's.
     #[must_use]

@@ -53,6 +53,9 @@ pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     classes("requests failed", &detail.request_errors, f)?;
     classes("handshakes failed", &detail.handshake_errors, f)?;
     classes("idle connections lost", &detail.idle_losses, f)?;
+    if let Some(slo) = &report.slo {
+        write!(f, "\n{slo}")?;
+    }
     for note in &detail.notes {
         write!(f, "\nnote: {note}")?;
     }

@@ -7,7 +7,7 @@ use std::fs;
 use hdrhistogram::serialization::Deserializer;
 use serde_json::Value;
 
-use crate::command::{Serve, assert_load_report, line};
+use crate::command::{Running, Serve, assert_load_report, line};
 
 fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -133,5 +133,55 @@ fn intervals_have_bounds() {
         let outcome = line(&format!("load quic://127.0.0.1:1 --perf -k -q {flags}"));
         assert_eq!(outcome.code, 2, "{outcome:?}");
         assert!(outcome.stderr.contains(words), "{words}: {outcome:?}");
+    }
+}
+
+#[test]
+fn objectives_decide_the_exit_code() {
+    let server = Serve::start(&["-q", "--max-response", "1k"]);
+    let kept = server.load("-n 50 --slo p99<60s,rate>0,errors<=0 --json");
+    assert_eq!(kept.code, 0, "{kept:?}");
+    let slo = &kept.json()["slo"];
+    assert_eq!((slo["kept"].as_bool(), slo["terms"].as_array().unwrap().len()), (Some(true), 3));
+    let broken = server.load("-n 50 --slo p99<60s,p50<1ns");
+    assert_eq!(broken.code, 3, "{broken:?}");
+    for words in ["BROKEN", "kept       p99<60s", "broken     p50<1ns"] {
+        assert!(broken.stdout.contains(words), "{words}: {broken:?}");
+    }
+    // All fail. Who excuses that has measured no latency, and an objective of none is broken.
+    let fail = "-n 5 --response-size 2k";
+    assert_eq!(server.load(fail).code, 1);
+    assert_eq!(server.load(&format!("{fail} --slo errors<=5")).code, 0);
+    assert_eq!(server.load(&format!("{fail} --slo errors<=5,p99<60s")).code, 3);
+    assert_eq!(server.load(&format!("{fail} --slo handshakes>0")).code, 1, "says nothing of them");
+    assert_eq!(server.load(&format!("{fail} --slo errors<5")).code, 3);
+}
+
+#[test]
+fn an_interrupted_run_keeps_and_breaks_nothing() {
+    let server = Serve::start(&["-q"]);
+    let url = format!("quic://{}", server.address());
+    let flags = ["load", &url, "--perf", "-k", "--json", "-d", "60s", "--slo", "p50<1ns"];
+    let mut load = Running::start(&flags);
+    load.until("requests/s");
+    load.signal("INT");
+    let outcome = load.wait();
+    assert_eq!(outcome.code, 130, "{outcome:?}");
+    assert!(outcome.json()["slo"]["kept"].is_null(), "{outcome:?}");
+}
+
+#[test]
+fn objectives_that_cannot_be_are_usage_errors() {
+    for (slo, words) in [
+        ("p99", "p99<250ms"),
+        ("speed>1", "p50, p90, p95"),
+        ("ttfb.p99<1s", "over https:// alone"),
+        ("rate>99%", "needs --rate"),
+    ] {
+        let outcome = line(&format!("load quic://127.0.0.1:1 --perf -k -q --slo {slo}"));
+        assert_eq!(outcome.code, 2, "{outcome:?}");
+        for words in [words, slo] {
+            assert!(outcome.stderr.contains(words), "{words}: {outcome:?}");
+        }
     }
 }
