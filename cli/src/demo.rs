@@ -146,7 +146,7 @@ impl Stage<'_> {
         if !self.args.json {
             output::result(format_args!("\n{title}\n{report}"))?;
         }
-        Ok(Some(report).filter(|report| report.detail.ending != Ending::Interrupted))
+        Ok(Some(report).filter(|report| report.ending != Ending::Interrupted))
     }
 }
 

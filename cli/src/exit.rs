@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use quiclane::{RunError, StartError, TlsError};
-use quiclane_loadgen::{HttpError, LoadError, RateError};
+use quiclane_loadgen::{HttpError, LoadError, RateError, ReadError};
 
 use crate::certificate::CertificateError;
 use crate::target::TargetError;
@@ -93,6 +93,14 @@ pub(crate) enum Failure {
         path: PathBuf,
         /// Why not.
         source: std::io::Error,
+    },
+    /// A file that is no report.
+    #[error("{path} {source}")]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: ReadError,
     },
     /// A file that could be opened, and not be written.
     #[error("{flag} {path}: {source}; see whether the disk is full")]
@@ -196,6 +204,7 @@ impl Failure {
             Self::Target(error) if error.is_usage() => Exit::Usage,
             Self::Metrics { .. }
             | Self::Write { .. }
+            | Self::Report { .. }
             | Self::Signals(_)
             | Self::Output(_)
             | Self::Target(_)

@@ -4,6 +4,7 @@ mod files;
 mod hint;
 mod http;
 mod pace;
+mod reports;
 mod work;
 
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +14,7 @@ use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use quiclane::{ClientTls, Resume, Target, Trust};
 use quiclane_loadgen::{
     Ending, Load, LoadConfig, Protocol, Report, Slo, SloReport, Stop, Workload,
@@ -31,6 +32,7 @@ use files::FileOptions;
 use hint::hint;
 use http::HttpOptions;
 use pace::PaceOptions;
+use reports::CompareArgs;
 use work::WorkOptions;
 
 /// Offer load to a QUIC server and measure what comes back
@@ -39,14 +41,18 @@ use work::WorkOptions;
 /// ends. With --rate or --stages an open loop: requests are sent when they are due. The definition
 /// of every number is in loadgen/README.md.
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(subcommand_negates_reqs = true, subcommand_value_name = "COMMAND")]
 #[command(group(ArgGroup::new("stop")))]
 #[command(group(ArgGroup::new("work")))]
 pub(crate) struct LoadArgs {
+    #[command(subcommand)]
+    command: Option<ReportCommand>,
+
     /// What to load: https://HOST[:PORT][/PATH] over HTTP/3, or quic://HOST:PORT with --perf.
     /// IPv6 addresses in brackets
-    #[arg(value_name = "URL")]
-    url: Url,
+    #[arg(value_name = "URL", required = true)]
+    url: Option<Url>,
 
     /// More URLs of the same server, taken in turn by each worker
     #[arg(value_name = "MORE URLS")]
@@ -132,6 +138,12 @@ pub(crate) struct LoadArgs {
     transport: TransportOptions,
 }
 
+/// What to do with reports instead of making one.
+#[derive(Debug, Subcommand)]
+enum ReportCommand {
+    Compare(CompareArgs),
+}
+
 /// Whom to trust and how to get there.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Trust and addresses")]
@@ -192,9 +204,13 @@ impl TrustOptions {
 
 /// Runs the command.
 pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
+    match &args.command {
+        Some(ReportCommand::Compare(args)) => return reports::compare(args),
+        None => {}
+    }
     args.check()?;
     let signals = signals::listen()?;
-    let addresses = args.url.resolve(args.trust.local_addr)?;
+    let addresses = args.url().resolve(args.trust.local_addr)?;
     let config = args.config(addresses[0])?;
     let files = args.files.open()?;
     if let (Some(asked), Some(requests)) = (args.connections, args.requests)
@@ -257,7 +273,7 @@ pub(crate) fn watch(
 
 /// The exit code of a run.
 pub(crate) fn exit(report: &Report) -> Exit {
-    match report.detail.ending {
+    match report.ending {
         Ending::Interrupted => Exit::Interrupted,
         _ if report.is_invalid() => Exit::Invalid,
         _ if report.slo.as_ref().is_some_and(SloReport::is_broken) => Exit::Broken,
@@ -274,13 +290,19 @@ pub(crate) fn exit(report: &Report) -> Exit {
 }
 
 impl LoadArgs {
+    /// The first URL.
+    fn url(&self) -> &Url {
+        // Required where there is no other command, and such a one asks for none.
+        self.url.as_ref().unwrap_or_else(|| unreachable!("clap asks for it"))
+    }
+
     fn urls(&self) -> impl Iterator<Item = &Url> {
-        std::iter::once(&self.url).chain(&self.more)
+        std::iter::once(self.url()).chain(&self.more)
     }
 
     /// Refuses what makes no sense together.
     fn check(&self) -> Result<(), Failure> {
-        let url = self.url.to_string();
+        let url = self.url().to_string();
         let beside = |flags: Vec<String>, beside: &str, why, remedy| match flags.is_empty() {
             true => Ok(()),
             false => Err(Failure::WithoutEffect {
@@ -294,7 +316,7 @@ impl LoadArgs {
             let flags = vec!["--series -".to_owned()];
             beside(flags, "--json", "which takes stdout for the report", "give --series FILE")?;
         }
-        if let Some(other) = self.more.iter().find(|other| !self.url.has_origin_of(other)) {
+        if let Some(other) = self.more.iter().find(|other| !self.url().has_origin_of(other)) {
             return Err(Failure::Origins { url, other: other.to_string() });
         }
         if let Some(instead) = self.work.instead_of_requests() {
@@ -313,7 +335,7 @@ impl LoadArgs {
             let flags = reconnect.into_iter().collect();
             beside(flags, "--handshakes", why, "hold connections with --idle N")?;
         }
-        if self.url.scheme == Scheme::Https {
+        if self.url().scheme == Scheme::Https {
             let perf = self.perf.then(|| "--perf".to_owned());
             let flags = perf.into_iter().chain(self.work.given_for_perf()).collect();
             let remedy = "write quic://HOST:PORT with --perf (HTTP/3 has --body-size, and paths)";
@@ -337,8 +359,8 @@ impl LoadArgs {
     }
 
     fn config(&self, address: SocketAddr) -> Result<LoadConfig, Failure> {
-        let workload = self.work.workload(self.url.scheme);
-        let protocol = match (self.url.scheme, workload) {
+        let workload = self.work.workload(self.url().scheme);
+        let protocol = match (self.url().scheme, workload) {
             (Scheme::Quic, _) => Protocol::Perf,
             (Scheme::Https, Workload::Http) => Protocol::Http3(self.http.requests(self.urls())?),
             (Scheme::Https, _) => Protocol::Http3(Vec::new()),
@@ -380,7 +402,7 @@ impl LoadArgs {
 
     /// The name to ask for. The URL may be something that resolves and yet no name, such as 127.1.
     fn server_name(&self) -> Result<&str, Failure> {
-        let name = self.trust.sni.as_deref().unwrap_or_else(|| self.url.name());
+        let name = self.trust.sni.as_deref().unwrap_or_else(|| self.url().name());
         match ServerName::try_from(name) {
             Ok(_) => Ok(name),
             Err(_) => Err(Failure::ServerName(name.into())),
@@ -458,6 +480,7 @@ Examples:
   quiclane load quic://localhost:4433 --perf -k -c 50 --handshakes -d 10s --json
   quiclane load quic://localhost:4433 --perf -k -c 50 --requests-per-conn 10 --resume 0rtt
   quiclane load quic://localhost:4433 --perf -k --idle 10k --keep-alive 5s --reconnect
+  quiclane load compare before.json after.json
 
 Exit codes: 0 all was done and nothing failed, 1 something failed, 2 usage, 3 an objective of --slo
 was broken, 4 with --rate and --stages the generator was the bottleneck, 130 interrupted. When

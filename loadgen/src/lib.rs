@@ -18,6 +18,8 @@
 
 mod backoff;
 mod client;
+mod compare;
+pub use compare::{Compared, Comparison, Ratio, Verdict};
 mod config;
 pub use config::{LoadConfig, LoadError, Pace, Stop, Workload};
 mod cpu;
@@ -32,14 +34,18 @@ pub use packed::{Packed, PackedError};
 mod protocol;
 pub use protocol::{Body, H3_ALPN, HttpError, HttpRequest, PERF_ALPN, Protocol};
 mod random;
+mod read;
+pub use read::ReadError;
 mod report;
 pub use report::{
-    Detail, ErrorReport, Histograms, HttpDetail, IdleReport, LatencyReport, Report, ScheduleReport,
+    Detail, ErrorReport, Histograms, IdleReport, LatencyReport, Report, ScheduleReport, UnitCounts,
 };
 mod schedule;
 pub use schedule::{Arrivals, RATE_MAX, Rate, RateError, Stage};
 mod series;
 pub use series::{Interval, OpenInterval};
+mod setup;
+pub use setup::{Setup, Unit};
 #[cfg(feature = "sim")]
 mod simulated;
 #[cfg(feature = "sim")]

@@ -22,6 +22,20 @@ impl Random {
         (z >> 11) as f64 / (1_u64 << 53) as f64
     }
 
+    /// The next whole number below `end`, which is not 0.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below `end`")]
+        let number = (self.unit() * end as f64) as usize;
+        number.min(end - 1)
+    }
+
+    /// The next number with the normal distribution.
+    #[cfg(test)]
+    pub(crate) fn normal(&mut self) -> f64 {
+        let radius = (2.0 * self.exponential()).sqrt();
+        radius * (std::f64::consts::TAU * self.unit()).cos()
+    }
+
     /// The next number with an exponential distribution and a mean of 1.
     pub(crate) fn exponential(&mut self) -> f64 {
         // 1 - unit: never 0, whose logarithm is none.

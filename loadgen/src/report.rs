@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{LoadConfig, Workload};
 use crate::export;
-use crate::protocol::Protocol;
 use crate::series::{self, Interval};
+use crate::setup::{Setup, Unit};
 use crate::slo::SloReport;
 use crate::spectrum::Spectrum;
 use crate::tally::{ClassCount, Counts, EarlyData, Ending, Span, Tally};
@@ -25,7 +25,7 @@ use crate::text;
 
 /// The result of a run. Serialised, it is the `load` object of the JSON contract; displayed, a
 /// text for people.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[non_exhaustive]
 pub struct Report {
     /// Version of this schema.
@@ -56,9 +56,19 @@ pub struct Report {
     pub reconnects: u64,
     /// Requests sent as 0-RTT data.
     pub early_data: EarlyData,
+    /// How the run ended.
+    pub ending: Ending,
+    /// Requests and handshakes by outcome.
+    pub counts: UnitCounts,
+    /// From the first attempt to connect until all connections had been tried once, in seconds.
+    pub connecting_s: f64,
+    /// The busiest worker's share of time in which it had something to do, if known.
+    pub busy: Option<f64>,
+    /// What was asked for.
+    pub setup: Setup,
     /// Complete responses by status class; with HTTP requests only.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<BTreeMap<&'static str, u64>>,
+    pub status: Option<BTreeMap<String, u64>>,
     /// Time to the header section of the response, from when the request was sent; with HTTP
     /// requests only.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,7 +98,7 @@ pub struct Report {
     /// The measured part, interval by interval, without a gap.
     pub intervals: Vec<Interval>,
     /// What became of the objectives; absent where there are none.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     pub slo: Option<SloReport>,
     /// What became of connections that were only held; absent with every other workload.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,14 +108,24 @@ pub struct Report {
     pub detail: Detail,
 }
 
+/// Requests and handshakes by outcome.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct UnitCounts {
+    /// Requests of the measured part.
+    pub requests: Counts,
+    /// Handshakes: of the measured part where they are the work, else of the whole run.
+    pub handshakes: Counts,
+}
+
 /// Failures, all of them and by class.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[non_exhaustive]
 pub struct ErrorReport {
     /// The sum of the classes.
     pub total: u64,
     /// How many of each class.
-    pub by_class: BTreeMap<&'static str, u64>,
+    pub by_class: BTreeMap<String, u64>,
 }
 
 /// A distribution of times in microseconds. All zero when nothing was measured.
@@ -147,7 +167,7 @@ impl LatencyReport {
 }
 
 /// What became of a schedule.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[non_exhaustive]
 pub struct ScheduleReport {
     /// Requests that were due in the measured time.
@@ -180,7 +200,7 @@ impl ScheduleReport {
 }
 
 /// Connections that were only held.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[non_exhaustive]
 pub struct IdleReport {
     /// How many were asked for.
@@ -194,7 +214,7 @@ pub struct IdleReport {
     /// How many ended in mid-run.
     pub lost: u64,
     /// How many of them in which way.
-    pub lost_by_class: BTreeMap<&'static str, u64>,
+    pub lost_by_class: BTreeMap<String, u64>,
     /// The longest time for which connections were missing: from the first loss until the last
     /// one was re-established, in seconds. `None` when none was or not all are.
     pub back_s: Option<f64>,
@@ -218,7 +238,10 @@ impl IdleReport {
             opening_s: tally.connecting.map_or(0.0, seconds),
             held: tally.held,
             lost: tally.idle_losses.total(),
-            lost_by_class: lost.into_iter().map(|class| (class.class, class.count)).collect(),
+            lost_by_class: lost
+                .into_iter()
+                .map(|class| (class.class.to_owned(), class.count))
+                .collect(),
             back_s: absent.map(seconds),
             lost_at_s: lost_at,
             outage_us: LatencyReport::new(&tally.outages),
@@ -227,60 +250,17 @@ impl IdleReport {
 }
 
 /// What the text report says beyond the JSON.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Detail {
-    /// What each connection did.
-    pub workload: Workload,
-    /// What was asked for over HTTP.
-    pub http: Option<HttpDetail>,
-    /// Connections kept.
-    pub connections: usize,
-    /// Requests in flight on each.
-    pub streams: u32,
-    /// Threads that offered load.
-    pub workers: usize,
-    /// Requests by outcome.
-    pub requests: Counts,
-    /// Handshakes by outcome.
-    pub handshakes: Counts,
     /// Failed requests, most frequent class first.
     pub request_errors: Vec<ClassCount>,
     /// Failed handshakes, most frequent class first.
     pub handshake_errors: Vec<ClassCount>,
     /// Connections lost with no request in flight, most frequent class first.
     pub idle_losses: Vec<ClassCount>,
-    /// From the first attempt to connect until all connections had been tried once.
-    pub connecting: Duration,
-    /// Nanoseconds of each request, or handshake, that went well, as in `latency_us`.
-    pub latency: Histogram<u64>,
-    /// How the run ended.
-    pub ending: Ending,
-    /// The busiest worker's share of time in which it had something to do, if known.
-    pub busy: Option<f64>,
     /// What a reader has to know to judge the numbers, one sentence each.
     pub notes: Vec<String>,
-}
-
-/// What was asked for over HTTP.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct HttpDetail {
-    /// The method of the requests, the first one's if they differ.
-    pub method: String,
-    /// How many requests were taken in turn.
-    pub requests: usize,
-    /// Bytes of the body, the first one's if they differ.
-    pub body_bytes: u64,
-}
-
-impl HttpDetail {
-    fn new(config: &LoadConfig) -> Option<Self> {
-        let Protocol::Http3(requests) = &config.protocol else { return None };
-        let first = requests.first().filter(|_| config.workload == Workload::Http)?;
-        let (method, body_bytes) = (first.method().to_owned(), first.body_bytes());
-        Some(Self { method, requests: requests.len(), body_bytes })
-    }
 }
 
 impl Report {
@@ -306,7 +286,7 @@ impl Report {
             errors.total == 0
         };
         let report = Self {
-            schema: 1,
+            schema: SCHEMA,
             ok: complete && something && well,
             duration_s: round(measured.as_secs_f64(), 6),
             requests: tally.requests.ended(),
@@ -320,9 +300,15 @@ impl Report {
             stateless_resets: tally.stateless_resets,
             reconnects: tally.reconnects,
             early_data: tally.early_data,
+            ending: tally.ending,
+            counts: UnitCounts { requests: tally.requests, handshakes: tally.handshakes },
+            connecting_s: round(connecting.as_secs_f64(), 6),
+            busy: tally.busy.map(|busy| round(busy, 4)),
+            setup: Setup::new(config, workers),
             status: is_http.then(|| {
                 let known = |(class, count): &(&str, u64)| *class != "other" || *count > 0;
-                tally.statuses.iter().filter(known).collect()
+                let known = tally.statuses.iter().filter(known);
+                known.map(|(class, count)| (class.to_owned(), count)).collect()
             }),
             ttfb_us: is_http.then(|| LatencyReport::new(&tally.first_byte)),
             goaways: is_http.then_some(tally.goaways),
@@ -342,7 +328,7 @@ impl Report {
             intervals: tally.intervals.clone(),
             slo: None,
             idle: config.workload.is_idle().then(|| IdleReport::new(config, tally)),
-            detail: Detail::new(config, workers, connecting, tally),
+            detail: Detail::new(config, tally),
         };
         let slo = config.slo.as_ref().map(|slo| slo.judge(&report));
         Self { slo, ..report }
@@ -352,9 +338,10 @@ impl Report {
 impl Report {
     /// What was asked for and went well: requests, or handshakes where there are none.
     pub(crate) fn units_ok(&self) -> u64 {
-        let Detail { workload, requests, handshakes, .. } = &self.detail;
-        let is_handshakes = workload.is_handshakes() || workload.is_idle();
-        if is_handshakes { handshakes.ok } else { requests.ok }
+        match self.setup.unit {
+            Unit::Requests => self.counts.requests.ok,
+            Unit::Handshakes | Unit::Connections => self.counts.handshakes.ok,
+        }
     }
 
     /// Whether the generator was the bottleneck of a run that was to tell how the server bears a
@@ -408,32 +395,28 @@ impl ErrorReport {
         all.merge(&tally.idle_losses);
         Self {
             total: all.total(),
-            by_class: all.sorted().into_iter().map(|class| (class.class, class.count)).collect(),
+            by_class: all
+                .sorted()
+                .into_iter()
+                .map(|class| (class.class.to_owned(), class.count))
+                .collect(),
         }
     }
 }
 
 impl Detail {
-    fn new(config: &LoadConfig, workers: usize, connecting: Duration, tally: &Tally) -> Self {
+    fn new(config: &LoadConfig, tally: &Tally) -> Self {
         Self {
-            workload: config.workload,
-            http: HttpDetail::new(config),
-            connections: config.connections,
-            streams: config.streams,
-            workers,
-            requests: tally.requests,
-            handshakes: tally.handshakes,
             request_errors: tally.request_errors.clone().sorted(),
             handshake_errors: tally.handshake_errors.clone().sorted(),
             idle_losses: tally.idle_losses.clone().sorted(),
-            connecting,
-            latency: tally.latency.clone(),
-            ending: tally.ending,
-            busy: tally.busy,
             notes: notes(config, tally),
         }
     }
 }
+
+/// Of the JSON.
+pub(crate) const SCHEMA: u32 = 1;
 
 fn rate(count: u64, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
@@ -455,7 +438,7 @@ mod tests {
 
     use super::*;
     use crate::config::Stop;
-    use crate::protocol::{Body, HttpRequest};
+    use crate::protocol::{Body, HttpRequest, Protocol};
 
     fn config(workload: Workload) -> LoadConfig {
         LoadConfig::new(Vec::new(), workload, Stop::Requests(10))
@@ -519,6 +502,11 @@ mod tests {
             "service_us",
             "saturated",
             "io",
+            "ending",
+            "counts",
+            "connecting_s",
+            "busy",
+            "setup",
             "handshake_us",
             "histograms",
             "started_unix_ms",

@@ -156,7 +156,7 @@ impl Slo {
     /// Holds a run against it.
     #[must_use]
     pub fn judge(&self, report: &Report) -> SloReport {
-        let judges = report.detail.ending != Ending::Interrupted;
+        let judges = report.ending != Ending::Interrupted;
         let term = |term: &Term| {
             let measured = term.measure(report);
             let kept = measured.is_some_and(|measured| term.keeps(measured));

@@ -9,7 +9,7 @@ use crate::packed::new_histogram;
 use crate::series::{Interval, add_intervals};
 
 /// Requests or handshakes by outcome. Once a run is over, `started` is the sum of the others.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Counts {
     /// Begun, or in flight already when counting began.
     pub started: u64,
@@ -39,7 +39,7 @@ impl Counts {
         self.started == self.ok + self.failed + self.cancelled
     }
 
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         let Self { started, ok, failed, cancelled } = other;
         self.started += started;
         self.ok += ok;
@@ -134,7 +134,8 @@ impl Statuses {
 const STATUS_CLASSES: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "other"];
 
 /// How a run ended, the better first.
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Ending {
     /// Everything that was asked for was tried, or the time was over.

@@ -3,21 +3,21 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use crate::config::Workload;
-use crate::report::{HttpDetail, IdleReport, LatencyReport, Report, SATURATED, ScheduleReport};
+use crate::report::{IdleReport, LatencyReport, Report, SATURATED, ScheduleReport};
+use crate::setup::Unit;
 use crate::tally::{ClassCount, Counts, EarlyData};
 
 /// Writes `report`, without a newline at the end.
 pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let detail = &report.detail;
-    let is_handshakes = detail.workload.is_handshakes();
+    let is_handshakes = report.setup.unit == Unit::Handshakes;
     headline(report, f)?;
     if let Some(idle) = &report.idle {
         held(report, idle, f)?;
     } else if is_handshakes {
-        counts("handshakes", detail.handshakes, report.handshakes_per_s, f)?;
+        counts("handshakes", report.counts.handshakes, report.handshakes_per_s, f)?;
     } else {
-        counts("requests", detail.requests, report.requests_per_s, f)?;
+        counts("requests", report.counts.requests, report.requests_per_s, f)?;
         if let Some(of) = &report.schedule {
             schedule(of, f)?;
         }
@@ -34,7 +34,7 @@ pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     if let Some(first) = &report.ttfb_us {
         latency("first byte", first, f)?;
     }
-    let is_handshake = is_handshakes || detail.workload.is_idle();
+    let is_handshake = report.setup.unit != Unit::Requests;
     latency(if is_handshake { "handshake" } else { "latency" }, &report.latency_us, f)?;
     if report.schedule.is_some() {
         latency("service", &report.service_us, f)?;
@@ -42,7 +42,7 @@ pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     if !is_handshake {
         latency("handshake", &report.handshake_us, f)?;
     }
-    if let Some(busy) = detail.busy {
+    if let Some(busy) = report.busy {
         let verdict = match (report.saturated, busy > SATURATED) {
             (false, _) => "not saturated",
             (true, true) => "saturated",
@@ -53,6 +53,15 @@ pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     classes("requests failed", &detail.request_errors, f)?;
     classes("handshakes failed", &detail.handshake_errors, f)?;
     classes("idle connections lost", &detail.idle_losses, f)?;
+    if detail.request_errors.len() + detail.handshake_errors.len() + detail.idle_losses.len() == 0 {
+        // A report that was read does not know which is which.
+        let by_class = report.errors.by_class.iter();
+        let classes: Vec<String> =
+            by_class.map(|(class, count)| format!("\n  {:>15} {class}", group(*count))).collect();
+        if !classes.is_empty() {
+            write!(f, "\nfailed:{}", classes.concat())?;
+        }
+    }
     if let Some(slo) = &report.slo {
         write!(f, "\n{slo}")?;
     }
@@ -63,39 +72,19 @@ pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
 }
 
 fn headline(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let detail = &report.detail;
-    let (connections, streams) = (detail.connections, detail.streams);
-    match detail.workload {
-        Workload::Requests { request_size, response_size } => {
-            write!(f, "perf requests, {} up, {} down", size(request_size), size(response_size))?
+    let setup = &report.setup;
+    let (connections, streams) = (setup.connections, setup.streams);
+    f.write_str(&setup.workload)?;
+    match setup.unit {
+        Unit::Connections => write!(f, ", {} asked for", group(connections))?,
+        Unit::Handshakes => write!(f, ", {} in flight", group(connections))?,
+        Unit::Requests => {
+            let streams = plural(u64::from(streams), "stream");
+            let most = if report.schedule.is_some() { "up to " } else { "" };
+            write!(f, ", {} x {most}{streams}", plural(connections, "connection"))?;
         }
-        Workload::Download(bytes) => write!(f, "perf download, {} per stream", size(bytes))?,
-        Workload::Upload(bytes) => write!(f, "perf upload, {} per stream", size(bytes))?,
-        Workload::Http => {
-            let Some(HttpDetail { method, requests, body_bytes }) = &detail.http else {
-                return write!(f, "HTTP/3");
-            };
-            write!(f, "HTTP/3 {method}")?;
-            if *body_bytes > 0 {
-                write!(f, ", {} up", size(*body_bytes))?;
-            }
-            if *requests > 1 {
-                write!(f, ", {requests} URLs in turn")?;
-            }
-        }
-        Workload::Handshakes => write!(f, "handshakes")?,
-        Workload::Idle => write!(f, "idle connections")?,
     }
-    if detail.workload.is_idle() {
-        write!(f, ", {} asked for", group(connections as u64))?;
-    } else if detail.workload.is_handshakes() {
-        write!(f, ", {} in flight", group(connections as u64))?;
-    } else {
-        let streams = plural(u64::from(streams), "stream");
-        let most = if report.schedule.is_some() { "up to " } else { "" };
-        write!(f, ", {} x {most}{streams}", plural(connections as u64, "connection"))?;
-    }
-    let workers = plural(detail.workers as u64, "worker");
+    let workers = plural(setup.workers, "worker");
     write!(f, ", {workers} on {}, measured for {:.2} s", report.io, report.duration_s)
 }
 
@@ -125,11 +114,11 @@ fn schedule(schedule: &ScheduleReport, f: &mut fmt::Formatter<'_>) -> fmt::Resul
 }
 
 fn held(report: &Report, idle: &IdleReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let handshakes = report.detail.handshakes;
+    let handshakes = report.counts.handshakes;
     let text = format!(
         "{:>15} in {}    {:>13}/s    {} failed",
         group(idle.opened),
-        time(report.detail.connecting),
+        time(seconds(report.connecting_s)),
         rate(report.handshakes_per_s),
         group(handshakes.failed),
     );
@@ -142,7 +131,7 @@ fn held(report: &Report, idle: &IdleReport, f: &mut fmt::Formatter<'_>) -> fmt::
     line("lost", &format!("{:>15}, {resets} by stateless reset", group(idle.lost)), f)?;
     let mut text = format!("{:>15}", group(report.reconnects));
     if let Some(seconds) = idle.back_s {
-        let back = time(Duration::from_secs_f64(seconds));
+        let back = time(self::seconds(seconds));
         write!(text, ", all back {back} after the first loss")?;
     }
     line("replaced", &text, f)?;
@@ -162,13 +151,13 @@ fn bytes(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 fn connections(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let handshakes = report.detail.handshakes;
+    let handshakes = report.counts.handshakes;
     let mut text = format!(
         "{:>15} ok    {:>13}/s    {} failed, first ones in {}",
         group(handshakes.ok),
         rate(report.handshakes_per_s),
         group(handshakes.failed),
-        time(report.detail.connecting),
+        time(seconds(report.connecting_s)),
     );
     if report.reconnects > 0 || report.stateless_resets > 0 {
         let (reconnects, resets) = (group(report.reconnects), group(report.stateless_resets));
@@ -235,6 +224,10 @@ pub fn group(number: u64) -> String {
     text
 }
 
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
 /// A rate, with a decimal only where it matters.
 fn rate(per_s: f64) -> String {
     if per_s < 100.0 {
@@ -253,7 +246,7 @@ fn plural(count: u64, noun: &str) -> String {
 }
 
 /// Bytes in binary units.
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
         if bytes >= 1 << shift {
             let value = bytes as f64 / (1_u64 << shift) as f64;

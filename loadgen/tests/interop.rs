@@ -156,7 +156,7 @@ fn run(
     config.connections = 2;
     change(&mut config);
     let report = Load::start(config).unwrap().join().unwrap();
-    assert!(report.detail.requests.is_balanced() && report.detail.handshakes.is_balanced());
+    assert!(report.counts.requests.is_balanced() && report.counts.handshakes.is_balanced());
     report
 }
 
@@ -291,10 +291,10 @@ fn a_run_by_number_ends_though_nothing_can_be_done() {
         let report = run(&server, workload, Stop::Requests(1_000_000), |config| {
             config.connect_timeout = Duration::from_millis(300);
         });
-        assert_eq!(report.detail.ending, Ending::GaveUp, "{report}");
+        assert_eq!(report.ending, Ending::GaveUp, "{report}");
         assert!(!report.ok && report.duration_s < 5.0, "{report}");
         // Those of the second one were started, and failed with their connections.
-        let fails_early = report.detail.requests.failed > 0;
+        let fails_early = report.counts.requests.failed > 0;
         assert_eq!(fails_early, setup.close_at_once, "{report}");
         assert!(report.to_string().contains("gave up: nothing was answered"), "{report}");
     }

@@ -113,7 +113,7 @@ fn run_with(
     let group = load.group();
     assert!(sim.run(Duration::from_secs(600), |sim| sim.is_finished(group)).unwrap());
     let report = load.report();
-    assert!(report.detail.requests.is_balanced(), "{report}");
+    assert!(report.counts.requests.is_balanced(), "{report}");
     report
 }
 
@@ -132,7 +132,9 @@ fn a_stall_of_the_server_is_in_the_latencies_of_all_who_met_it() {
     let stall = Some((Duration::from_secs(6), Duration::from_secs(2)));
     for streams in [1, 100] {
         let report = run(stall, even(1_000.0), streams, seconds(20));
-        let at = |quantile| report.detail.latency.value_at_quantile(quantile) as f64 / 1e9;
+        let at = |quantile| {
+            report.histograms.latency.histogram().value_at_quantile(quantile) as f64 / 1e9
+        };
         for (quantile, expected) in [(0.99, 1.8), (0.995, 1.9)] {
             let found = at(quantile);
             assert!((found / expected - 1.0).abs() < 0.005, "{quantile}: {found} s\n{report}");
@@ -198,7 +200,7 @@ fn a_rate_lower_than_any_patience_is_no_reason_to_give_up() {
         ..config
     };
     let report = run_with(silence, even(0.2), Stop::Requests(6), change);
-    assert_eq!(report.detail.ending, Ending::Complete, "{report}");
+    assert_eq!(report.ending, Ending::Complete, "{report}");
     assert_eq!(report.errors.by_class["timeout"], 6, "{report}");
 }
 
@@ -244,14 +246,14 @@ fn a_stall_is_in_the_intervals_in_which_it_happened() {
     assert!((0..).zip(&report.intervals).all(|(at, of)| of.start_s == f64::from(at) * 0.5));
     // Nothing is lost or counted twice.
     let sum = |what: fn(&Interval) -> u64| report.intervals.iter().map(what).sum::<u64>();
-    assert_eq!(sum(|of| of.ok), report.detail.requests.ok, "{report}");
+    assert_eq!(sum(|of| of.ok), report.counts.requests.ok, "{report}");
     assert_eq!(sum(|of| of.bytes_down), report.bytes_down);
     assert_eq!(sum(|of| of.bytes_up), report.bytes_up);
     let schedule = report.schedule.unwrap();
     let total = |what: fn(OpenInterval) -> u64| open().map(what).sum::<u64>();
     assert_eq!(total(|open| open.due), schedule.due, "{report}");
     assert_eq!(total(|open| open.sent), schedule.sent, "{report}");
-    let mut latency = report.detail.latency.clone();
+    let mut latency = report.histograms.latency.histogram();
     for interval in &report.intervals {
         latency.subtract(interval.latency.histogram()).unwrap();
     }

@@ -13,8 +13,8 @@ pub(super) fn hint(report: &Report, args: &LoadArgs, addresses: &[SocketAddr]) -
     if failed("tls") {
         let errors = report.detail.handshake_errors.iter();
         let why = errors.filter(|error| error.class == "tls").find_map(|e| e.example.as_deref());
-        let name = args.trust.sni.as_deref().unwrap_or_else(|| args.url.name());
-        return Some(tls(why.unwrap_or_default(), name, args.url.scheme));
+        let name = args.trust.sni.as_deref().unwrap_or_else(|| args.url().name());
+        return Some(tls(why.unwrap_or_default(), name, args.url().scheme));
     }
     if failed("connect_error") {
         let errors = report.detail.handshake_errors.iter();
@@ -22,7 +22,7 @@ pub(super) fn hint(report: &Report, args: &LoadArgs, addresses: &[SocketAddr]) -
         // It ends with the remedy.
         return why.into_iter().find_map(|error| error.example.clone());
     }
-    if report.detail.ending != Ending::NothingConnected {
+    if report.ending != Ending::NothingConnected {
         return None;
     }
     let mut hint = if failed("port_unreachable") {

@@ -2,6 +2,7 @@
 
 mod browser;
 mod command;
+mod compare;
 mod demo;
 mod doctor;
 mod http3;

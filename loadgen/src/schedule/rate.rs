@@ -1,5 +1,6 @@
 //! rate is how many requests a second are asked for, at any time of a run.
 
+use std::fmt;
 use std::time::Duration;
 
 /// A part of a run, in which the rate is constant or changes evenly.
@@ -42,6 +43,21 @@ impl Stage {
 /// Requests a second, over a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rate(Vec<Stage>);
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, Stage { length, from, to }) in self.0.iter().enumerate() {
+            write!(f, "{}{from}", if at == 0 { "" } else { ", " })?;
+            if from != to {
+                write!(f, ":{to}")?;
+            }
+            if let Some(length) = length {
+                write!(f, " for {length:?}")?;
+            }
+        }
+        Ok(())
+    }
+}
 
 /// Why stages are no rate.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]

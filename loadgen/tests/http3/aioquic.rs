@@ -98,7 +98,7 @@ fn a_goaway_of_aioquic_loses_nothing() {
     let config = server.peer.config(requests(), Stop::Requests(200), 4);
     let report = server.peer.say("GOAWAY", run(config));
     let [("going_away", refused)] = classes(&report)[..] else { panic!("{report}") };
-    let answered = report.detail.requests.ok;
+    let answered = report.counts.requests.ok;
     assert!(refused > 0 && report.goaways.unwrap() > 5, "{report}");
     assert_eq!(answered + refused, 200, "{report}");
     assert_eq!(server.seen()["GET /goaway 0"], answered, "what was taken was answered");

@@ -82,7 +82,7 @@ fn what_a_goaway_refuses_fails_and_the_connection_is_replaced() {
     let (server, closed) = start(ANSWERED);
     let report = run(one_connection(&server, Stop::Requests(100)));
     let [("going_away", refused)] = classes(&report)[..] else { panic!("{report}") };
-    assert!(refused >= 10 && report.detail.requests.ok + refused == 100, "{report}");
+    assert!(refused >= 10 && report.counts.requests.ok + refused == 100, "{report}");
     let goaways = report.goaways.unwrap();
     assert!(goaways >= 10 && report.handshakes.abs_diff(goaways) <= 1, "{report}");
     assert_eq!(report.reconnects, 0, "nothing was lost");
@@ -102,7 +102,7 @@ fn what_a_goaway_refuses_is_sent_again_if_asked_for() {
     assert_eq!(report.status.as_ref().unwrap()["2xx"], 100);
     assert!(report.goaways.unwrap() >= 19, "{report}");
     // By number: each request once, though many were sent twice.
-    assert_eq!(report.detail.requests.started, 100);
+    assert_eq!(report.counts.requests.started, 100);
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_server_that_always_goes_away_is_not_hammered() {
         let config = LoadConfig { reconnect, ..one_connection(&server, stop) };
         let config = LoadConfig { request_timeout: Some(Duration::from_millis(200)), ..config };
         let report = run(config);
-        assert!(!report.ok && report.detail.requests.ok == 0, "{report}");
+        assert!(!report.ok && report.counts.requests.ok == 0, "{report}");
         // After 10 ms, 20 ms, ..., half of it random: seven in this time, or a few more.
         assert!((2..20).contains(&report.handshakes), "{report}");
         if reconnect {

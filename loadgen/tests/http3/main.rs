@@ -60,14 +60,14 @@ fn run(config: LoadConfig) -> Report {
 /// Nothing is lost or counted twice.
 fn holds(report: &Report) {
     let detail = &report.detail;
-    assert!(detail.requests.is_balanced(), "{:?}", detail.requests);
-    assert!(detail.handshakes.is_balanced(), "{:?}", detail.handshakes);
+    assert!(report.counts.requests.is_balanced(), "{:?}", report.counts.requests);
+    assert!(report.counts.handshakes.is_balanced(), "{:?}", report.counts.handshakes);
     let lost: u64 = detail.idle_losses.iter().map(|class| class.count).sum();
-    let failed = detail.requests.failed + detail.handshakes.failed + lost;
+    let failed = report.counts.requests.failed + report.counts.handshakes.failed + lost;
     assert_eq!(report.errors.total, failed, "{report}");
 }
 
 /// The error classes with their counts.
 fn classes(report: &Report) -> Vec<(&str, u64)> {
-    report.errors.by_class.iter().map(|(class, count)| (*class, *count)).collect()
+    report.errors.by_class.iter().map(|(class, count)| (class.as_str(), *count)).collect()
 }

@@ -79,7 +79,7 @@ impl Peer {
 
     /// Says how `what` went.
     pub(crate) fn say(&self, what: &str, report: Report) -> Report {
-        let (requests, bytes) = (report.detail.requests.ok, report.bytes_down);
+        let (requests, bytes) = (report.counts.requests.ok, report.bytes_down);
         let (name, duration) = (&self.name, report.duration_s);
         println!("{name}: {what}: {requests} answered, {bytes} bytes in {duration:.3} s");
         report

@@ -31,7 +31,7 @@ fn a_run_that_is_too_short_for_any_answer_is_no_success() {
     // Shorter than a second, after which requests have stalled.
     let stop = Stop::Duration(Duration::from_millis(600));
     let report = run(config_for(server.target(Resume::Off), vec![get("/")], stop));
-    assert_eq!(report.detail.ending, Ending::Complete);
+    assert_eq!(report.ending, Ending::Complete);
     assert_eq!((report.handshakes, report.requests, report.errors.total), (2, 0, 0), "{report}");
     assert!(!report.ok && report.to_string().contains("no request was answered"), "{report}");
 }

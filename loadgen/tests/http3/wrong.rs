@@ -284,7 +284,7 @@ fn a_header_section_that_the_server_does_not_take_is_not_sent() {
     assert_eq!(report.errors.by_class.keys().collect::<Vec<_>>(), [&"header_too_large"]);
     assert!(report.to_string().contains("the server takes 100"), "{report}");
     // Until the SETTINGS have come, some leave.
-    assert!(seen.load(Ordering::Relaxed) <= report.detail.requests.ok + 2, "{report}");
+    assert!(seen.load(Ordering::Relaxed) <= report.counts.requests.ok + 2, "{report}");
 }
 
 #[test]

@@ -30,14 +30,14 @@ fn config(server: &Server, workload: Workload, stop: Stop) -> LoadConfig {
 fn run(config: LoadConfig) -> Report {
     let report = Load::start(config).unwrap().join().unwrap();
     let detail = &report.detail;
-    assert!(detail.requests.is_balanced(), "{:?}", detail.requests);
-    assert!(detail.handshakes.is_balanced(), "{:?}", detail.handshakes);
+    assert!(report.counts.requests.is_balanced(), "{:?}", report.counts.requests);
+    assert!(report.counts.handshakes.is_balanced(), "{:?}", report.counts.handshakes);
     let by_class: u64 = report.errors.by_class.values().sum();
     assert_eq!(by_class, report.errors.total);
     let lost: u64 = detail.idle_losses.iter().map(|class| class.count).sum();
-    let failed = detail.requests.failed + detail.handshakes.failed + lost;
+    let failed = report.counts.requests.failed + report.counts.handshakes.failed + lost;
     assert_eq!(report.errors.total, failed);
-    assert_eq!(report.requests, detail.requests.ok + detail.requests.failed);
+    assert_eq!(report.requests, report.counts.requests.ok + report.counts.requests.failed);
     report
 }
 
@@ -49,7 +49,7 @@ fn exactly_the_requests_asked_for_are_made() {
             run(LoadConfig { streams, ..config(&server, SMALL, Stop::Requests(requests)) });
         assert!(report.ok, "{report}");
         assert_eq!(report.requests, requests);
-        assert_eq!(report.detail.requests.cancelled, 0);
+        assert_eq!(report.counts.requests.cancelled, 0);
         assert_eq!(report.bytes_down, 1_000 * requests);
         assert_eq!(report.bytes_up, 100 * requests);
         assert!(report.requests_per_s > 0.0 && report.duration_s > 0.0);
@@ -76,7 +76,7 @@ fn handshakes_are_made_one_after_another_and_counted() {
     let report = run(config(&server, Workload::Handshakes, Stop::Requests(51)));
     assert!(report.ok, "{report}");
     assert_eq!((report.handshakes, report.requests), (51, 0));
-    assert_eq!(report.detail.handshakes.started, 51);
+    assert_eq!(report.counts.handshakes.started, 51);
     assert!(report.handshakes_per_s > 0.0 && report.latency_us.p50 > 0);
     assert_eq!(report.reconnects, 0);
 }
@@ -94,7 +94,7 @@ fn a_run_by_duration_measures_after_its_warm_up() {
     assert!(clock::now() - began >= Duration::from_millis(500));
     assert!((0.3..0.5).contains(&report.duration_s), "{}", report.duration_s);
     assert!(report.requests > 0);
-    assert!(report.detail.requests.cancelled <= 16);
+    assert!(report.counts.requests.cancelled <= 16);
 }
 
 #[test]
@@ -115,9 +115,9 @@ fn a_run_can_be_stopped_early() {
     }
     load.stopper().stop();
     let report = load.join().unwrap();
-    assert_eq!(report.detail.ending, Ending::Interrupted);
+    assert_eq!(report.ending, Ending::Interrupted);
     assert!(!report.ok && report.requests > 0);
-    assert!(report.detail.requests.is_balanced());
+    assert!(report.counts.requests.is_balanced());
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn faults_of_the_server_have_their_class() {
         });
         assert!(!report.ok);
         assert_eq!(report.errors.by_class.get(class), Some(&10), "{fault:?}: {report}");
-        assert_eq!((report.requests, report.detail.requests.ok), (10, 0));
+        assert_eq!((report.requests, report.counts.requests.ok), (10, 0));
         assert_eq!(report.reconnects, 0, "{fault:?} costs no connection");
     }
 }
@@ -165,7 +165,7 @@ fn a_lost_connection_is_replaced_and_its_requests_have_failed() {
     assert_eq!(report.requests, 60);
     assert!(report.reconnects > 0, "{report}");
     assert!(report.errors.by_class["application_close"] > 0, "{report}");
-    assert!(report.detail.requests.ok >= 40, "{report}");
+    assert!(report.counts.requests.ok >= 40, "{report}");
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_server_that_closes_at_once_is_not_hammered() {
     let report = run(config(&server, SMALL, Stop::Duration(Duration::from_secs(1))));
     assert!(!report.ok);
     // Four connections, with waits that double from 10 ms: about seven attempts each.
-    assert!((8..60).contains(&report.detail.handshakes.started), "{report}");
+    assert!((8..60).contains(&report.counts.handshakes.started), "{report}");
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn without_a_server_the_run_ends_early() {
         let began: Instant = clock::now();
         let report = run(config);
         assert!(clock::now() - began < Duration::from_secs(3));
-        assert_eq!(report.detail.ending, Ending::NothingConnected);
+        assert_eq!(report.ending, Ending::NothingConnected);
         assert!(report.errors.by_class["handshake_timeout"] > 0, "{report}");
         assert!(!report.ok && report.handshakes == 0);
     }
@@ -205,7 +205,7 @@ fn an_unreachable_local_address_is_a_connect_error() {
     config.targets[0].local = Some(SocketAddr::from(([192, 0, 2, 1], 0)));
     let report = run(config);
     assert!(report.errors.by_class["connect_error"] >= 4, "{report}");
-    assert_eq!(report.detail.ending, Ending::NothingConnected);
+    assert_eq!(report.ending, Ending::NothingConnected);
 }
 
 #[test]
@@ -293,10 +293,10 @@ fn a_server_that_closes_idle_connections_is_not_hammered() {
     let asked = LoadConfig { connections: 4, reconnect: true, ..idle(&server, 1.0, None) };
     let report = run(asked.clone());
     assert!(report.errors.by_class["application_close"] > 4, "{report}");
-    assert!((8..60).contains(&report.detail.handshakes.started), "{report}");
+    assert!((8..60).contains(&report.counts.handshakes.started), "{report}");
     let report = run(LoadConfig { reconnect: false, ..asked });
     assert_eq!(report.errors.by_class["application_close"], 4, "{report}");
-    assert_eq!(report.detail.handshakes.started, 4, "{report}");
+    assert_eq!(report.counts.handshakes.started, 4, "{report}");
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn without_another_end_stopping_is_no_interruption() {
     assert_eq!(load.progress().open, 50);
     load.stopper().stop();
     let report = load.join().unwrap();
-    assert_eq!((report.ok, report.detail.ending), (true, Ending::Complete), "{report}");
+    assert_eq!((report.ok, report.ending), (true, Ending::Complete), "{report}");
 }
 
 #[test]
@@ -378,6 +378,6 @@ fn openings_are_paced_by_the_handshakes_in_flight() {
     }
     load.stopper().stop();
     let report = load.join().unwrap();
-    assert_eq!((clients.len(), report.detail.handshakes.cancelled), (128, 128), "{report}");
-    assert_eq!(report.detail.ending, Ending::Interrupted, "nothing was held yet");
+    assert_eq!((clients.len(), report.counts.handshakes.cancelled), (128, 128), "{report}");
+    assert_eq!(report.ending, Ending::Interrupted, "nothing was held yet");
 }

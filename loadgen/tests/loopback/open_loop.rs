@@ -20,8 +20,7 @@ fn config(server: &Server, rate: Rate, stop: Stop) -> LoadConfig {
 
 fn run(config: LoadConfig) -> Report {
     let report = Load::start(config).unwrap().join().unwrap();
-    let detail = &report.detail;
-    assert!(detail.requests.is_balanced(), "{:?}", detail.requests);
+    assert!(report.counts.requests.is_balanced(), "{:?}", report.counts.requests);
     let by_class: u64 = report.errors.by_class.values().sum();
     assert_eq!(by_class, report.errors.total);
     report
@@ -45,7 +44,7 @@ fn the_rate_is_kept_and_every_request_is_accounted_for() {
     assert_eq!(schedule.sent + schedule.not_sent, schedule.due);
     // Those of the last moment may have met the end on their way out.
     assert!(schedule.sent >= 1_990, "{report}");
-    assert_eq!(report.requests + report.detail.requests.cancelled, schedule.due);
+    assert_eq!(report.requests + report.counts.requests.cancelled, schedule.due);
     assert_eq!(report.errors.total, 0);
     assert!(report.latency_us.p50 >= report.service_us.p50, "{report}");
 }

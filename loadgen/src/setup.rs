@@ -1,0 +1,184 @@
+//! setup is what was asked for, as a report remembers it: two runs are only worth comparing, or
+//! adding up, when they asked for the same.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{LoadConfig, Stop, Workload};
+use crate::protocol::Protocol;
+use crate::schedule::Arrivals;
+use crate::text::{group, size};
+
+/// What was asked for.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Setup {
+    /// What each connection does, in words.
+    pub workload: String,
+    /// What is counted.
+    pub unit: Unit,
+    /// Connections kept; of a part of a run those of that part.
+    pub connections: u64,
+    /// Requests in flight on each, at most so many in an open loop.
+    pub streams: u32,
+    /// Threads that offered load.
+    pub workers: u64,
+    /// When the run was to end.
+    pub stop: String,
+    /// Everything else that changes numbers, by name.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// What a run is made of.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Requests.
+    #[default]
+    Requests,
+    /// Handshakes, one after another.
+    Handshakes,
+    /// Connections that are only held.
+    Connections,
+}
+
+impl Setup {
+    pub(crate) fn new(config: &LoadConfig, workers: usize) -> Self {
+        Self {
+            workload: workload(config),
+            unit: match config.workload {
+                Workload::Handshakes => Unit::Handshakes,
+                Workload::Idle => Unit::Connections,
+                _ => Unit::Requests,
+            },
+            connections: config.connections as u64,
+            streams: config.streams,
+            workers: workers as u64,
+            stop: match config.stop {
+                Stop::Requests(number) => format!("after {}", group(number)),
+                Stop::Duration(time) => format!("after {time:?}"),
+                Stop::Never => "when stopped".into(),
+            },
+            settings: settings(config),
+        }
+    }
+
+    /// Whether load was offered before measuring.
+    pub(crate) fn has_warm_up(&self) -> bool {
+        self.settings.contains_key(WARM_UP)
+    }
+
+    /// What differs from `other` and changes numbers, with both values.
+    pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
+        let Self { workload, unit: _, connections, streams, workers, stop: _, settings } = self;
+        let mut found = Vec::new();
+        let mut note = |name: &str, a: String, b: String| {
+            if a != b {
+                found.push(format!("{name}: {a} and {b}"));
+            }
+        };
+        note("workload", workload.clone(), other.workload.clone());
+        note("connections", group(*connections), group(other.connections));
+        note("streams", streams.to_string(), other.streams.to_string());
+        note("workers", group(*workers), group(other.workers));
+        let names: std::collections::BTreeSet<&String> =
+            settings.keys().chain(other.settings.keys()).collect();
+        for name in names {
+            let value =
+                |of: &Self| of.settings.get(name).map_or_else(|| "none".into(), String::from);
+            note(name, value(self), value(other));
+        }
+        found
+    }
+}
+
+/// What each connection does, in words.
+fn workload(config: &LoadConfig) -> String {
+    match (config.workload, &config.protocol) {
+        (Workload::Requests { request_size, response_size }, _) => {
+            format!("perf requests, {} up, {} down", size(request_size), size(response_size))
+        }
+        (Workload::Download(bytes), _) => format!("perf download, {} per stream", size(bytes)),
+        (Workload::Upload(bytes), _) => format!("perf upload, {} per stream", size(bytes)),
+        (Workload::Http, Protocol::Http3(requests)) => {
+            let Some(first) = requests.first() else { return "HTTP/3".into() };
+            let mut text = format!("HTTP/3 {}", first.method());
+            if first.body_bytes() > 0 {
+                text.push_str(&format!(", {} up", size(first.body_bytes())));
+            }
+            if requests.len() > 1 {
+                text.push_str(&format!(", {} URLs in turn", requests.len()));
+            }
+            text
+        }
+        (Workload::Http, Protocol::Perf) => "HTTP/3".into(),
+        (Workload::Handshakes, _) => "handshakes".into(),
+        (Workload::Idle, _) => "idle connections".into(),
+    }
+}
+
+fn settings(config: &LoadConfig) -> BTreeMap<String, String> {
+    let time = |time: Duration| format!("{time:?}");
+    let transport = &config.transport;
+    let pace = config.pace.as_ref();
+    let all = [
+        ("alpn", Some(String::from_utf8_lossy(config.protocol.alpn()).into_owned())),
+        ("rate", pace.map(|pace| pace.rate.to_string())),
+        (
+            "arrivals",
+            pace.map(|pace| match pace.arrivals {
+                Arrivals::Constant => "constant".into(),
+                Arrivals::Poisson => "poisson".into(),
+            }),
+        ),
+        (WARM_UP, Some(config.warm_up).filter(|time| !time.is_zero()).map(time)),
+        ("requests per connection", config.requests_per_connection.map(|most| most.to_string())),
+        ("reconnect", config.reconnect.then(|| "yes".into())),
+        ("connect timeout", Some(time(config.connect_timeout))),
+        ("request timeout", config.request_timeout.map(time)),
+        ("idle timeout", Some(time(transport.idle_timeout))),
+        ("keep-alive", transport.keep_alive.map(time)),
+        ("congestion control", Some(format!("{:?}", transport.congestion).to_lowercase())),
+        ("stream window", Some(size(transport.stream_receive_window.into()))),
+        ("window", Some(size(transport.receive_window.into()))),
+        ("largest datagram", transport.mtu_max.map(|bytes| size(bytes.into()))),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+const WARM_UP: &str = "warm-up";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Pace;
+    use crate::schedule::{Rate, Stage};
+
+    fn config() -> LoadConfig {
+        LoadConfig::new(Vec::new(), Workload::Download(1 << 20), Stop::Requests(10))
+    }
+
+    #[test]
+    fn what_changes_numbers_is_said_with_both_values() {
+        let rate = Rate::staged(vec![Stage::new(30, 0.0, 500.0), Stage::new(60, 500.0, 500.0)]);
+        let pace = Some(Pace { rate: rate.unwrap(), arrivals: Arrivals::Poisson });
+        let (a, b) = (
+            Setup::new(&config(), 2),
+            Setup::new(&LoadConfig { pace, streams: 9, stop: Stop::Never, ..config() }, 2),
+        );
+        assert_eq!(
+            a.differences(&b),
+            [
+                "streams: 1 and 9",
+                "arrivals: none and poisson",
+                "rate: none and 0:500 for 30s, 500 for 60s"
+            ]
+        );
+        assert_eq!(a.differences(&a), Vec::<String>::new());
+        let json = serde_json::to_string(&a).unwrap();
+        assert_eq!(serde_json::from_str::<Setup>(&json).unwrap(), a);
+        assert!(json.contains("\"unit\":\"requests\""), "{json}");
+    }
+}
