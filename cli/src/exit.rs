@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use quiclane::{RunError, StartError, TlsError};
-use quiclane_loadgen::{HttpError, LoadError, RateError, ReadError};
+use quiclane_loadgen::{HttpError, LoadError, MergeError, RateError, ReadError};
 
 use crate::certificate::CertificateError;
 use crate::target::TargetError;
@@ -102,6 +102,9 @@ pub(crate) enum Failure {
         /// Why not.
         source: ReadError,
     },
+    /// Reports that are no parts of one run.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
     /// A file that could be opened, and not be written.
     #[error("{flag} {path}: {source}; see whether the disk is full")]
     Write {
@@ -205,6 +208,7 @@ impl Failure {
             Self::Metrics { .. }
             | Self::Write { .. }
             | Self::Report { .. }
+            | Self::Merge(_)
             | Self::Signals(_)
             | Self::Output(_)
             | Self::Target(_)

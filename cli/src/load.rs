@@ -32,7 +32,7 @@ use files::FileOptions;
 use hint::hint;
 use http::HttpOptions;
 use pace::PaceOptions;
-use reports::CompareArgs;
+use reports::{CompareArgs, MergeArgs};
 use work::WorkOptions;
 
 /// Offer load to a QUIC server and measure what comes back
@@ -142,6 +142,7 @@ pub(crate) struct LoadArgs {
 #[derive(Debug, Subcommand)]
 enum ReportCommand {
     Compare(CompareArgs),
+    Merge(MergeArgs),
 }
 
 /// Whom to trust and how to get there.
@@ -206,6 +207,7 @@ impl TrustOptions {
 pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
     match &args.command {
         Some(ReportCommand::Compare(args)) => return reports::compare(args),
+        Some(ReportCommand::Merge(args)) => return reports::merge(args),
         None => {}
     }
     args.check()?;

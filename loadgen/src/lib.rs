@@ -29,6 +29,8 @@ mod live;
 pub use live::Progress;
 mod load;
 pub use load::{Load, Stopper};
+mod merge;
+pub use merge::MergeError;
 mod packed;
 pub use packed::{Packed, PackedError};
 mod protocol;

@@ -186,13 +186,13 @@ pub struct ScheduleReport {
 }
 
 impl ScheduleReport {
-    fn new(tally: &Tally, measured: Duration) -> Self {
+    fn new(tally: &Tally, seconds: f64) -> Self {
         let due = tally.sent + tally.unsent;
         Self {
             due,
-            due_per_s: per_second(due, measured),
+            due_per_s: per_second(due, seconds),
             sent: tally.sent,
-            sent_per_s: per_second(tally.sent, measured),
+            sent_per_s: per_second(tally.sent, seconds),
             not_sent: tally.unsent,
             lag_us: LatencyReport::new(&tally.lag),
         }
@@ -265,13 +265,15 @@ pub struct Detail {
 
 impl Report {
     pub(crate) fn new(config: &LoadConfig, workers: usize, io: String, tally: &Tally) -> Self {
-        let measured = tally.measured.map_or(Duration::ZERO, Span::length);
+        let seconds = tally.measured.map_or(Duration::ZERO, Span::length).as_secs_f64();
+        // Whoever computes with what is written gets the same rates.
+        let seconds = round(seconds, 6);
         let connecting = tally.connecting.map_or(Duration::ZERO, Span::length);
         let is_handshakes = config.workload.is_handshakes();
         let handshakes_per_s = if is_handshakes {
-            per_second(tally.handshakes.ok, measured)
+            per_second(tally.handshakes.ok, seconds)
         } else {
-            per_second(tally.connected_first, connecting)
+            per_second(tally.connected_first, connecting.as_secs_f64())
         };
         let bytes = tally.bytes_down + tally.bytes_up;
         let latency = LatencyReport::new(&tally.latency);
@@ -288,15 +290,15 @@ impl Report {
         let report = Self {
             schema: SCHEMA,
             ok: complete && something && well,
-            duration_s: round(measured.as_secs_f64(), 6),
+            duration_s: round(seconds, 6),
             requests: tally.requests.ended(),
-            requests_per_s: per_second(tally.requests.ok, measured),
+            requests_per_s: per_second(tally.requests.ok, seconds),
             errors,
             handshakes: tally.handshakes.ok,
             handshakes_per_s,
             bytes_down: tally.bytes_down,
             bytes_up: tally.bytes_up,
-            gbit_s: round(rate(bytes, measured) * 8.0 / 1e9, 6),
+            gbit_s: gigabits(bytes, seconds),
             stateless_resets: tally.stateless_resets,
             reconnects: tally.reconnects,
             early_data: tally.early_data,
@@ -319,7 +321,7 @@ impl Report {
                 None => latency,
             },
             handshake_us: LatencyReport::new(&tally.handshake_times),
-            schedule: config.pace.is_some().then(|| ScheduleReport::new(tally, measured)),
+            schedule: config.pace.is_some().then(|| ScheduleReport::new(tally, seconds)),
             saturated: tally.busy.is_some_and(|busy| busy > SATURATED) || lags(tally),
             io,
             histograms: Histograms::new(config, tally),
@@ -418,16 +420,21 @@ impl Detail {
 /// Of the JSON.
 pub(crate) const SCHEMA: u32 = 1;
 
-fn rate(count: u64, time: Duration) -> f64 {
-    if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
+fn rate(count: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
 }
 
-fn per_second(count: u64, time: Duration) -> f64 {
-    round(rate(count, time), 1)
+pub(crate) fn per_second(count: u64, seconds: f64) -> f64 {
+    round(rate(count, seconds), 1)
+}
+
+/// 10^9 bits a second.
+pub(crate) fn gigabits(bytes: u64, seconds: f64) -> f64 {
+    round(rate(bytes, seconds) * 8.0 / 1e9, 6)
 }
 
 /// Digits that mean nothing only make numbers hard to read.
-fn round(value: f64, decimals: i32) -> f64 {
+pub(crate) fn round(value: f64, decimals: i32) -> f64 {
     let scale = 10_f64.powi(decimals);
     (value * scale).round() / scale
 }

@@ -1,7 +1,7 @@
 //! setup is what was asked for, as a report remembers it: two runs are only worth comparing, or
 //! adding up, when they asked for the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -72,25 +72,26 @@ impl Setup {
 
     /// What differs from `other` and changes numbers, with both values.
     pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
-        let Self { workload, unit: _, connections, streams, workers, stop: _, settings } = self;
-        let mut found = Vec::new();
-        let mut note = |name: &str, a: String, b: String| {
-            if a != b {
-                found.push(format!("{name}: {a} and {b}"));
-            }
-        };
-        note("workload", workload.clone(), other.workload.clone());
-        note("connections", group(*connections), group(other.connections));
-        note("streams", streams.to_string(), other.streams.to_string());
-        note("workers", group(*workers), group(other.workers));
-        let names: std::collections::BTreeSet<&String> =
-            settings.keys().chain(other.settings.keys()).collect();
-        for name in names {
-            let value =
-                |of: &Self| of.settings.get(name).map_or_else(|| "none".into(), String::from);
-            note(name, value(self), value(other));
-        }
-        found
+        let Self { workload, unit: _, connections, streams, workers, stop: _, settings: _ } = self;
+        let found = [
+            ("workload", workload.clone(), other.workload.clone()),
+            ("connections", group(*connections), group(other.connections)),
+            ("streams", streams.to_string(), other.streams.to_string()),
+            ("workers", group(*workers), group(other.workers)),
+        ];
+        let found = found.into_iter().filter(|(_, a, b)| a != b);
+        let found = found.map(|(name, a, b)| format!("{name}: {a} and {b}"));
+        found.chain(self.settings_that_differ(other)).collect()
+    }
+
+    /// The same of the settings alone: parts of one run have them in common.
+    pub(crate) fn settings_that_differ(&self, other: &Self) -> Vec<String> {
+        let names = self.settings.keys().chain(other.settings.keys());
+        let names: BTreeSet<&String> = names.collect();
+        let value = |of: &Self, name| of.settings.get(name).map_or("none", |v| v).to_owned();
+        let found = names.into_iter().map(|name| (name, value(self, name), value(other, name)));
+        let found = found.filter(|(_, a, b)| a != b);
+        found.map(|(name, a, b)| format!("{name}: {a} and {b}")).collect()
     }
 }
 

@@ -1,13 +1,16 @@
 //! reports are what `load compare` and `load merge` read.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, ValueEnum};
-use quiclane_loadgen::{Comparison, Report};
+use quiclane_loadgen::{Comparison, Report, Slo};
 
 use crate::exit::{Exit, Failure};
 use crate::output;
+
+use super::files::Output;
 
 /// Compare two runs, or two groups of them, and say how certain the difference is
 ///
@@ -70,6 +73,44 @@ pub(super) fn compare(args: &CompareArgs) -> Result<Exit, Failure> {
     Ok(if fails { Exit::Broken } else { Exit::Ok })
 }
 
+/// Add up the reports of several generators that loaded one server at the same time
+///
+/// Reads reports of `quiclane load --json`, made with --partition I/N and --start-at on each
+/// machine. Counts and distributions are added, intervals by the clocks of the machines;
+/// percentiles are those of the sum. The result is a report that compare and merge take.
+#[derive(Args, Debug)]
+#[command(after_help = MERGE_EXAMPLES)]
+pub(super) struct MergeArgs {
+    /// The reports
+    #[arg(value_name = "REPORT.json", required = true)]
+    files: Vec<PathBuf>,
+
+    /// Write the sum there, and its text to stdout [default: the sum to stdout]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// What the sum has to keep, as with load
+    #[arg(long, value_name = "OBJECTIVES")]
+    slo: Option<Slo>,
+}
+
+/// Runs `load merge`.
+pub(super) fn merge(args: &MergeArgs) -> Result<Exit, Failure> {
+    let merged = Report::merge(read_all(&args.files)?, args.slo.as_ref())?;
+    match &args.output {
+        Some(path) => {
+            Output::open("--output", path)?.write(|file| {
+                serde_json::to_writer_pretty(&mut *file, &merged)?;
+                file.write_all(b"\n")
+            })?;
+            output::result(&merged)?;
+        }
+        None => output::json(&merged)?,
+    }
+    // The parts have told how they ended; whether the sum keeps what was promised is told here.
+    Ok(if args.slo.is_some() { super::exit(&merged) } else { Exit::Ok })
+}
+
 /// Reads reports.
 fn read_all(paths: &[PathBuf]) -> Result<Vec<Report>, Failure> {
     paths.iter().map(|path| read(path)).collect()
@@ -96,6 +137,14 @@ Examples:
   quiclane load compare --a before-*.json --b after-*.json --margin 2% --fail-on worse
 
 Exit codes: 0 whatever the verdicts are, 1 a file is no report, 2 usage, 3 worse, with --fail-on.";
+
+const MERGE_EXAMPLES: &str = "\
+Examples:
+  quiclane load merge part-*.json -o all.json
+  quiclane load merge part-*.json -o all.json --slo 'p99<250ms,errors<1%'
+
+Exit codes: 0 ok, 1 a file is no report or none of the same run, 2 usage. With --slo those of a run:
+1 something failed, 3 broken, 4 a generator was the bottleneck, 130 a part was interrupted.";
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,7 @@ mod http3;
 mod idle;
 mod keys;
 mod load;
+mod merge;
 mod refused;
 mod results;
 mod serve;

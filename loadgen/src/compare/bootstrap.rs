@@ -128,7 +128,7 @@ fn whole(number: f64) -> usize {
 }
 
 /// Two runs say too little of how runs differ.
-const RUNS_DRAWN_MIN: usize = 3;
+pub(super) const RUNS_DRAWN_MIN: usize = 3;
 
 /// The 97.5 % point of the normal distribution.
 const NORMAL: f64 = 1.959_964;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::bootstrap::RUNS_DRAWN_MIN as RUNS;
 use super::{Compared, Comparison, Ratio, Verdict};
 use crate::text::nanoseconds;
 
@@ -22,6 +23,10 @@ impl fmt::Display for Comparison {
         )?;
         for ratio in &self.metrics {
             write!(f, "\n{}", Line(ratio))?;
+        }
+        if self.a.runs.min(self.b.runs) < RUNS {
+            let why = "how much runs of one thing differ is not counted";
+            write!(f, "\nnote: {why}: give {RUNS} runs a side (--a, --b) to be sure")?;
         }
         for warning in &self.warnings {
             write!(f, "\nwarning: {warning}")?;

@@ -22,6 +22,9 @@ pub struct Histograms {
     /// That of `lag_us`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag: Option<Packed>,
+    /// That of `outage_us`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outage: Option<Packed>,
 }
 
 impl Histograms {
@@ -34,6 +37,7 @@ impl Histograms {
             service: Packed::new(service),
             ttfb: is_http.then(|| Packed::new(&tally.first_byte)),
             handshake: Packed::new(&tally.handshake_times),
+            outage: config.workload.is_idle().then(|| Packed::new(&tally.outages)),
             lag: is_open.then(|| Packed::new(&tally.lag)),
         }
     }
