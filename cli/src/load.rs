@@ -2,6 +2,7 @@
 
 mod files;
 mod hint;
+mod host;
 mod http;
 mod pace;
 mod reports;
@@ -243,7 +244,8 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
             output::result(text)?;
         }
     }
-    files.write(&report)?;
+    let urls: Vec<String> = args.urls().map(Url::to_string).collect();
+    files.write(&report, &urls.join(" "))?;
     if let Some(hint) = hint(&report, args, &addresses) {
         output::log(format_args!("hint: {hint}"));
     }

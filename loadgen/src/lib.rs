@@ -33,6 +33,8 @@ mod merge;
 pub use merge::MergeError;
 mod packed;
 pub use packed::{Packed, PackedError};
+mod page;
+pub use page::About;
 mod protocol;
 pub use protocol::{Body, H3_ALPN, HttpError, HttpRequest, PERF_ALPN, Protocol};
 mod random;

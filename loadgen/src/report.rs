@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{LoadConfig, Workload};
 use crate::export;
+use crate::page::{self, About};
 use crate::series::{self, Interval};
 use crate::setup::{Setup, Unit};
 use crate::slo::SloReport;
@@ -375,6 +376,14 @@ impl Report {
     /// When `to` cannot be written.
     pub fn write_percentiles(&self, to: &mut impl Write) -> io::Result<()> {
         export::percentiles(&self.histograms.latency.histogram(), to)
+    }
+
+    /// Writes the run as one self-contained page of HTML.
+    ///
+    /// # Errors
+    /// When `to` cannot be written.
+    pub fn write_page(&self, about: &About, to: &mut impl Write) -> io::Result<()> {
+        page::write(self, about, to)
     }
 
     /// All distributions as a table.

@@ -152,6 +152,13 @@ pub struct TermReport {
     text: String,
 }
 
+impl TermReport {
+    /// What was measured, for people.
+    pub(crate) fn measured_text(&self) -> &str {
+        &self.text
+    }
+}
+
 impl Slo {
     /// Holds a run against it.
     #[must_use]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::Args;
 use quiclane_loadgen::Report;
 
+use super::host::about;
 use crate::exit::Failure;
 use crate::flags::positive_time;
 
@@ -41,6 +42,11 @@ pub(super) struct FileOptions {
     /// them
     #[arg(long, value_name = "FILE")]
     hgrm: Option<PathBuf>,
+
+    /// Write a page of HTML: latency and rate over time, percentiles, errors, the command as it was
+    /// given, and the host. It needs nothing else to be looked at
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
 }
 
 impl FileOptions {
@@ -58,6 +64,7 @@ impl FileOptions {
             series_on_stdout: self.takes_stdout(),
             hlog: open("--hlog", self.hlog.as_ref())?,
             hgrm: open("--hgrm", self.hgrm.as_ref())?,
+            report: open("--report", self.report.as_ref())?,
         })
     }
 }
@@ -69,12 +76,13 @@ pub(super) struct Files {
     series_on_stdout: bool,
     hlog: Option<Output>,
     hgrm: Option<Output>,
+    report: Option<Output>,
 }
 
 impl Files {
     /// Writes what `report` has for each.
-    pub(super) fn write(self, report: &Report) -> Result<(), Failure> {
-        let Self { series, series_on_stdout, hlog, hgrm } = self;
+    pub(super) fn write(self, report: &Report, target: &str) -> Result<(), Failure> {
+        let Self { series, series_on_stdout, hlog, hgrm, report: page } = self;
         if let Some(series) = series {
             series.write(|file| report.write_series(file))?;
         }
@@ -83,6 +91,10 @@ impl Files {
         }
         if let Some(hgrm) = hgrm {
             hgrm.write(|file| report.write_percentiles(file))?;
+        }
+        if let Some(page) = page {
+            let about = about(report, target);
+            page.write(|file| report.write_page(&about, file))?;
         }
         if series_on_stdout {
             let mut stdout = BufWriter::new(io::stdout().lock());

@@ -7,7 +7,7 @@ use std::fs;
 use hdrhistogram::serialization::Deserializer;
 use serde_json::Value;
 
-use crate::command::{Running, Serve, assert_load_report, line};
+use crate::command::{Running, Serve, assert_load_report, line, quiclane};
 
 fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -183,5 +183,46 @@ fn objectives_that_cannot_be_are_usage_errors() {
         for words in [words, slo] {
             assert!(outcome.stderr.contains(words), "{words}: {outcome:?}");
         }
+    }
+}
+
+#[test]
+fn a_page_needs_nothing_else_and_shows_what_was_said_as_text() {
+    let server = Serve::start(&["-q"]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("run.html");
+    let page = path.to_str().unwrap();
+    let (ok, fails) =
+        ["bytes/9", "status/404"].map(|path| format!("https://{}/{path}", server.address())).into();
+    let flags = "-k -q -c 2 -R 400 -d 1s --interval 100ms --json --report";
+    let flags: Vec<&str> = flags.split(' ').chain([page]).collect();
+    let more = ["-H", "x-note: <script>it's</script>", "--slo", "p99<60s,errors<1%"];
+    let outcome = quiclane(&[&["load", &ok, &fails][..], &flags, &more].concat());
+    assert_eq!(outcome.code, 3, "{outcome:?}");
+    let text = fs::read_to_string(page).unwrap();
+    for words in [
+        "<!doctype html>",
+        "Latency over time, from when a request was due",
+        "Per second",
+        "Percentiles",
+        "first byte",
+        "Objectives broken",
+        "p99&lt;60s",
+        "status_4xx",
+        "&#39;x-note: &lt;script&gt;it&#39;\\&#39;&#39;s&lt;/script&gt;&#39;",
+        "kernel",
+        "</html>",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    // Ten intervals, so ten points of each line.
+    let p50 = text.split("line q0\" d=\"").nth(1).unwrap().split('"').next().unwrap();
+    assert_eq!(p50.matches(['M', 'L']).count(), 10, "{p50}");
+    for fetched in ["<script", " src=", " href=", "url(", "@import"] {
+        assert!(!text.contains(fetched), "{fetched}: {text}");
+    }
+    for (open, close) in [("<section>", "</section>"), ("<table>", "</table>"), ("<svg", "</svg>")]
+    {
+        assert_eq!(text.matches(open).count(), text.matches(close).count(), "{open}");
     }
 }

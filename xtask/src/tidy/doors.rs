@@ -21,6 +21,7 @@ const DOORS: &[(&str, &[&str])] = &[
         "hdrhistogram",
         &[
             "loadgen/src/export.rs",
+            "loadgen/src/page.rs",
             "loadgen/src/packed.rs",
             "loadgen/src/report.rs",
             "loadgen/src/series.rs",
