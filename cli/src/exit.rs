@@ -102,6 +102,12 @@ pub(crate) enum Failure {
         /// Why not.
         source: ReadError,
     },
+    /// A start that was.
+    #[error("--start-at is {0:.1} s ago: give a time when all generators are ready, or +5s")]
+    Past(f64),
+    /// A start that is a typing error.
+    #[error("--start-at is more than 7 days ahead: give an earlier time")]
+    Ahead,
     /// Reports that are no parts of one run.
     #[error(transparent)]
     Merge(#[from] MergeError),
@@ -186,6 +192,8 @@ impl Failure {
             | Self::Body { .. }
             | Self::BodyTooLarge(_)
             | Self::File { .. }
+            | Self::Past(_)
+            | Self::Ahead
             | Self::ServerName(_)
             | Self::Root { .. }
             | Self::RootBeyondReach { .. }
@@ -199,6 +207,7 @@ impl Failure {
                 | LoadError::PaceNeedsRequests
                 | LoadError::WarmUpNeedsDuration { .. }
                 | LoadError::OpenFiles { .. }
+                | LoadError::EmptyPart { .. }
                 | LoadError::Slo { .. }
                 | LoadError::IntervalTooShort { .. }
                 | LoadError::Intervals { .. }

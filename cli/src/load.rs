@@ -5,24 +5,25 @@ mod hint;
 mod host;
 mod http;
 mod pace;
+mod part;
 mod reports;
+mod trust;
 mod work;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZero;
-use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, Subcommand, ValueEnum};
-use quiclane::{ClientTls, Resume, Target, Trust};
+use clap::{ArgGroup, Args, Subcommand};
+use quiclane::{ClientTls, Target};
 use quiclane_loadgen::{
     Ending, Load, LoadConfig, Protocol, Report, Slo, SloReport, Stop, Workload,
 };
 use rustls::pki_types::ServerName;
 
-use crate::certificate::{seed, trust_file, trust_system};
+use crate::certificate::seed;
 use crate::exit::{Exit, Failure};
 use crate::flags::{positive, positive_time, positive_u32, positive_usize, time};
 use crate::options::{TransportOptions, WorkerOptions};
@@ -33,7 +34,9 @@ use files::FileOptions;
 use hint::hint;
 use http::HttpOptions;
 use pace::PaceOptions;
+use part::PartOptions;
 use reports::{CompareArgs, MergeArgs};
+use trust::TrustOptions;
 use work::WorkOptions;
 
 /// Offer load to a QUIC server and measure what comes back
@@ -130,6 +133,9 @@ pub(crate) struct LoadArgs {
     files: FileOptions,
 
     #[command(flatten)]
+    part: PartOptions,
+
+    #[command(flatten)]
     trust: TrustOptions,
 
     #[command(flatten)]
@@ -146,64 +152,6 @@ enum ReportCommand {
     Merge(MergeArgs),
 }
 
-/// Whom to trust and how to get there.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Trust and addresses")]
-struct TrustOptions {
-    /// Trust any certificate: for servers of your own
-    #[arg(short = 'k', long)]
-    insecure: bool,
-
-    /// Trust the certificates in this PEM file instead of those of the system
-    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
-    cacert: Option<PathBuf>,
-
-    /// Name to ask for and to expect in the certificate [default: the host of the URL]
-    #[arg(long, value_name = "NAME")]
-    sni: Option<String>,
-
-    /// Local address to send from [default: any]
-    #[arg(long, value_name = "IP")]
-    local_addr: Option<IpAddr>,
-
-    /// Resume TLS sessions when connecting again, with the first requests as 0-RTT data if asked
-    #[arg(long, value_enum, value_name = "HOW", default_value_t = ResumeFlag::Off,
-          conflicts_with = "handshakes")]
-    resume: ResumeFlag,
-}
-
-/// What to do with session tickets.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ResumeFlag {
-    /// Every handshake is a full one
-    Off,
-    /// Resume sessions
-    Ticket,
-    /// Resume sessions and send 0-RTT data where the server allows it
-    #[value(name = "0rtt")]
-    ZeroRtt,
-}
-
-impl From<ResumeFlag> for Resume {
-    fn from(flag: ResumeFlag) -> Self {
-        match flag {
-            ResumeFlag::Off => Self::Off,
-            ResumeFlag::Ticket => Self::Ticket,
-            ResumeFlag::ZeroRtt => Self::ZeroRtt,
-        }
-    }
-}
-
-impl TrustOptions {
-    fn trust(&self) -> Result<Trust, Failure> {
-        Ok(match (&self.cacert, self.insecure) {
-            (Some(path), _) => trust_file(path)?,
-            (None, true) => Trust::Insecure,
-            (None, false) => trust_system()?,
-        })
-    }
-}
-
 /// Runs the command.
 pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
     match &args.command {
@@ -215,7 +163,14 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
     let signals = signals::listen()?;
     let addresses = args.url().resolve(args.trust.local_addr)?;
     let config = args.config(addresses[0])?;
+    Load::check(&config)?;
     let files = args.files.open()?;
+    if let Some(start) = config.start_at
+        && !part::wait(start, config.transport.idle_timeout, &signals)
+    {
+        output::log("interrupted before the start");
+        return Ok(Exit::Interrupted);
+    }
     if let (Some(asked), Some(requests)) = (args.connections, args.requests)
         && config.connections < asked
     {
@@ -223,8 +178,9 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
             "warning: -c {asked} is more than -n {requests}: only {requests} opened"
         ));
     }
-    let mut meter = Meter::new(args.quiet, config.workload, config.stop);
+    let workload = config.workload;
     let load = Load::start(config)?;
+    let mut meter = Meter::new(args.quiet, workload, load.stop());
     let report = watch(load, &signals, &mut meter)?;
     if args.json {
         output::json(&report)?;
@@ -394,6 +350,8 @@ impl LoadArgs {
             reconnect: self.work.reconnect,
             warm_up: self.warmup,
             interval: self.files.interval,
+            partition: self.part.partition,
+            start_at: self.part.start_at()?,
             connect_timeout: self.connect_timeout,
             request_timeout: self.request_timeout(workload),
             workers: self.workers.workers(),
@@ -484,6 +442,7 @@ Examples:
   quiclane load quic://localhost:4433 --perf -k -c 50 --handshakes -d 10s --json
   quiclane load quic://localhost:4433 --perf -k -c 50 --requests-per-conn 10 --resume 0rtt
   quiclane load quic://localhost:4433 --perf -k --idle 10k --keep-alive 5s --reconnect
+  quiclane load https://localhost:4433/ -k -R 20k -d 1m --partition 1/2 --start-at +30s --json
   quiclane load compare before.json after.json
 
 Exit codes: 0 all was done and nothing failed, 1 something failed, 2 usage, 3 an objective of --slo

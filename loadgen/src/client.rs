@@ -28,6 +28,7 @@ use quiclane::{App, CloseReason, Conn, ConnId, Dir, Lane, StreamId, VarInt, cloc
 use crate::config::{LoadConfig, Pace, Workload};
 use crate::gate::Gate;
 use crate::live::Live;
+use crate::partition::Partition;
 use crate::random::Random;
 use crate::schedule::Schedule;
 use crate::series::Series;
@@ -60,7 +61,8 @@ impl Job {
     pub(crate) fn new(config: LoadConfig, workers: usize, seed: u64) -> Self {
         let lives = (0..workers).map(|_| Live::default()).collect();
         let made = (clock::now(), clock::unix_time());
-        Self { config, workers, gate: Gate::new(workers), lives, made, seed }
+        let not_before = config.start_at.map(|at| made.0 + at.saturating_sub(made.1));
+        Self { config, workers, gate: Gate::new(workers, not_before), lives, made, seed }
     }
 
     /// The time of day of an instant, in milliseconds since 1970.
@@ -77,7 +79,8 @@ impl Job {
     fn pacer(&self, worker: usize, connections: usize) -> Option<Pacer> {
         let Pace { rate, arrivals } = self.config.pace.clone()?;
         let rate = rate.after(self.config.warm_up);
-        let schedule = Schedule::new(rate, arrivals, worker, self.workers, self.seed);
+        let (lane, lanes) = Partition::lane(self.config.partition, worker, self.workers);
+        let schedule = Schedule::new(rate, arrivals, lane, lanes, self.seed);
         Some(Pacer::new(schedule, connections))
     }
 }

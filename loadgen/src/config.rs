@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use quiclane::{Io, RunError, StartError, Target, Transport};
 
+use crate::partition::{Partition, part};
 use crate::protocol::Protocol;
 use crate::schedule::{Arrivals, Rate};
 use crate::series::{INTERVAL_MIN, INTERVALS_MAX, intervals};
@@ -45,6 +46,12 @@ pub struct LoadConfig {
     /// Load offered but not measured, between connecting and measuring. Only with
     /// [`Stop::Duration`].
     pub warm_up: Duration,
+    /// Which part of a run this is; default all of it. Connections, requests and rate are always
+    /// those of the whole run.
+    pub partition: Option<Partition>,
+    /// When to offer load, since 1970 by the clock of this machine, so that several begin together;
+    /// default as soon as all have connected. They have then been open for that long.
+    pub start_at: Option<Duration>,
     /// Length of the intervals that the measured part is cut into; default 1 s, at least 10 ms. A
     /// shorter one shows shorter stalls, and takes a few hundred bytes to a few kilobytes of memory
     /// each; there are at most 100,000 of them.
@@ -81,6 +88,8 @@ impl LoadConfig {
             slo: None,
             stop,
             warm_up: Duration::ZERO,
+            partition: None,
+            start_at: None,
             interval: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(10),
             request_timeout: None,
@@ -89,6 +98,21 @@ impl LoadConfig {
             io: Io::Auto,
             transport: Transport::default(),
         }
+    }
+
+    /// What this generator has to do of the whole.
+    pub(crate) fn own_part(self) -> Result<Self, LoadError> {
+        let Some(part) = self.partition else { return Ok(self) };
+        let of = |whole: usize| usize::try_from(part.share(whole as u64)).unwrap_or(usize::MAX);
+        let connections = of(self.connections);
+        let stop = match self.stop {
+            Stop::Requests(requests) => Stop::Requests(part.share(requests)),
+            stop => stop,
+        };
+        if connections == 0 || stop == Stop::Requests(0) {
+            return Err(LoadError::EmptyPart { connections: self.connections });
+        }
+        Ok(Self { connections, stop, ..self })
     }
 
     pub(crate) fn check(&self, open_files_max: Option<usize>) -> Result<(), LoadError> {
@@ -170,11 +194,11 @@ impl LoadConfig {
 
     /// What worker `worker` of `workers` has to do. The shares of all workers add up exactly.
     pub(crate) fn share(&self, worker: usize, workers: usize) -> Share {
-        let connections = part(self.connections as u64, worker, workers);
+        let connections = part(self.connections as u64, worker as u64, workers as u64);
         Share {
             connections: usize::try_from(connections).unwrap_or(usize::MAX),
             quota: match self.stop {
-                Stop::Requests(requests) => Some(part(requests, worker, workers)),
+                Stop::Requests(requests) => Some(part(requests, worker as u64, workers as u64)),
                 Stop::Duration(_) | Stop::Never => None,
             },
         }
@@ -289,6 +313,15 @@ pub enum LoadError {
     /// There is nothing to send at a rate.
     #[error("a rate of requests needs a workload that makes them: leave LoadConfig::pace empty")]
     PaceNeedsRequests,
+    /// Nothing is left for it.
+    #[error(
+        "a part of {connections} connections has none: ask for at least as many connections (-c), \
+         and requests (-n), as there are parts"
+    )]
+    EmptyPart {
+        /// Connections of the whole run.
+        connections: usize,
+    },
     /// An objective that no such run can keep.
     #[error("the objective {term} {why}")]
     Slo {
@@ -344,12 +377,6 @@ pub(crate) struct Share {
     pub(crate) connections: usize,
     /// Requests (or handshakes) it starts in all; `None`: until the time is over.
     pub(crate) quota: Option<u64>,
-}
-
-/// The share of `whole` that falls to one of `parts`; the first ones take the remainder.
-fn part(whole: u64, index: usize, parts: usize) -> u64 {
-    let (index, parts) = (index as u64, parts as u64);
-    whole / parts + u64::from(index < whole % parts)
 }
 
 /// Long enough for a server to restart.

@@ -18,15 +18,18 @@ pub(crate) struct Gate {
     workers: usize,
     arrived: AtomicUsize,
     connected: AtomicBool,
+    /// The earliest start.
+    not_before: Option<Instant>,
     start: OnceLock<Instant>,
     abandoned: AtomicBool,
     stopped: AtomicBool,
 }
 
 impl Gate {
-    /// A closed gate for `workers`.
-    pub(crate) fn new(workers: usize) -> Self {
+    /// A closed gate for `workers`, which stays closed until `not_before`.
+    pub(crate) fn new(workers: usize, not_before: Option<Instant>) -> Self {
         Self {
+            not_before,
             workers,
             arrived: AtomicUsize::new(0),
             connected: AtomicBool::new(false),
@@ -58,7 +61,8 @@ impl Gate {
         if connection_needed && !self.ever_connected() {
             self.abandoned.store(true, Release);
         } else {
-            let _ = self.start.set(now + START_DELAY);
+            let soon = now + START_DELAY;
+            let _ = self.start.set(self.not_before.map_or(soon, |at| at.max(soon)));
         }
     }
 
@@ -68,6 +72,11 @@ impl Gate {
             return Signal::Abandon;
         }
         self.start.get().map_or(Signal::Wait, |&at| Signal::Start(at))
+    }
+
+    /// How much later than at `not_before` the run began.
+    pub(crate) fn late_by(&self) -> Option<Duration> {
+        self.start.get()?.checked_duration_since(self.not_before?)
     }
 
     /// Ends the run early.
@@ -105,7 +114,7 @@ mod tests {
     #[test]
     fn the_last_arrival_opens_the_gate() {
         let now = quiclane::clock::now();
-        let gate = Gate::new(2);
+        let gate = Gate::new(2, None);
         gate.note_connected();
         gate.arrive(now, true);
         assert_eq!(gate.signal(), Signal::Wait);
@@ -116,12 +125,27 @@ mod tests {
     #[test]
     fn without_any_connection_the_run_is_abandoned() {
         let now = quiclane::clock::now();
-        let gate = Gate::new(1);
+        let gate = Gate::new(1, None);
         gate.arrive(now, true);
         assert_eq!(gate.signal(), Signal::Abandon);
 
-        let gate = Gate::new(1);
+        let gate = Gate::new(1, None);
         gate.arrive(now, false);
         assert!(matches!(gate.signal(), Signal::Start(_)));
+    }
+
+    #[test]
+    fn a_gate_with_a_time_opens_then_and_says_how_late_it_was() {
+        let now = quiclane::clock::now();
+        let later = now + Duration::from_secs(7);
+        let gate = Gate::new(1, Some(later));
+        gate.arrive(now, false);
+        assert_eq!(gate.signal(), Signal::Start(later));
+        assert_eq!(gate.late_by(), Some(Duration::ZERO));
+        let gate = Gate::new(1, Some(now));
+        gate.arrive(later, false);
+        assert_eq!(gate.signal(), Signal::Start(later + START_DELAY));
+        assert_eq!(gate.late_by(), Some(Duration::from_secs(7) + START_DELAY));
+        assert_eq!(Gate::new(1, None).late_by(), None);
     }
 }

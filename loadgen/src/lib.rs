@@ -35,6 +35,8 @@ mod packed;
 pub use packed::{Packed, PackedError};
 mod page;
 pub use page::About;
+mod partition;
+pub use partition::{PARTS_MAX, Partition, Parts};
 mod protocol;
 pub use protocol::{Body, H3_ALPN, HttpError, HttpRequest, PERF_ALPN, Protocol};
 mod random;

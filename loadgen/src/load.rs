@@ -5,11 +5,12 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
+use std::time::Duration;
 
 use quiclane::{Config, Engine, Limits, Transport, clock};
 
 use crate::client::{Client, Job};
-use crate::config::{LoadConfig, LoadError};
+use crate::config::{LoadConfig, LoadError, Stop};
 use crate::live::{Live, Progress};
 use crate::protocol::Protocol;
 use crate::report::Report;
@@ -29,6 +30,7 @@ impl Load {
     /// # Errors
     /// When `config` asks for something impossible or the engine does not start.
     pub fn start(config: LoadConfig) -> Result<Self, LoadError> {
+        let config = config.own_part()?;
         config.check(open_files_max())?;
         let workers = match (config.workers, config.cores.len()) {
             (0, 0) => thread::available_parallelism().map_or(1, NonZero::get),
@@ -47,6 +49,14 @@ impl Load {
         Ok(Self { engine, job, results })
     }
 
+    /// Whether `config` can be started, as far as that is known before.
+    ///
+    /// # Errors
+    /// When it asks for something impossible.
+    pub fn check(config: &LoadConfig) -> Result<(), LoadError> {
+        config.clone().own_part()?.check(open_files_max())
+    }
+
     /// How far it has come.
     #[must_use]
     pub fn progress(&self) -> Progress {
@@ -57,6 +67,12 @@ impl Load {
     #[must_use]
     pub fn workers(&self) -> usize {
         self.job.workers
+    }
+
+    /// When this generator's part of the run is over.
+    #[must_use]
+    pub fn stop(&self) -> Stop {
+        self.job.config.stop
     }
 
     /// Ends the run early, from any thread.
@@ -101,7 +117,15 @@ pub(crate) fn report(job: &Job, io: String, results: &Receiver<Tally>) -> Report
     }
     let started = sum.measured.map_or(job.made.0, |measured| measured.from);
     let report = Report::new(&job.config, job.workers, io, &sum);
-    Report { started_unix_ms: job.unix_ms(started), ..report }
+    let mut report = Report { started_unix_ms: job.unix_ms(started), ..report };
+    if let Some(late) = job.gate.late_by().filter(|late| *late > LATE_NOTE) {
+        report.detail.notes.push(format!(
+            "load was offered {:.1} s later than asked for: connecting took so long; ask for a \
+             later time",
+            late.as_secs_f64()
+        ));
+    }
+    report
 }
 
 /// What the engine needs for a load.
@@ -129,6 +153,9 @@ pub(crate) fn engine_config(config: &LoadConfig, workers: usize) -> Config {
         seed: None,
     }
 }
+
+/// A start that is later than this is worth a note: parts of one run no longer fit together.
+const LATE_NOTE: Duration = Duration::from_millis(10);
 
 /// Streams that an HTTP/3 server may open at once: control, two of QPACK (RFC 9114 section 6.2
 /// wants at least these), and some of types that mean nothing, as some servers do. No more than

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::packed::Packed;
+use crate::partition::Parts;
 use crate::report::{
     Detail, ErrorReport, Histograms, IdleReport, LatencyReport, Report, ScheduleReport, UnitCounts,
     gigabits, per_second, round,
@@ -62,6 +63,7 @@ impl Report {
                 return Err(MergeError::Apart { number, apart_s: apart_ms / 1_000 });
             }
         }
+        check_parts(&reports)?;
         let mut parts = reports.into_iter();
         let mut sum = parts.next().ok_or(MergeError::Nothing)?;
         sum.intervals = aligned(&sum, earliest);
@@ -78,6 +80,13 @@ impl Report {
                  of the whole time",
                 sum.duration_s
             ));
+        }
+        let missing = sum.setup.partition.as_ref().map(Parts::missing).unwrap_or_default();
+        if !missing.is_empty() {
+            let of = sum.setup.partition.as_ref().map_or(0, |parts| parts.of);
+            let missing: Vec<String> = missing.iter().map(u64::to_string).collect();
+            let missing = missing.join(", ");
+            sum.detail.notes.push(format!("of {of} parts of the run these are missing: {missing}"));
         }
         sum.slo = slo.map(|slo| slo.judge(&sum));
         Ok(sum)
@@ -231,6 +240,25 @@ fn check(first: &Report, other: &Report, number: usize) -> Result<(), MergeError
     Ok(())
 }
 
+/// Refuses a part that is there twice, and parts of different runs.
+fn check_parts(reports: &[Report]) -> Result<(), MergeError> {
+    let mut seen: BTreeMap<u64, u64> = BTreeMap::new();
+    for (number, report) in (1..).zip(reports) {
+        let Some(Parts { of, parts }) = &report.setup.partition else { continue };
+        for part in parts {
+            let what = match seen.insert(*part, *of) {
+                Some(_) => format!("part {part} of {of} is there twice"),
+                None if seen.values().any(|other| other != of) => {
+                    format!("part {part} of {of} is one of another number of parts")
+                }
+                None => continue,
+            };
+            return Err(MergeError::Different { number, what });
+        }
+    }
+    Ok(())
+}
+
 /// How long all of them were under way.
 fn overlap_s(reports: &[Report], earliest: u64) -> f64 {
     let starts = reports.iter().map(|of| (of.started_unix_ms - earliest) as f64 / 1e3);
@@ -282,6 +310,15 @@ fn add_setup(own: &mut Setup, other: &Setup) {
     own.connections += other.connections;
     own.streams = own.streams.max(other.streams);
     own.workers += other.workers;
+    own.partition = match (own.partition.take(), &other.partition) {
+        (Some(mut own), Some(other)) => {
+            own.parts.extend(&other.parts);
+            own.parts.sort_unstable();
+            Some(own)
+        }
+        // What is no part says nothing of which are there.
+        _ => None,
+    };
     if own.stop != other.stop {
         own.stop = format!("{}, {}", own.stop, other.stop);
     }

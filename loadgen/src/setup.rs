@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{LoadConfig, Stop, Workload};
+use crate::partition::Parts;
 use crate::protocol::Protocol;
 use crate::schedule::Arrivals;
 use crate::text::{group, size};
@@ -27,6 +28,9 @@ pub struct Setup {
     pub workers: u64,
     /// When the run was to end.
     pub stop: String,
+    /// Which parts of a run it was; absent where it was all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<Parts>,
     /// Everything else that changes numbers, by name.
     pub settings: BTreeMap<String, String>,
 }
@@ -61,6 +65,7 @@ impl Setup {
                 Stop::Duration(time) => format!("after {time:?}"),
                 Stop::Never => "when stopped".into(),
             },
+            partition: config.partition.map(Parts::new),
             settings: settings(config),
         }
     }
@@ -72,7 +77,7 @@ impl Setup {
 
     /// What differs from `other` and changes numbers, with both values.
     pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
-        let Self { workload, unit: _, connections, streams, workers, stop: _, settings: _ } = self;
+        let Self { workload, connections, streams, workers, .. } = self;
         let found = [
             ("workload", workload.clone(), other.workload.clone()),
             ("connections", group(*connections), group(other.connections)),

@@ -34,6 +34,7 @@ impl Simulated {
         workers: usize,
         seed: u64,
     ) -> Result<Self, LoadError> {
+        let config = config.own_part()?;
         config.check(None)?;
         let workers = workers.clamp(1, config.connections);
         let engine = engine_config(&config, workers);

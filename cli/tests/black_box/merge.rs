@@ -1,10 +1,13 @@
 //! merge: the reports of several generators become one.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+
 use std::fs;
+use std::time::SystemTime;
 
 use serde_json::Value;
 
-use crate::command::{Serve, assert_load_report, line, quiclane};
+use crate::command::{Running, Serve, assert_load_report, line, quiclane};
 
 #[test]
 fn reports_add_up_to_a_report() {
@@ -62,4 +65,73 @@ fn reports_of_different_loads_are_refused() {
         assert_eq!(outcome.code, 2, "{outcome:?}");
         assert!(outcome.stderr.contains(words), "{words}: {outcome:?}");
     }
+}
+
+/// Both parts at once, begun at one time two seconds from now, as two machines would.
+fn in_two_parts(server: &Serve, flags: &str) -> Value {
+    let directory = tempfile::tempdir().unwrap();
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    let (url, start) = (format!("quic://{}", server.address()), now.as_secs() + 2);
+    let parts = [1, 2].map(|part| {
+        let part = format!("--partition {part}/2 --start-at {start} --json -q -k -t {part}");
+        let line = format!("load {url} --perf {part} {flags}");
+        Running::start(&line.split_whitespace().collect::<Vec<_>>())
+    });
+    let mut files = Vec::new();
+    for (number, part) in (1_u64..).zip(parts) {
+        let outcome = part.wait();
+        let report = outcome.json();
+        assert_load_report(&report);
+        assert_eq!(report["setup"]["partition"]["parts"][0], number);
+        let started = report["started_unix_ms"].as_u64().unwrap();
+        assert!((start * 1_000..start * 1_000 + 500).contains(&started), "{started}: {start}");
+        let path = directory.path().join(number.to_string());
+        fs::write(&path, outcome.stdout).unwrap();
+        files.push(path.to_str().unwrap().to_owned());
+    }
+    let outcome = quiclane(&["load", "merge", &files[0], &files[1]]);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(!outcome.stderr.contains("missing"), "{outcome:?}");
+    outcome.json()
+}
+
+#[test]
+fn parts_of_a_run_are_exactly_the_run() {
+    let server = Serve::start(&["-q"]);
+    let sum = in_two_parts(&server, "-c 5 -n 1001");
+    assert_eq!((sum["requests"].as_u64(), sum["handshakes"].as_u64()), (Some(1_001), Some(5)));
+    assert_eq!(sum["setup"]["connections"], 5);
+    assert_eq!(sum["setup"]["partition"]["parts"], serde_json::json!([1, 2]));
+    let sum = in_two_parts(&server, "-c 5 -R 501 -d 1s --interval 500ms");
+    let (due, intervals) = (&sum["schedule"]["due"], sum["intervals"].as_array().unwrap());
+    assert_eq!((due.as_u64(), intervals.len()), (Some(501), 2), "{sum}");
+    let due: Vec<_> = intervals.iter().map(|of| of["due"].as_u64().unwrap()).collect();
+    assert_eq!(due, [251, 250]);
+}
+
+#[test]
+fn parts_and_times_that_cannot_be_are_usage_errors() {
+    for (flags, words) in [
+        ("--partition 3/2", "I from 1 to N"),
+        ("--partition 0/2", "I from 1 to N"),
+        ("--partition 3/3 -c 2", "at least as many connections (-c)"),
+        ("--start-at noon", "2026-01-31T12:00:00Z"),
+        ("--start-at 2020-01-31T12:00:00Z", "ago: give a time"),
+        ("--start-at +9d", "more than 7 days ahead"),
+    ] {
+        let outcome = line(&format!("load quic://127.0.0.1:1 --perf -k -q {flags}"));
+        assert_eq!(outcome.code, 2, "{outcome:?}");
+        assert!(outcome.stderr.contains(words), "{words}: {outcome:?}");
+    }
+}
+
+#[test]
+fn an_interrupt_ends_the_wait_for_the_start() {
+    let start = ["load", "quic://127.0.0.1:1", "--perf", "-k", "--start-at", "+1h"];
+    let mut load = Running::start(&start);
+    load.until("waiting for --start-at");
+    load.signal("INT");
+    let outcome = load.wait();
+    assert_eq!(outcome.code, 130, "{outcome:?}");
+    assert!(outcome.stderr.contains("interrupted before the start"), "{outcome:?}");
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::config::{LoadConfig, Pace, Stop, Workload};
+use crate::partition::Partition;
 use crate::random::Random;
 use crate::schedule::{Arrivals, Rate};
 use crate::series::{Series, Totals};
@@ -199,5 +200,30 @@ fn held_connections_are_all_back_when_those_of_each_part_are() {
         add_idle(&mut sum, b);
         assert_eq!((sum.connections, sum.held, sum.lost), (10, 10 - lost, lost));
         assert_eq!((sum.back_s, sum.lost_by_class["reset"]), (expected, lost));
+    }
+}
+
+#[test]
+fn parts_are_there_once_and_missing_ones_are_said() {
+    let (_, reports) = whole_and_parts();
+    let part = |of: usize, index: u64, parts: u64| {
+        let mut report = reports[of].clone();
+        report.setup.partition = Some(Parts::new(Partition::new(index, parts).unwrap()));
+        report
+    };
+    let merged = Report::merge(vec![part(0, 3, 4), part(1, 1, 4)], None).unwrap();
+    let parts = merged.setup.partition.as_ref().unwrap();
+    assert_eq!((parts.of, &parts.parts[..]), (4, &[1, 3][..]));
+    assert!(merged.to_string().contains("of 4 parts of the run these are missing: 2, 4"));
+    let all = Report::merge(vec![part(0, 2, 2), part(1, 1, 2)], None).unwrap();
+    assert!(all.detail.notes.is_empty(), "{all}");
+    for (other, words) in [
+        (part(1, 3, 4), "part 3 of 4 is there twice"),
+        (part(1, 1, 2), "part 1 of 2 is one of another number of parts"),
+        // The same one in a sum.
+        (merged, "part 3 of 4 is there twice"),
+    ] {
+        let error = Report::merge(vec![part(0, 3, 4), other], None).unwrap_err().to_string();
+        assert!(error.contains(words), "{words}: {error}");
     }
 }

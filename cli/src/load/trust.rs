@@ -1,0 +1,68 @@
+//! trust says whose certificates count, and from where to connect.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use quiclane::{Resume, Trust};
+
+use crate::certificate::{trust_file, trust_system};
+use crate::exit::Failure;
+
+/// Whom to trust and how to get there.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Trust and addresses")]
+pub(super) struct TrustOptions {
+    /// Trust any certificate: for servers of your own
+    #[arg(short = 'k', long)]
+    pub(super) insecure: bool,
+
+    /// Trust the certificates in this PEM file instead of those of the system
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    pub(super) cacert: Option<PathBuf>,
+
+    /// Name to ask for and to expect in the certificate [default: the host of the URL]
+    #[arg(long, value_name = "NAME")]
+    pub(super) sni: Option<String>,
+
+    /// Local address to send from [default: any]
+    #[arg(long, value_name = "IP")]
+    pub(super) local_addr: Option<IpAddr>,
+
+    /// Resume TLS sessions when connecting again, with the first requests as 0-RTT data if asked
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = ResumeFlag::Off,
+          conflicts_with = "handshakes")]
+    pub(super) resume: ResumeFlag,
+}
+
+/// What to do with session tickets.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ResumeFlag {
+    /// Every handshake is a full one
+    Off,
+    /// Resume sessions
+    Ticket,
+    /// Resume sessions and send 0-RTT data where the server allows it
+    #[value(name = "0rtt")]
+    ZeroRtt,
+}
+
+impl From<ResumeFlag> for Resume {
+    fn from(flag: ResumeFlag) -> Self {
+        match flag {
+            ResumeFlag::Off => Self::Off,
+            ResumeFlag::Ticket => Self::Ticket,
+            ResumeFlag::ZeroRtt => Self::ZeroRtt,
+        }
+    }
+}
+
+impl TrustOptions {
+    pub(super) fn trust(&self) -> Result<Trust, Failure> {
+        Ok(match (&self.cacert, self.insecure) {
+            (Some(path), _) => trust_file(path)?,
+            (None, true) => Trust::Insecure,
+            (None, false) => trust_system()?,
+        })
+    }
+}
