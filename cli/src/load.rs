@@ -120,6 +120,10 @@ pub(crate) struct LoadArgs {
     #[arg(short, long)]
     quiet: bool,
 
+    /// Show progress in lines, on a terminal too
+    #[arg(long, visible_alias = "no-tui", conflicts_with = "quiet")]
+    plain: bool,
+
     #[command(flatten)]
     work: WorkOptions,
 
@@ -180,7 +184,10 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
     }
     let workload = config.workload;
     let load = Load::start(config)?;
-    let mut meter = Meter::new(args.quiet, workload, load.stop());
+    let mut meter = match args.plain {
+        true => Meter::plain(args.quiet, workload, load.stop()),
+        false => Meter::live(args.quiet, workload, load.stop(), &args.url().to_string()),
+    };
     let report = watch(load, &signals, &mut meter)?;
     if args.json {
         output::json(&report)?;
@@ -220,6 +227,7 @@ pub(crate) fn watch(
         meter.show(load.progress());
         if signals.try_recv().is_ok() {
             if asked {
+                meter.clear();
                 std::process::exit(Exit::Interrupted as i32);
             }
             asked = true;

@@ -1,4 +1,8 @@
-//! progress shows a run while it lasts: a bar on a terminal, one line per second elsewhere.
+//! progress shows a run while it lasts: a live view on a terminal, or a bar where nobody asked for
+//! more, and one line per second elsewhere.
+
+mod busy;
+mod view;
 
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
@@ -8,6 +12,8 @@ use quiclane::clock;
 use quiclane_loadgen::{Progress, Stop, Workload};
 
 use crate::output;
+use busy::Busy;
+use view::{Shown, VIEW_INTERVAL, View};
 
 /// Shows one run.
 #[derive(Debug)]
@@ -26,6 +32,15 @@ enum Display {
     Nothing,
     Bar(ProgressBar),
     Lines,
+    View(Box<Live>),
+}
+
+/// A view and what is in it.
+#[derive(Debug)]
+struct Live {
+    view: View,
+    shown: Shown,
+    busy: Busy,
 }
 
 impl Meter {
@@ -41,6 +56,24 @@ impl Meter {
         Self { display, workload, stop, last: None, measuring_since: None }
     }
 
+    /// The same with a live view of the run of `title`, where there is a terminal for it.
+    pub(crate) fn live(quiet: bool, workload: Workload, stop: Stop, title: &str) -> Self {
+        let mut meter = Self::new(quiet, workload, stop);
+        if let Display::Bar(_) = meter.display
+            && let Ok(view) = View::open()
+        {
+            let shown = Shown { title: title.into(), ..Shown::default() };
+            meter.display = Display::View(Box::new(Live { view, shown, busy: Busy::new() }));
+        }
+        meter
+    }
+
+    /// Lines, wherever it is shown.
+    pub(crate) fn plain(quiet: bool, workload: Workload, stop: Stop) -> Self {
+        let display = if quiet { Display::Nothing } else { Display::Lines };
+        Self { display, workload, stop, last: None, measuring_since: None }
+    }
+
     /// Shows how far the run is, if it is time to.
     pub(crate) fn show(&mut self, progress: Progress) {
         let now = clock::now();
@@ -51,8 +84,13 @@ impl Meter {
             Display::Nothing => return,
             Display::Bar(_) => BAR_INTERVAL,
             Display::Lines => LINE_INTERVAL,
+            Display::View(_) => VIEW_INTERVAL,
         };
         let Some((since, before)) = self.last else {
+            if let Display::View(live) = &mut self.display {
+                live.shown.progress = "connecting".into();
+                live.view.draw(&live.shown);
+            }
             self.last = Some((now, Progress::default()));
             return;
         };
@@ -61,11 +99,24 @@ impl Meter {
             return;
         }
         let text = self.text(&before, &progress, passed);
-        match &self.display {
+        let position = self.position(now, &progress);
+        let (rate, done) = (self.rate(&before, &progress, passed), self.done(now));
+        match &mut self.display {
             Display::Nothing => {}
+            Display::View(live) => {
+                let Live { view, shown, busy } = &mut **live;
+                shown.rate = rate;
+                shown.progress = done;
+                shown.p99 = quiclane_loadgen::nanoseconds(progress.p99_ns);
+                shown.has_failed = progress.requests_failed + progress.handshakes_failed > 0;
+                shown.words = text;
+                shown.workers = busy.look();
+                shown.push(rate.0, progress.p99_ns);
+                view.draw(shown);
+            }
             Display::Lines => output::log(text),
             Display::Bar(bar) => {
-                bar.set_position(self.position(now, &progress));
+                bar.set_position(position);
                 bar.set_message(text);
             }
         }
@@ -73,9 +124,31 @@ impl Meter {
     }
 
     /// Takes the bar away, so that the report stands alone.
-    pub(crate) fn clear(&self) {
-        if let Display::Bar(bar) = &self.display {
-            bar.finish_and_clear();
+    pub(crate) fn clear(&mut self) {
+        match &mut self.display {
+            Display::Bar(bar) => bar.finish_and_clear(),
+            Display::View(live) => live.view.close(),
+            Display::Nothing | Display::Lines => {}
+        }
+    }
+
+    /// The rate that the run is about.
+    fn rate(&self, before: &Progress, now: &Progress, passed: Duration) -> (u64, &'static str) {
+        let (count, what) = match self.workload.is_handshakes() || now.measuring == 0 {
+            true => (now.handshakes.saturating_sub(before.handshakes), "handshakes/s"),
+            false => (now.requests.saturating_sub(before.requests), "requests/s"),
+        };
+        let ms = millis(passed).max(1);
+        (count.saturating_mul(1_000) / ms, what)
+    }
+
+    /// How long it has been measured, and of how much.
+    fn done(&self, now: Instant) -> String {
+        let Some(since) = self.measuring_since else { return "connecting".into() };
+        let passed = now.saturating_duration_since(since).as_secs();
+        match self.stop {
+            Stop::Duration(all) => format!("{passed} s of {} s", all.as_secs()),
+            Stop::Requests(_) | Stop::Never => format!("{passed} s"),
         }
     }
 

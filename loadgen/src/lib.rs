@@ -63,4 +63,4 @@ pub use spectrum::Spectrum;
 mod tally;
 pub use tally::{ClassCount, Counts, EarlyData, Ending};
 mod text;
-pub use text::group;
+pub use text::{group, nanoseconds};

@@ -26,6 +26,9 @@ pub struct Progress {
     pub idle_losses: u64,
     /// Handshakes that replaced a lost connection, since the run began.
     pub reconnects: u64,
+    /// The 99th percentile of the latency in the last interval, in nanoseconds: the longest of the
+    /// workers'.
+    pub p99_ns: u64,
 }
 
 /// One worker's counters. Only that worker stores them; anybody may read. On cache lines of its
@@ -43,6 +46,7 @@ pub(crate) struct Live {
     measuring: AtomicU64,
     idle_losses: AtomicU64,
     reconnects: AtomicU64,
+    p99_ns: AtomicU64,
 }
 
 impl Live {
@@ -59,6 +63,7 @@ impl Live {
             measuring,
             idle_losses,
             reconnects,
+            p99_ns,
         } = *progress;
         self.open.store(open, Relaxed);
         self.handshakes.store(handshakes, Relaxed);
@@ -70,6 +75,7 @@ impl Live {
         self.measuring.store(measuring, Relaxed);
         self.idle_losses.store(idle_losses, Relaxed);
         self.reconnects.store(reconnects, Relaxed);
+        self.p99_ns.store(p99_ns, Relaxed);
     }
 
     /// The sum over all workers.
@@ -85,6 +91,7 @@ impl Live {
             measuring: sum.measuring + live.measuring.load(Relaxed),
             idle_losses: sum.idle_losses + live.idle_losses.load(Relaxed),
             reconnects: sum.reconnects + live.reconnects.load(Relaxed),
+            p99_ns: sum.p99_ns.max(live.p99_ns.load(Relaxed)),
         })
     }
 }

@@ -157,6 +157,8 @@ pub(crate) struct Series {
     latency: Histogram<u64>,
     service: Histogram<u64>,
     lag_max_ns: u64,
+    /// The 99th percentile of the latency of the last interval in which there was one.
+    last_p99_ns: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -183,6 +185,7 @@ impl Series {
             latency: new_histogram(),
             service: new_histogram(),
             lag_max_ns: 0,
+            last_p99_ns: 0,
         }
     }
 
@@ -226,10 +229,18 @@ impl Series {
 
     /// The open interval is over, and by then so much had been counted.
     pub(crate) fn close(&mut self, now: Totals) {
+        if !self.latency.is_empty() {
+            self.last_p99_ns = self.latency.value_at_quantile(0.99).min(self.latency.max());
+        }
         self.pack(now);
         self.left = self.left.saturating_sub(1);
         self.start = self.end;
         self.end = self.end.and_then(|end| end.checked_add(self.interval));
+    }
+
+    /// The 99th percentile of the latency, for who looks on.
+    pub(crate) fn last_p99_ns(&self) -> u64 {
+        self.last_p99_ns
     }
 
     fn pack(&mut self, now: Totals) {

@@ -258,7 +258,8 @@ pub(crate) fn size(bytes: u64) -> String {
 }
 
 /// The same of nanoseconds.
-pub(crate) fn nanoseconds(ns: u64) -> String {
+#[must_use]
+pub fn nanoseconds(ns: u64) -> String {
     time(Duration::from_nanos(ns))
 }
 

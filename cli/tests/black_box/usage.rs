@@ -114,6 +114,7 @@ fn usage_errors_exit_with_2_and_name_value_and_remedy() {
         ),
         ("serve --listen 127.0.0.1:0 --window 0", "window is 0", "at least 1"),
         ("serve --listen 127.0.0.1:0 --keep-alive 1ns", "1ns", "at least 1 ms"),
+        ("load https://127.0.0.1:1 -q --plain", "--quiet", "cannot be used with"),
         ("serve --h3 --max-streams-uni 2", "--max-streams-uni 2", "at least 3 with HTTP/3"),
         ("serve --max-streams-bidi 0", "--max-streams-bidi", "at least 1"),
         ("doctor --socket-buffer 2g", "--socket-buffer", "must be 64k to 1g"),

@@ -350,6 +350,7 @@ impl Client {
             measuring: u64::from(measuring),
             idle_losses: idle_losses.total(),
             reconnects: *reconnects,
+            p99_ns: self.series.last_p99_ns(),
         });
     }
 

@@ -53,6 +53,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "engine/src/transport.rs",
         ],
     ),
+    ("ratatui", &["cli/src/progress/view.rs"]),
     ("rcgen", &["cli/src/"]),
     ("ring", &["cli/src/certificate.rs", "engine/src/keys.rs"]),
     ("rustix", &["cli/src/rlimits.rs", "engine/src/privileges.rs"]),
