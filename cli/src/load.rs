@@ -67,7 +67,8 @@ pub(crate) struct LoadArgs {
     #[arg(long)]
     perf: bool,
 
-    /// Connections in all, spread over the workers; never more than -n [default: 10]
+    /// Connections in all, spread over the workers; never more than -n [default: 10; with
+    /// --handshakes --connect-rate 1000]
     #[arg(short, long, visible_alias = "clients", value_name = "N",
           value_parser = positive_usize)]
     connections: Option<usize>,
@@ -352,6 +353,7 @@ impl LoadArgs {
             protocol,
             pace: self.pace.pace(length)?,
             slo: self.slo.clone(),
+            connect_pace: self.pace.connect_pace()?,
             connections: self.connections(),
             streams: self.streams(),
             requests_per_connection: self.requests_per_conn.and_then(NonZero::new),
@@ -382,7 +384,11 @@ impl LoadArgs {
     /// Connections to open: one without a request would only cost the server a handshake, and
     /// in the report it would look as if it had carried load.
     fn connections(&self) -> usize {
-        let asked = self.work.idle.or(self.connections).unwrap_or(CONNECTIONS);
+        let default = match self.work.handshakes && self.pace.paces_handshakes() {
+            true => HANDSHAKES_OPEN,
+            false => CONNECTIONS,
+        };
+        let asked = self.work.idle.or(self.connections).unwrap_or(default);
         let requests = self.requests.and_then(|requests| usize::try_from(requests).ok());
         requests.map_or(asked, |requests| asked.min(requests))
     }
@@ -419,6 +425,9 @@ impl LoadArgs {
 
 /// As many as most servers allow at once by default.
 const STREAMS_OPEN: u32 = 100;
+
+/// Handshakes that may be under way when they begin by a schedule: a second of a thousand a second.
+const HANDSHAKES_OPEN: usize = 1_000;
 
 /// How often the end of the run and signals are looked for.
 const INTERVAL: Duration = Duration::from_millis(10);
@@ -520,6 +529,10 @@ mod tests {
             ("-c 4 -n 2 --handshakes", 2),
             ("-c 4 --download 1g", 4),
             ("-c 4 -n 100m", 4),
+            ("--handshakes", 10),
+            ("--connect-rate 5", 10),
+            ("--handshakes --connect-rate 5", 1_000),
+            ("--handshakes --connect-rate 5 -c 20", 20),
         ] {
             assert_eq!(parse(flags).unwrap().connections(), connections, "{flags}");
         }
@@ -564,6 +577,8 @@ mod tests {
             "--idle 1 --warmup 1s",
             "--resume sometimes",
             "--local-addr nonsense",
+            "--connect-rate 0",
+            "-r 5",
         ] {
             assert!(parse(flags).is_err(), "{flags}");
         }

@@ -9,6 +9,7 @@
 //! network saw, and includes the time the worker itself took to get round to the request.
 
 mod absence;
+mod connect;
 mod exchange;
 mod flight;
 mod intervals;
@@ -75,13 +76,21 @@ impl Job {
         u64::try_from(unix.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// When the requests of `worker`, which has so many `connections`, are due.
+    /// When the work of `worker`, which has so many `connections`, is due.
     fn pacer(&self, worker: usize, connections: usize) -> Option<Pacer> {
-        let Pace { rate, arrivals } = self.config.pace.clone()?;
+        let Pace { rate, arrivals } = self.config.work_pace().cloned()?;
         let rate = rate.after(self.config.warm_up);
         let (lane, lanes) = Partition::lane(self.config.partition, worker, self.workers);
         let schedule = Schedule::new(rate, arrivals, lane, lanes, self.seed);
         Some(Pacer::new(schedule, connections))
+    }
+
+    /// When `worker` may open connections, where those are not the work.
+    fn opening(&self, worker: usize) -> Option<Pacer> {
+        let is_work = self.config.workload.is_handshakes();
+        let Pace { rate, arrivals } = self.config.connect_pace.clone().filter(|_| !is_work)?;
+        let schedule = Schedule::new(rate, arrivals, worker, self.workers, !self.seed);
+        Some(Pacer::new(schedule, 0))
     }
 }
 
@@ -98,8 +107,10 @@ pub(crate) struct Client {
     left: Option<u64>,
     /// As many as this worker was given.
     quota: Option<u64>,
-    /// When requests are due; `None`: when others have ended.
+    /// When requests, or handshakes, are due; `None`: when others have ended.
     pacer: Option<Pacer>,
+    /// When connections may be opened that are not the work; `None`: at any time.
+    opening: Option<Pacer>,
     phase: Phase,
     seats: Seats,
     requests: Requests,
@@ -130,6 +141,7 @@ impl Client {
             left: share.quota,
             quota: share.quota,
             pacer: job.pacer(worker, share.connections),
+            opening: job.opening(worker),
             phase: Phase::Connecting,
             seats: Seats::new(share.connections),
             requests: Requests::new(),
@@ -139,7 +151,7 @@ impl Client {
             dark_since: None,
             random: Random::new(job.seed.wrapping_add(worker as u64)),
             tally: Tally::new(),
-            series: Series::new(job.config.interval, job.config.pace.is_some()),
+            series: Series::new(job.config.interval, job.config.work_pace().is_some()),
             job,
         }
     }
@@ -160,15 +172,22 @@ impl Client {
         let config = &self.job.config;
         match config.workload {
             Workload::Idle if !config.reconnect => Again::Never,
+            // The schedule goes on whatever a server does, and keeps from hammering it.
+            Workload::Handshakes if self.pacer.is_some() => Again::AtOnce,
             _ => Again::AfterAWait,
         }
     }
 
-    /// Notes how long a handshake took that began at `since`.
-    fn note_handshake(&mut self, now: Instant, since: Instant) {
-        let latency = nanos(now.saturating_duration_since(since));
+    /// Notes how long a handshake took that was due at `due` and began at `since`.
+    fn note_handshake(&mut self, now: Instant, due: Instant, since: Instant) {
+        let latency = nanos(now.saturating_duration_since(due));
         self.tally.latency.saturating_record(latency);
-        self.series.record(latency, None);
+        let is_open = self.pacer.is_some();
+        let service = is_open.then(|| nanos(now.saturating_duration_since(since)));
+        if let Some(service) = service {
+            self.tally.service.saturating_record(service);
+        }
+        self.series.record(latency, service);
     }
 
     /// A connection is gone, and with it every request it carried.
@@ -201,7 +220,7 @@ impl App for Client {
         };
         let now = conn.now();
         self.keep_series(now);
-        let Some(Opened { since, lost_at }) = self.seats.opened(seat, now) else {
+        let Some(Opened { due, since, lost_at }) = self.seats.opened(seat, now) else {
             return;
         };
         self.job.gate.note_connected();
@@ -211,15 +230,15 @@ impl App for Client {
             && let Some(lost_at) = lost_at
         {
             self.tally.reconnects += 1;
-            let outage = nanos(now.saturating_duration_since(lost_at));
-            self.tally.outages.saturating_record(outage);
+            let outage = now.saturating_duration_since(lost_at);
+            self.tally.outages.saturating_record(nanos(outage));
         }
         if self.exchange.is_some() {
             self.settle_early_data(conn, seat);
             self.begin_session(conn, seat);
             return self.fill(conn, seat);
         }
-        self.note_handshake(now, since);
+        self.note_handshake(now, due, since);
         if !self.makes_handshakes() {
             return self.begin_session(conn, seat);
         }

@@ -41,6 +41,11 @@ pub struct LoadConfig {
     pub pace: Option<Pace>,
     /// What the run has to keep; default nothing.
     pub slo: Option<Slo>,
+    /// When handshakes begin. With [`Workload::Handshakes`] they are the work, and this is its open
+    /// loop: a handshake is due by the schedule, whatever became of those before. With all other
+    /// workloads the connections are opened, and opened again, no faster than this. `None`: as fast
+    /// as handshakes end.
+    pub connect_pace: Option<Pace>,
     /// When the run is over.
     pub stop: Stop,
     /// Load offered but not measured, between connecting and measuring. Only with
@@ -86,6 +91,7 @@ impl LoadConfig {
             reconnect: false,
             pace: None,
             slo: None,
+            connect_pace: None,
             stop,
             warm_up: Duration::ZERO,
             partition: None,
@@ -151,8 +157,8 @@ impl LoadConfig {
         if self.pace.is_some() && (self.workload.is_handshakes() || self.workload.is_idle()) {
             return Err(LoadError::PaceNeedsRequests);
         }
-        let impossible =
-            self.slo.as_ref().and_then(|slo| slo.impossible(is_http, self.pace.is_some()));
+        let is_open = self.work_pace().is_some();
+        let impossible = self.slo.as_ref().and_then(|slo| slo.impossible(is_http, is_open));
         if let Some((term, why)) = impossible {
             return Err(LoadError::Slo { term: term.to_owned(), why });
         }
@@ -178,6 +184,11 @@ impl LoadConfig {
         // Whole milliseconds are easy to write.
         let ms = intervals(length, Duration::from_millis(INTERVALS_MAX));
         Err(LoadError::Intervals { count, interval, remedy: Duration::from_millis(ms) })
+    }
+
+    /// The schedule of the work itself, if it has one: the run is an open loop.
+    pub(crate) fn work_pace(&self) -> Option<&Pace> {
+        if self.workload.is_handshakes() { self.connect_pace.as_ref() } else { self.pace.as_ref() }
     }
 
     /// Files that are open at once with `connections`: each has a socket of its own.

@@ -128,13 +128,14 @@ fn workload(config: &LoadConfig) -> String {
 fn settings(config: &LoadConfig) -> BTreeMap<String, String> {
     let time = |time: Duration| format!("{time:?}");
     let transport = &config.transport;
-    let pace = config.pace.as_ref();
+    let (pace, connect_pace) = (config.pace.as_ref(), config.connect_pace.as_ref());
     let all = [
         ("alpn", Some(String::from_utf8_lossy(config.protocol.alpn()).into_owned())),
         ("rate", pace.map(|pace| pace.rate.to_string())),
+        ("connect rate", connect_pace.map(|pace| pace.rate.to_string())),
         (
             "arrivals",
-            pace.map(|pace| match pace.arrivals {
+            pace.or(connect_pace).map(|pace| match pace.arrivals {
                 Arrivals::Constant => "constant".into(),
                 Arrivals::Poisson => "poisson".into(),
             }),
@@ -183,6 +184,11 @@ mod tests {
             ]
         );
         assert_eq!(a.differences(&a), Vec::<String>::new());
+        let even =
+            |per_s| Pace { rate: Rate::constant(per_s).unwrap(), arrivals: Arrivals::Constant };
+        let paced =
+            |per_s| Setup::new(&LoadConfig { connect_pace: Some(even(per_s)), ..config() }, 2);
+        assert_eq!(paced(5.0).differences(&paced(7.0)), ["connect rate: 5 and 7"]);
         let json = serde_json::to_string(&a).unwrap();
         assert_eq!(serde_json::from_str::<Setup>(&json).unwrap(), a);
         assert!(json.contains("\"unit\":\"requests\""), "{json}");

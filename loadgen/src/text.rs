@@ -16,6 +16,9 @@ pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         held(report, idle, f)?;
     } else if is_handshakes {
         counts("handshakes", report.counts.handshakes, report.handshakes_per_s, f)?;
+        if let Some(of) = &report.schedule {
+            schedule(of, f)?;
+        }
     } else {
         counts("requests", report.counts.requests, report.requests_per_s, f)?;
         if let Some(of) = &report.schedule {
@@ -77,7 +80,10 @@ fn headline(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(&setup.workload)?;
     match setup.unit {
         Unit::Connections => write!(f, ", {} asked for", group(connections))?,
-        Unit::Handshakes => write!(f, ", {} in flight", group(connections))?,
+        Unit::Handshakes => {
+            let most = if report.schedule.is_some() { "up to " } else { "" };
+            write!(f, ", {most}{} in flight", group(connections))?;
+        }
         Unit::Requests => {
             let streams = plural(u64::from(streams), "stream");
             let most = if report.schedule.is_some() { "up to " } else { "" };

@@ -286,3 +286,88 @@ fn intervals_that_nobody_could_keep_are_refused_with_the_remedy() {
     refused(9, 1, &["9ms", "at least 10ms"]);
     refused(10, 1_001, &["100100 intervals", "--interval 11ms"]);
 }
+
+fn handshakes(connections: usize, per_s: f64, stop: Stop) -> Report {
+    let change = |config| LoadConfig {
+        connections,
+        workload: Workload::Handshakes,
+        pace: None,
+        connect_pace: Some(even(per_s)),
+        interval: Duration::from_millis(10),
+        ..config
+    };
+    run_with(None, even(1.0), stop, change)
+}
+
+#[test]
+fn a_rate_of_handshakes_is_kept_to_the_handshake() {
+    let report = handshakes(20, 100.0, seconds(2));
+    let schedule = report.schedule.unwrap();
+    assert_eq!((schedule.due, schedule.not_sent, report.handshakes), (200, 0, 200), "{report}");
+    assert_eq!((schedule.lag_us.max, report.latency_us), (0, report.service_us), "{report}");
+    assert!(report.ok && report.requests == 0, "{report}");
+    assert!(report.to_string().contains("handshakes, up to 20 in flight"), "{report}");
+}
+
+#[test]
+fn the_intervals_of_handshakes_count_from_when_they_were_due() {
+    let report = handshakes(2, 200_000.0, Stop::Duration(Duration::from_millis(20)));
+    let (mut latency, mut service) =
+        (report.histograms.latency.histogram(), report.histograms.service.histogram());
+    let schedule = report.schedule.unwrap();
+    assert!(latency.max() > 100 * service.max(), "{report}");
+    let (mut ok, mut due, mut sent) = (0, 0, 0);
+    assert_eq!(report.intervals.len(), 2, "{report}");
+    for interval in &report.intervals {
+        latency.subtract(interval.latency.histogram()).unwrap();
+        service.subtract(interval.service.as_ref().unwrap().histogram()).unwrap();
+        let open = interval.open.unwrap();
+        (ok, due, sent) = (ok + interval.ok, due + open.due, sent + open.sent);
+    }
+    assert_eq!((latency.len(), service.len()), (0, 0), "the histograms are those of the run");
+    assert_eq!((ok, due, sent), (report.handshakes, schedule.due, schedule.sent), "{report}");
+}
+
+#[test]
+fn handshakes_that_wait_for_their_turn_are_late_and_those_that_never_come_are_counted() {
+    // Each worker has one under way, and each takes 20 us: half of what is asked for.
+    let report = handshakes(2, 200_000.0, Stop::Duration(Duration::from_millis(20)));
+    let schedule = report.schedule.unwrap();
+    assert_eq!(schedule.due, 4_000, "{report}");
+    assert!((1_900..=2_010).contains(&schedule.sent), "{report}");
+    assert_eq!(schedule.sent + schedule.not_sent, schedule.due, "{report}");
+    assert!(report.latency_us.p50 > 100 * report.service_us.p50, "{report}");
+    let counted = report.counts.handshakes;
+    assert!(counted.is_balanced(), "{counted:?}");
+    assert!(report.detail.notes.iter().any(|note| note.contains("allow more with -c")), "{report}");
+}
+
+#[test]
+fn connections_open_no_faster_than_asked_for() {
+    let change = |config| LoadConfig {
+        connections: 21,
+        pace: None,
+        connect_pace: Some(even(10.0)),
+        ..config
+    };
+    let report = run_with(None, even(1.0), Stop::Requests(50), change);
+    assert!(report.ok && report.schedule.is_none(), "{report}");
+    assert_eq!((report.handshakes, report.requests), (21, 50), "{report}");
+    let opening = report.connecting_s;
+    assert!((2.0..2.01).contains(&opening), "{opening}\n{report}");
+}
+
+#[test]
+fn connections_are_replaced_no_faster_than_they_are_opened() {
+    let change = |config| LoadConfig {
+        connections: 2,
+        requests_per_connection: std::num::NonZero::new(1),
+        pace: None,
+        connect_pace: Some(even(20.0)),
+        ..config
+    };
+    let report = run_with(None, even(1.0), seconds(3), change);
+    // One request on each, and the schedule of openings is not made up for by a burst.
+    assert!(report.ok, "{report}");
+    assert!((58..=62).contains(&report.requests), "{report}");
+}

@@ -1,5 +1,6 @@
 //! pace reads when requests shall be sent: rates, ramps and stages.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -25,7 +26,17 @@ pub(super) struct PaceOptions {
           conflicts_with_all = ["rate", "stop", "handshakes", "idle"])]
     stages: Option<Stages>,
 
-    /// How requests are spread around the rate
+    /// Handshakes a second, all workers together. With --handshakes each begins when it is due
+    /// and its latency counts from then, with at most -c under way; otherwise connections are
+    /// opened, and replaced, no faster than that [default: as fast as handshakes end]
+    #[arg(long, value_name = "N", value_parser = connect_rate)]
+    connect_rate: Option<f64>,
+
+    /// h2load's -r, whose meaning is split over two flags here.
+    #[arg(short = 'r', hide = true, value_name = "N", value_parser = not_a_flag)]
+    h2load_rate: Option<Infallible>,
+
+    /// How requests, and handshakes of --connect-rate, are spread around the rate
     #[arg(long, value_enum, value_name = "HOW", default_value_t = ArrivalsFlag::Constant)]
     arrivals: ArrivalsFlag,
 }
@@ -56,10 +67,7 @@ impl PaceOptions {
 
     /// The schedule of a run of this `length`, if it has one.
     pub(super) fn pace(&self, length: Option<Duration>) -> Result<Option<Pace>, Failure> {
-        let arrivals = match self.arrivals {
-            ArrivalsFlag::Constant => Arrivals::Constant,
-            ArrivalsFlag::Poisson => Arrivals::Poisson,
-        };
+        let arrivals = self.arrivals();
         let rate = match (&self.stages, self.rate, length) {
             (Some(Stages(rate)), ..) => rate.clone(),
             (None, Some((from, to)), _) if from == to => Rate::constant(from)?,
@@ -69,14 +77,46 @@ impl PaceOptions {
                 let needed = "-d TIME, over which the rate changes, instead of -n";
                 return Err(Failure::Incomplete { given, needed });
             }
-            (None, None, _) if self.arrivals != ArrivalsFlag::Constant => {
-                let given = "--arrivals poisson".into();
-                return Err(Failure::Incomplete { given, needed: "--rate N or --stages" });
+            (None, None, _) if arrivals == Arrivals::Poisson && self.connect_rate.is_none() => {
+                let needed = "--rate N, --stages or --connect-rate N";
+                return Err(Failure::Incomplete { given: "--arrivals poisson".into(), needed });
             }
             (None, None, _) => return Ok(None),
         };
         Ok(Some(Pace { rate, arrivals }))
     }
+
+    /// The schedule of the handshakes, if they have one.
+    pub(super) fn connect_pace(&self) -> Result<Option<Pace>, Failure> {
+        let Some(rate) = self.connect_rate else { return Ok(None) };
+        Ok(Some(Pace { rate: Rate::constant(rate)?, arrivals: self.arrivals() }))
+    }
+
+    /// Whether handshakes begin by a schedule.
+    pub(super) fn paces_handshakes(&self) -> bool {
+        self.connect_rate.is_some()
+    }
+
+    fn arrivals(&self) -> Arrivals {
+        match self.arrivals {
+            ArrivalsFlag::Constant => Arrivals::Constant,
+            ArrivalsFlag::Poisson => Arrivals::Poisson,
+        }
+    }
+}
+
+/// Handshakes a second.
+fn connect_rate(text: &str) -> Result<f64, String> {
+    let rate = rate(text).map_err(|error| error.replace("requests", "handshakes"))?;
+    if rate == 0.0 { Err("at a rate of 0 nothing would be opened".into()) } else { Ok(rate) }
+}
+
+/// What somebody used to h2load wants instead.
+fn not_a_flag(text: &str) -> Result<Infallible, String> {
+    Err(format!(
+        "-r of h2load is two flags here: --connect-rate {text} for so many new connections a \
+         second, or --rate {text} (-R) for so many requests a second"
+    ))
 }
 
 /// `5k`, `0.5`, or `100:5k`.
@@ -120,6 +160,17 @@ fn rate(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_of_handshakes_are_read() {
+        assert_eq!(connect_rate("2k"), Ok(2_000.0));
+        for wrong in ["", "0", "-1", "x", "1:2"] {
+            assert!(connect_rate(wrong).is_err(), "{wrong}");
+        }
+        assert!(connect_rate("x").unwrap_err().contains("handshakes a second"));
+        let remedy = not_a_flag("50").unwrap_err();
+        assert!(remedy.contains("--connect-rate 50") && remedy.contains("--rate 50"), "{remedy}");
+    }
 
     #[test]
     fn rates_are_read() {

@@ -55,6 +55,21 @@ fn a_response_larger_than_the_server_gives_is_a_reset_with_its_code() {
 }
 
 #[test]
+fn handshakes_begin_by_a_schedule() {
+    let server = Serve::start(&["-q"]);
+    let report = server.load("--json -c 20 --handshakes --connect-rate 100 -n 30").json();
+    assert_eq!((report["handshakes"].as_u64(), report["ok"].as_bool()), (Some(30), Some(true)));
+    let schedule = &report["schedule"];
+    assert_eq!((schedule["sent"].as_u64(), schedule["not_sent"].as_u64()), (Some(30), Some(0)));
+    // The last one is due 290 ms after the first.
+    assert!(report["duration_s"].as_f64().unwrap() > 0.28, "{report}");
+    // Eleven connections, the last one after half a second.
+    let report = server.load("--json -c 11 --connect-rate 20 -n 11").json();
+    assert_eq!((report["handshakes"].as_u64(), report["ok"].as_bool()), (Some(11), Some(true)));
+    assert!(report["handshakes_per_s"].as_f64().unwrap() < 22.1, "{report}");
+}
+
+#[test]
 fn handshakes_by_number_and_duration() {
     let server = Serve::start(&["-q"]);
     let report = server.load("--json -c 4 --handshakes -n 30").json();

@@ -130,6 +130,17 @@ fn usage_errors_exit_with_2_and_name_value_and_remedy() {
 }
 
 #[test]
+fn rates_that_cannot_be_read_are_named() {
+    for (arguments, value, remedy) in [
+        ("load https://127.0.0.1:1 -k -r 50", "-r of h2load", "--connect-rate 50"),
+        ("load https://127.0.0.1:1 -k --connect-rate x", "\"x\"", "handshakes a second"),
+        ("load https://127.0.0.1:1 -k --arrivals poisson", "poisson", "--connect-rate N"),
+    ] {
+        refused(arguments, value, remedy);
+    }
+}
+
+#[test]
 fn flags_that_do_not_fit_the_protocol_are_usage_errors() {
     for (arguments, value, remedy) in [
         ("load https://a --perf -n 1", "--perf: without effect with https://a/", "quic://HOST"),

@@ -1,4 +1,4 @@
-//! pace starts requests when the schedule says so: the open loop.
+//! pace starts requests, or handshakes, when the schedule says so: the open loop.
 //!
 //! ```text
 //! due, and a connection has room ──► sent at once: what is late is the generator's own lag
@@ -41,13 +41,13 @@ impl Pacer {
         Self { schedule, uncounted, counted: 0, start: None, free, free_since: None }
     }
 
-    /// The schedule begins at `at`.
+    /// The schedule begins at `at`, if it has not begun.
     pub(super) fn begin(&mut self, at: Instant) {
-        self.start = Some(at);
+        self.start.get_or_insert(at);
     }
 
     /// When the next request is due; `None`: never.
-    fn next_at(&self) -> Option<Instant> {
+    pub(super) fn next_at(&self) -> Option<Instant> {
         self.start?.checked_add(self.schedule.peek()?)
     }
 
@@ -57,14 +57,14 @@ impl Pacer {
     }
 
     /// The next request that is due: when it was, and since when it could have left.
-    fn take(&mut self, now: Instant) -> Option<(Instant, Instant)> {
+    pub(super) fn take(&mut self, now: Instant) -> Option<(Instant, Instant)> {
         let start = self.start?;
         let due = start + self.schedule.take(now.saturating_duration_since(start))?;
         Some((due, self.free_since.map_or(now, |since| due.max(since))))
     }
 
     /// How many requests are due before `end`, of those that are left, and without them.
-    fn skip_before(&mut self, end: Instant) -> u64 {
+    pub(super) fn skip_before(&mut self, end: Instant) -> u64 {
         self.start
             .map_or(0, |start| self.schedule.skip_before(end.saturating_duration_since(start)))
     }
@@ -90,9 +90,15 @@ impl Pacer {
         }
     }
 
+    /// The same where those who can take something are not in `free`.
+    pub(super) fn note_room(&mut self, now: Instant, is_there: bool) {
+        let since = self.free_since.unwrap_or(now);
+        self.free_since = is_there.then_some(since);
+    }
+
     /// When to look again: as soon as something is due, if somebody can take it.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        self.next_at().filter(|_| !self.free.is_empty())
+        self.next_at().filter(|_| self.free_since.is_some())
     }
 }
 
@@ -124,7 +130,7 @@ impl Client {
 
     /// Starts the requests that are due, each on the next connection that has room.
     pub(super) fn start_due(&mut self, lane: &mut Lane<'_>, now: Instant) {
-        if !self.phase.offers_load() {
+        if !self.phase.offers_load() || self.makes_handshakes() {
             return;
         }
         for _ in 0..STARTS_PER_TURN {
@@ -160,19 +166,24 @@ impl Client {
     /// only cut off by the end.
     pub(super) fn count_unsent(&mut self, end: Instant, longest: Duration) {
         let Some(pacer) = &mut self.pacer else { return };
-        let had_room = !pacer.free.is_empty();
+        let had_room = pacer.free_since.is_some();
         let waited = end.checked_sub(longest).map_or(0, |before| pacer.skip_before(before));
         let all = waited + pacer.skip_before(end);
         let unsent = self.left.map_or(all, |left| all.min(left));
         let failed = if had_room { 0 } else { waited.min(unsent) };
         self.tally.unsent = unsent;
-        self.tally.requests.started += unsent;
-        self.tally.requests.failed += failed;
-        self.tally.requests.cancelled += unsent - failed;
+        let (counts, errors, why) = if self.makes_handshakes() {
+            let why = "as many handshakes as allowed were under way until the run ended";
+            (&mut self.tally.handshakes, &mut self.tally.handshake_errors, why)
+        } else {
+            let why = "no connection had room for it before the run ended";
+            (&mut self.tally.requests, &mut self.tally.request_errors, why)
+        };
+        counts.started += unsent;
+        counts.failed += failed;
+        counts.cancelled += unsent - failed;
         if failed > 0 {
-            self.tally.request_errors.note(NOT_SENT, failed, || {
-                Some("no connection had room for it before the run ended".into())
-            });
+            errors.note(NOT_SENT, failed, || Some(why.into()));
         }
     }
 }
@@ -182,7 +193,7 @@ pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The error class of a request that was due and never left.
+/// The error class of a request, or handshake, that was due and never left.
 const NOT_SENT: &str = "not_sent";
 
 /// Requests started in one turn: packets of the others wait meanwhile, and a generator that was

@@ -75,8 +75,8 @@ impl Client {
             // Nothing is asked for, so nothing is missing.
             self.dark_since = None;
         }
-        self.connect(lane, now);
         self.advance(lane, now);
+        self.connect(lane, now);
         self.fill_some(lane);
         self.start_due(lane, now);
         self.write_some(lane);
@@ -85,62 +85,6 @@ impl Client {
         if !self.phase.is_over() {
             lane.wake_at(self.next_turn(now));
         }
-    }
-
-    /// Starts the handshakes that are due.
-    ///
-    /// A connection inherits nothing of the one that it replaces: `Lane::connect` opens a socket,
-    /// and so a path, of its own, and makes a quinn-proto connection from a new `ClientConfig`,
-    /// whose token store is empty (address tokens) and whose connection IDs are drawn anew. What
-    /// arrives for the dead one has its socket and its `ConnId`, which `Seats::of` no longer knows.
-    /// TLS session tickets are kept with the target, and only if `Resume` asks for it.
-    fn connect(&mut self, lane: &mut Lane<'_>, now: Instant) {
-        for _ in 0..CONNECTS_PER_TURN {
-            if !self.may_connect() {
-                return;
-            }
-            let Some(seat) = self.seats.next_ready(now) else {
-                return;
-            };
-            if self.makes_handshakes()
-                && let Some(left) = &mut self.left
-            {
-                *left -= 1;
-            }
-            self.tally.handshakes.started += 1;
-            self.tally.connecting.get_or_insert(Span { from: now, to: now });
-            let targets = &self.job.config.targets;
-            let target = &targets[(seat * self.job.workers + self.worker) % targets.len()];
-            match lane.connect(target) {
-                Ok(id) => {
-                    self.seats.begin(seat, id, now);
-                    if let Some(mut conn) = lane.conn(id)
-                        && conn.has_0rtt()
-                    {
-                        self.begin_session(&mut conn, seat);
-                        self.fill(&mut conn, seat);
-                    }
-                }
-                Err(error) => {
-                    self.tally.handshakes.failed += 1;
-                    let example = || Some(error.to_string());
-                    self.tally.handshake_errors.note("connect_error", 1, example);
-                    self.seats.vacate(seat, self.again());
-                }
-            }
-        }
-    }
-
-    /// Whether one more handshake makes sense now.
-    fn may_connect(&self) -> bool {
-        if self.left == Some(0) && self.parked == 0 {
-            // All requests are under way or done, and so are all handshakes.
-            return false;
-        }
-        if self.makes_handshakes() {
-            return self.phase.offers_load();
-        }
-        self.seats.connecting() < HANDSHAKES_IN_FLIGHT_MAX
     }
 
     /// Moves on to the next phase when this one is complete.
@@ -222,13 +166,13 @@ impl Client {
         if self.quota.is_some_and(|quota| counts.ended() >= quota) {
             return Some(Ending::Complete);
         }
+        let tried_all = self.tally.handshakes.failed >= self.seats.len() as u64;
+        if self.exchange.is_none() && !self.job.gate.ever_connected() && tried_all {
+            return Some(Ending::NothingConnected);
+        }
         // A run by duration goes on: the server may be on its way back. And as long as a request
         // is in flight there may be an answer.
         let since = self.dark_since.filter(|_| self.requests.len() == self.parked)?;
-        if self.exchange.is_none() && !self.job.gate.ever_connected() {
-            let tried_all = self.tally.handshakes.failed >= self.seats.len() as u64;
-            return tried_all.then_some(Ending::NothingConnected);
-        }
         let by_number = self.quota.is_some();
         (by_number && now >= since + self.job.config.dark_max()).then_some(Ending::GaveUp)
     }
@@ -304,9 +248,7 @@ impl Client {
     /// When there is something to do without any packet arriving.
     fn next_turn(&self, now: Instant) -> Instant {
         let mut next = now + INTERVAL_MAX;
-        if self.may_connect() {
-            next = self.seats.next_at(now).map_or(next, |at| next.min(at));
-        }
+        next = self.next_opening(now).map_or(next, |at| next.min(at));
         match self.phase {
             Phase::Waiting => {
                 next = next.min(match self.job.gate.signal() {
@@ -385,6 +327,7 @@ impl Client {
         let is_unfinished = self.requests.iter().any(|request| !request.outgoing.is_done());
         self.tally.uploading = is_unfinished && self.tally.bytes_up > 0;
         self.tally.requests.cancelled = self.requests.len() - stalled;
+        self.tally.handshakes.cancelled = self.seats.connecting() as u64;
         // A turn that comes late is no longer run.
         let end = match self.phase {
             Phase::Measuring { until: Some(until), .. } => until.min(now),
@@ -395,7 +338,6 @@ impl Client {
         if stalled > 0 {
             self.tally.request_errors.note("stalled", stalled, || None);
         }
-        self.tally.handshakes.cancelled = self.seats.connecting() as u64;
         self.tally.opened_first = self.seats.opened_first();
         self.tally.held = self.seats.open() as u64;
         self.tally.missing = self.seats.absence().missing();
@@ -410,14 +352,6 @@ impl Client {
         lane.finish();
     }
 }
-
-/// Handshakes started in one turn: each costs a key pair and a socket, together up to 0.3 ms,
-/// and packets of the others wait meanwhile.
-const CONNECTS_PER_TURN: usize = 16;
-
-/// Handshakes a worker has under way while it fills its seats. More would only measure its own
-/// queue, and push a server above its half-open limit (256 per worker for quiclane's own).
-const HANDSHAKES_IN_FLIGHT_MAX: usize = 128;
 
 /// Seats that get their first requests in one turn: up to 100 requests each.
 const FILLS_PER_TURN: usize = 64;

@@ -66,6 +66,8 @@ pub(crate) enum SeatState {
     Vacant,
     /// Its handshake began at `since`.
     Connecting {
+        /// When it was meant to begin.
+        due: Instant,
         /// When `connect` was called.
         since: Instant,
         /// The connection.
@@ -180,6 +182,11 @@ impl Seats {
         self.ready.pop_front()
     }
 
+    /// Whether a seat can connect at once.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// When a seat shall connect: the past if one is ready.
     pub(crate) fn next_at(&self, now: Instant) -> Option<Instant> {
         if !self.ready.is_empty() {
@@ -188,13 +195,13 @@ impl Seats {
         self.waiting.peek().map(|&Reverse((at, _))| at)
     }
 
-    /// `seat` began a handshake on `conn`.
-    pub(crate) fn begin(&mut self, seat: usize, conn: ConnId, now: Instant) {
+    /// `seat` began a handshake on `conn`, which was due at `due`.
+    pub(crate) fn begin(&mut self, seat: usize, conn: ConnId, due: Instant, now: Instant) {
         if self.by_slot.len() <= conn.slot() {
             self.by_slot.resize(conn.slot() + 1, None);
         }
         self.by_slot[conn.slot()] = Some((conn, seat));
-        self.seats[seat].state = SeatState::Connecting { since: now, conn };
+        self.seats[seat].state = SeatState::Connecting { due, since: now, conn };
         self.seats[seat].carried = 0;
         self.seats[seat].early = 0;
         self.seats[seat].session = None;
@@ -203,7 +210,7 @@ impl Seats {
 
     /// The handshake of `seat` is complete.
     pub(crate) fn opened(&mut self, seat: usize, now: Instant) -> Option<Opened> {
-        let SeatState::Connecting { since, conn } = self.seats[seat].state else {
+        let SeatState::Connecting { due, since, conn } = self.seats[seat].state else {
             return None;
         };
         self.opened_first += u64::from(!self.seats[seat].settled);
@@ -216,7 +223,7 @@ impl Seats {
         if lost_at.is_some() {
             self.absence.came_back(now);
         }
-        Some(Opened { since, lost_at })
+        Some(Opened { due, since, lost_at })
     }
 
     /// `seat` lost or gave up its connection.
@@ -285,6 +292,8 @@ pub(crate) enum Again {
 /// A handshake that is complete.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Opened {
+    /// When it was meant to begin.
+    pub(crate) due: Instant,
     /// When it began.
     pub(crate) since: Instant,
     /// When the connection that this one replaces was lost, if it does.

@@ -38,19 +38,27 @@ pub(super) fn notes(config: &LoadConfig, tally: &Tally) -> Vec<String> {
     }
     if lags(tally) {
         let lag = LatencyReport::new(&tally.lag);
+        let (what, whose) = match config.workload.is_handshakes() {
+            true => ("began handshakes", "more could be under way"),
+            false => ("sent requests", "connections had room"),
+        };
         notes.push(format!(
-            "the generator sent requests late by {} us (99th percentile) though connections had \
-             room: give it more workers, or cores or a machine of its own",
+            "the generator {what} late by {} us (99th percentile) though {whose}: give it more \
+             workers, or cores or a machine of its own",
             text::group(lag.p99)
         ));
     }
     if tally.unsent * UNSENT_NOTE > tally.sent {
-        let why = match tally.held {
-            0 => "there was no connection",
-            _ => "no connection had room; with more of them (-c) or streams (-m) the server queues",
+        let (what, why) = match (config.workload.is_handshakes(), tally.held) {
+            (true, _) => ("handshakes", "as many as allowed were under way; allow more with -c"),
+            (_, 0) => ("requests", "there was no connection"),
+            _ => (
+                "requests",
+                "no connection had room; with more of them (-c) or streams (-m) the server queues",
+            ),
         };
         notes.push(format!(
-            "{} requests were due and not sent, and are in none of the times: {why}",
+            "{} {what} were due and not sent, and are in none of the times: {why}",
             text::group(tally.unsent)
         ));
     }
