@@ -121,6 +121,26 @@ pub(crate) enum Failure {
         /// Why not.
         source: std::io::Error,
     },
+    /// A file of requests that cannot be read.
+    #[error("{flag} {path}: {source}; give a file that this user may read")]
+    ScriptFile {
+        /// What names it.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A file of requests that says something else.
+    #[error("{flag} {path}: {why}")]
+    Script {
+        /// What names it.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The line, what is wrong with it, and the remedy.
+        why: String,
+    },
     /// Neither a DNS name nor an IP address.
     #[error("{0:?} cannot stand in a certificate: give --sni NAME, the server's name there")]
     ServerName(String),
@@ -194,6 +214,8 @@ impl Failure {
             | Self::File { .. }
             | Self::Past(_)
             | Self::Ahead
+            | Self::ScriptFile { .. }
+            | Self::Script { .. }
             | Self::ServerName(_)
             | Self::Root { .. }
             | Self::RootBeyondReach { .. }
@@ -205,6 +227,7 @@ impl Failure {
                 | LoadError::NothingInFlight { .. }
                 | LoadError::NoWork
                 | LoadError::PaceNeedsRequests
+                | LoadError::Weights { .. }
                 | LoadError::WarmUpNeedsDuration { .. }
                 | LoadError::OpenFiles { .. }
                 | LoadError::EmptyPart { .. }

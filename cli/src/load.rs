@@ -8,6 +8,7 @@ mod http;
 mod pace;
 mod part;
 mod reports;
+mod script;
 mod trust;
 mod work;
 
@@ -20,7 +21,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand};
 use quiclane::{ClientTls, Target};
 use quiclane_loadgen::{
-    Ending, Load, LoadConfig, Protocol, Report, Slo, SloReport, Stop, Workload,
+    Ending, Load, LoadConfig, Protocol, Replay, Report, Slo, SloReport, Stop, Workload,
 };
 use rustls::pki_types::ServerName;
 
@@ -43,8 +44,8 @@ use work::WorkOptions;
 /// Offer load to a QUIC server and measure what comes back
 ///
 /// A closed loop: each connection keeps -m requests in flight and starts the next one when one
-/// ends. With --rate or --stages an open loop: requests are sent when they are due. The definition
-/// of every number is in loadgen/README.md.
+/// ends. With --rate, --stages or --replay an open loop: requests are sent when they are due. The
+/// definition of every number is in loadgen/README.md.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 #[command(subcommand_negates_reqs = true, subcommand_value_name = "COMMAND")]
@@ -60,7 +61,7 @@ pub(crate) struct LoadArgs {
     url: Option<Url>,
 
     /// More URLs of the same server, taken in turn by each worker
-    #[arg(value_name = "MORE URLS")]
+    #[arg(value_name = "MORE URLS", conflicts_with_all = ["input_file", "replay"])]
     more: Vec<Url>,
 
     /// With quic://: speak `perf` (draft-banks-quic-performance), as quiclane serve, msquic and
@@ -74,7 +75,8 @@ pub(crate) struct LoadArgs {
           value_parser = positive_usize)]
     connections: Option<usize>,
 
-    /// Requests in flight on each connection [default: 1; with --rate and --stages up to 100]
+    /// Requests in flight on each connection [default: 1; with --rate, --stages and --replay up to
+    /// 100]
     #[arg(short = 'm', long, visible_alias = "max-concurrent-streams", value_name = "N",
           value_parser = positive_u32)]
     streams: Option<u32>,
@@ -272,8 +274,12 @@ impl LoadArgs {
 
     fn config(&self, address: SocketAddr) -> Result<LoadConfig, Failure> {
         let workload = self.work.workload(self.url().scheme);
+        let recording = self.pace.recording(self.url())?;
         let protocol = match (self.url().scheme, workload) {
             (Scheme::Quic, _) => Protocol::Perf,
+            (Scheme::Https, Workload::Http) if let Some(recording) = &recording => {
+                Protocol::Http3(self.http.requests(recording.urls.iter())?)
+            }
             (Scheme::Https, Workload::Http) => Protocol::Http3(self.http.requests(self.urls())?),
             (Scheme::Https, _) => Protocol::Http3(Vec::new()),
         };
@@ -287,7 +293,11 @@ impl LoadArgs {
             tls,
             local: self.trust.local_addr.map(|ip| SocketAddr::new(ip, 0)),
         };
-        let stop = self.stop(workload);
+        let replay = recording.map(|recording| recording.replay);
+        let stop = match &replay {
+            Some(replay) => Stop::Requests(replay.len() as u64),
+            None => self.stop(workload),
+        };
         let length = match stop {
             Stop::Duration(length) => Some(length),
             Stop::Requests(_) | Stop::Never => None,
@@ -296,8 +306,9 @@ impl LoadArgs {
             protocol,
             pace: self.pace.pace(length)?,
             slo: self.slo.clone(),
+            connections: self.connections().min(replay.as_ref().map_or(usize::MAX, Replay::len)),
+            replay,
             connect_pace: self.pace.connect_pace()?,
-            connections: self.connections(),
             streams: self.streams(),
             requests_per_connection: self.requests_per_conn.and_then(NonZero::new),
             reconnect: self.work.reconnect,
@@ -396,6 +407,8 @@ Examples:
   quiclane load https://localhost:4433/ -k -R 20k --arrivals poisson -d 1m
   quiclane load https://localhost:4433/ -k -R 20k -d 1m --slo 'p99<250ms,errors<1%,rate>99%'
   quiclane load https://localhost:4433/a https://localhost:4433/b -k -H 'accept: */*'
+  quiclane load https://localhost:4433/ -k --replay times.tsv --replay-speed 2x
+  quiclane load https://localhost:4433/ -k --handshakes --connect-rate 500 -d 30s
   quiclane load https://localhost:4433/form -k -n 1k --body @form.json -H 'x-key: 1'
   quiclane load quic://localhost:4433 --perf -k -c 100 -m 10 -d 30s
   quiclane load quic://localhost:4433 --perf -k -c 4 --download 1g
@@ -406,7 +419,7 @@ Examples:
   quiclane load compare before.json after.json
 
 Exit codes: 0 all was done and nothing failed, 1 something failed, 2 usage, 3 an objective of --slo
-was broken, 4 with --rate and --stages the generator was the bottleneck, 130 interrupted. When
+was broken, 4 in an open loop the generator was the bottleneck, 130 interrupted. When
 several hold, the first of 2, 130, 4, 3, 1.";
 
 #[cfg(test)]
@@ -521,6 +534,16 @@ mod tests {
             "--resume sometimes",
             "--local-addr nonsense",
             "--connect-rate 0",
+            "--replay x -R 5",
+            "--replay x --stages 1s@5",
+            "--replay x -n 5",
+            "--replay x -d 5s",
+            "--replay x --warmup 1s",
+            "--replay x --handshakes",
+            "--replay x --idle 5",
+            "--replay x --input-file y",
+            "--replay-speed 2x",
+            "--replay x --replay-speed 0",
             "-r 5",
         ] {
             assert!(parse(flags).is_err(), "{flags}");
@@ -548,6 +571,8 @@ mod tests {
             ("https://a --response-size 1", ["--response-size 1:", "https://a/", "paths"]),
             ("quic://a:1 --perf -X PUT", ["-X PUT:", "--perf", "https://HOST"]),
             ("quic://a:1 --perf -H a:b", ["-H 'a: b':", "--perf", "https://HOST"]),
+            ("quic://a:1 --perf -i urls", ["--input-file urls:", "--perf", "https://HOST"]),
+            ("https://a --handshakes -i urls", ["--input-file urls:", "--handshakes", "requests"]),
             ("quic://a:1 --perf --body-size 7", ["--body-size 7:", "--perf", "--request-size"]),
             ("quic://a:1 --perf quic://a:1", ["quic://a:1:", "--perf", "https://HOST"]),
             ("quic://a:1 --perf --reconnect", ["--reconnect", "--idle N", "https://"]),

@@ -34,6 +34,7 @@ use crate::random::Random;
 use crate::schedule::Schedule;
 use crate::series::Series;
 use crate::tally::Tally;
+pub(crate) use exchange::round;
 use exchange::{Codes, Exchange, loss_class};
 use pace::{Pacer, nanos};
 use phase::Phase;
@@ -78,6 +79,10 @@ impl Job {
 
     /// When the work of `worker`, which has so many `connections`, is due.
     fn pacer(&self, worker: usize, connections: usize) -> Option<Pacer> {
+        if let Some(replay) = &self.config.replay {
+            let schedule = Schedule::replay(replay, worker, self.workers);
+            return Some(Pacer::new(schedule, connections));
+        }
         let Pace { rate, arrivals } = self.config.work_pace().cloned()?;
         let rate = rate.after(self.config.warm_up);
         let (lane, lanes) = Partition::lane(self.config.partition, worker, self.workers);
@@ -151,7 +156,7 @@ impl Client {
             dark_since: None,
             random: Random::new(job.seed.wrapping_add(worker as u64)),
             tally: Tally::new(),
-            series: Series::new(job.config.interval, job.config.work_pace().is_some()),
+            series: Series::new(job.config.interval, job.config.is_open_loop()),
             job,
         }
     }

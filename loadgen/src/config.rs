@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use quiclane::{Io, RunError, StartError, Target, Transport};
 
+use crate::client::round;
 use crate::partition::{Partition, part};
-use crate::protocol::Protocol;
-use crate::schedule::{Arrivals, Rate};
+use crate::protocol::{HttpRequest, Protocol};
+use crate::schedule::{Arrivals, Rate, Replay};
 use crate::series::{INTERVAL_MIN, INTERVALS_MAX, intervals};
 use crate::slo::Slo;
 
@@ -39,6 +40,9 @@ pub struct LoadConfig {
     /// of those in flight has ended (a closed loop). Not with [`Workload::Handshakes`] and
     /// [`Workload::Idle`], which make none.
     pub pace: Option<Pace>,
+    /// Requests at recorded times instead of at a rate, in an open loop as with `pace`. Not with
+    /// `pace` and a warm-up; the run ends by duration, or by a number of requests that it has.
+    pub replay: Option<Replay>,
     /// What the run has to keep; default nothing.
     pub slo: Option<Slo>,
     /// When handshakes begin. With [`Workload::Handshakes`] they are the work, and this is its open
@@ -91,6 +95,7 @@ impl LoadConfig {
             reconnect: false,
             pace: None,
             slo: None,
+            replay: None,
             connect_pace: None,
             stop,
             warm_up: Duration::ZERO,
@@ -157,7 +162,8 @@ impl LoadConfig {
         if self.pace.is_some() && (self.workload.is_handshakes() || self.workload.is_idle()) {
             return Err(LoadError::PaceNeedsRequests);
         }
-        let is_open = self.work_pace().is_some();
+        self.check_requests()?;
+        let is_open = self.is_open_loop();
         let impossible = self.slo.as_ref().and_then(|slo| slo.impossible(is_http, is_open));
         if let Some((term, why)) = impossible {
             return Err(LoadError::Slo { term: term.to_owned(), why });
@@ -186,7 +192,36 @@ impl LoadConfig {
         Err(LoadError::Intervals { count, interval, remedy: Duration::from_millis(ms) })
     }
 
-    /// The schedule of the work itself, if it has one: the run is an open loop.
+    /// Whether the mix of requests, or their recording, can be had.
+    fn check_requests(&self) -> Result<(), LoadError> {
+        let requests = match &self.protocol {
+            Protocol::Http3(requests) if self.workload == Workload::Http => requests.as_slice(),
+            _ => &[],
+        };
+        let round = round(requests.iter().map(HttpRequest::weight));
+        if round > ROUND_MAX {
+            return Err(LoadError::Weights { round });
+        }
+        let Some(replay) = &self.replay else { return Ok(()) };
+        let is_enough = match self.stop {
+            Stop::Requests(requests) => requests <= replay.len() as u64,
+            Stop::Duration(_) | Stop::Never => true,
+        };
+        let makes_requests = !self.workload.is_handshakes() && !self.workload.is_idle();
+        let is_alone = self.pace.is_none() && self.warm_up.is_zero();
+        let is_known = (replay.which_max() as usize) < requests.len().max(1);
+        match makes_requests && is_alone && is_known && is_enough {
+            true => Ok(()),
+            false => Err(LoadError::Replay),
+        }
+    }
+
+    /// Whether work is done by a schedule, whatever became of what was done before.
+    pub(crate) fn is_open_loop(&self) -> bool {
+        self.work_pace().is_some() || self.replay.is_some()
+    }
+
+    /// The rate of the work itself, if it has one.
     pub(crate) fn work_pace(&self) -> Option<&Pace> {
         if self.workload.is_handshakes() { self.connect_pace.as_ref() } else { self.pace.as_ref() }
     }
@@ -360,6 +395,21 @@ pub enum LoadError {
         /// The shortest one that would do.
         remedy: Duration,
     },
+    /// The mix would not be remembered.
+    #[error(
+        "the weights of the requests make a round of {round}, at most {ROUND_MAX}: give smaller \
+         weights, or some with more in common"
+    )]
+    Weights {
+        /// The sum of the weights, less what they have in common.
+        round: u64,
+    },
+    /// Recorded requests beside something else that says when, or which.
+    #[error(
+        "recorded requests say when and which requests are sent: leave out rate and warm-up, ask \
+         for no more requests than they are, and of those alone that the protocol has"
+    )]
+    Replay,
     /// Each connection has a socket of its own.
     #[error(
         "{connections} connections need about {needed} open files, the limit is {limit}: raise it \
@@ -389,6 +439,9 @@ pub(crate) struct Share {
     /// Requests (or handshakes) it starts in all; `None`: until the time is over.
     pub(crate) quota: Option<u64>,
 }
+
+/// Requests of a mix before it repeats itself: 4 MB a worker.
+const ROUND_MAX: u64 = 1_000_000;
 
 /// Long enough for a server to restart.
 const DARK_CONNECT_TIMEOUTS: u32 = 3;

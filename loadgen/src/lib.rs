@@ -47,7 +47,7 @@ pub use report::{
     Detail, ErrorReport, Histograms, IdleReport, LatencyReport, Report, ScheduleReport, UnitCounts,
 };
 mod schedule;
-pub use schedule::{Arrivals, RATE_MAX, Rate, RateError, Stage};
+pub use schedule::{Arrivals, RATE_MAX, REPLAY_MAX, Rate, RateError, Replay, ReplayError, Stage};
 mod series;
 pub use series::{Interval, OpenInterval};
 mod setup;

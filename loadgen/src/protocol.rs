@@ -1,5 +1,7 @@
 //! protocol is what a run speaks, and in HTTP what it asks for.
 
+use std::num::NonZero;
+
 use bytes::Bytes;
 use quiclane_http3::{Invalid, Prepared, Violation};
 
@@ -37,6 +39,7 @@ pub struct HttpRequest {
     head: Prepared,
     method: String,
     body: Body,
+    weight: NonZero<u32>,
 }
 
 impl HttpRequest {
@@ -60,7 +63,7 @@ impl HttpRequest {
             let length = bytes.to_string();
             push(&mut head, "content-length", &length)?;
         }
-        Ok(Self { head, method: method.into(), body })
+        Ok(Self { head, method: method.into(), body, weight: NonZero::<u32>::MIN })
     }
 
     /// Adds a header field. Its name is sent in lower case, and spaces around the value are not.
@@ -74,6 +77,18 @@ impl HttpRequest {
         }
         push(&mut self.head, &name, value.trim_matches([' ', '\t']))?;
         Ok(self)
+    }
+
+    /// Sends it so often, where others are sent as often as their weight says. Default 1.
+    #[must_use]
+    pub fn weighted(self, weight: NonZero<u32>) -> Self {
+        Self { weight, ..self }
+    }
+
+    /// How often it is sent, beside others.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        self.weight.get()
     }
 
     /// Its method.

@@ -316,13 +316,13 @@ impl Report {
             ttfb_us: is_http.then(|| LatencyReport::new(&tally.first_byte)),
             goaways: is_http.then_some(tally.goaways),
             latency_us: latency,
-            service_us: match config.work_pace() {
-                Some(_) => LatencyReport::new(&tally.service),
+            service_us: match config.is_open_loop() {
+                true => LatencyReport::new(&tally.service),
                 // In a closed loop a request is sent when it is meant to be sent.
-                None => latency,
+                false => latency,
             },
             handshake_us: LatencyReport::new(&tally.handshake_times),
-            schedule: config.work_pace().is_some().then(|| ScheduleReport::new(tally, seconds)),
+            schedule: config.is_open_loop().then(|| ScheduleReport::new(tally, seconds)),
             saturated: tally.busy.is_some_and(|busy| busy > SATURATED) || lags(tally),
             io,
             histograms: Histograms::new(config, tally),

@@ -6,26 +6,37 @@
 //! Rate: how many requests are due by some time ─────────────┘
 //! ```
 //!
+//! Or the times were recorded (`Replay`), and each worker has every n-th of them.
+//!
 //! Times follow from the number of the request alone and never from when the one before was sent:
 //! a sender that was held up is late, and the schedule does not wait for it (coordinated omission
 //! is exactly that waiting). Each worker has every n-th request, or a Poisson process of its own.
 
 mod arrivals;
 mod rate;
+mod replay;
 
 use std::time::Duration;
 
 pub use arrivals::Arrivals;
 use arrivals::Places;
 pub use rate::{RATE_MAX, Rate, RateError, Stage};
+use replay::Part;
+pub use replay::{REPLAY_MAX, Replay, ReplayError};
 
 /// When one worker's requests are due.
 #[derive(Clone, Debug)]
-pub(crate) struct Schedule {
-    rate: Rate,
-    places: Places,
-    /// When the next one is; `None`: there is none.
-    next: Option<Duration>,
+pub(crate) struct Schedule(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    Rate {
+        rate: Rate,
+        places: Places,
+        /// When the next one is; `None`: there is none.
+        next: Option<Duration>,
+    },
+    Replay(Part),
 }
 
 impl Schedule {
@@ -39,28 +50,50 @@ impl Schedule {
     ) -> Self {
         let mut places = Places::new(arrivals, worker, workers, seed);
         let next = rate.time_of(places.next());
-        Self { rate, places, next }
+        Self(Source::Rate { rate, places, next })
+    }
+
+    /// The part of `worker` among `workers` of recorded requests.
+    pub(crate) fn replay(replay: &Replay, worker: usize, workers: usize) -> Self {
+        Self(Source::Replay(Part::new(replay, worker, workers)))
     }
 
     /// When the next request is due, since the start; `None`: there are no more.
     pub(crate) fn peek(&self) -> Option<Duration> {
-        self.next
+        match &self.0 {
+            Source::Rate { next, .. } => *next,
+            Source::Replay(part) => part.peek(),
+        }
+    }
+
+    /// Which request the next one is; `None`: any.
+    pub(crate) fn which(&self) -> Option<usize> {
+        match &self.0 {
+            Source::Rate { .. } => None,
+            Source::Replay(part) => part.which(),
+        }
     }
 
     /// How many of the remaining requests are due before `end`; they are gone then.
     pub(crate) fn skip_before(&mut self, end: Duration) -> u64 {
-        if self.next.is_none_or(|next| next >= end) {
-            return 0;
+        match &mut self.0 {
+            Source::Rate { next, .. } if next.is_none_or(|next| next >= end) => 0,
+            Source::Rate { rate, places, next } => {
+                let skipped = 1 + places.skip_before(rate.expected(end));
+                *next = rate.time_of(places.next());
+                skipped
+            }
+            Source::Replay(part) => part.skip_before(end),
         }
-        let skipped = 1 + self.places.skip_before(self.rate.expected(end));
-        self.next = self.rate.time_of(self.places.next());
-        skipped
     }
 
     /// The next request if it is due `elapsed` after the start.
     pub(crate) fn take(&mut self, elapsed: Duration) -> Option<Duration> {
-        let due = self.next.filter(|&due| due <= elapsed)?;
-        self.next = self.rate.time_of(self.places.next());
+        let due = self.peek().filter(|&due| due <= elapsed)?;
+        match &mut self.0 {
+            Source::Rate { rate, places, next } => *next = rate.time_of(places.next()),
+            Source::Replay(part) => part.advance(),
+        }
         Some(due)
     }
 }

@@ -86,13 +86,18 @@ impl Setup {
         ];
         let found = found.into_iter().filter(|(_, a, b)| a != b);
         let found = found.map(|(name, a, b)| format!("{name}: {a} and {b}"));
-        found.chain(self.settings_that_differ(other)).collect()
+        found.chain(self.settings_by_name(other, |_| true)).collect()
     }
 
-    /// The same of the settings alone: parts of one run have them in common.
+    /// The same of the settings that parts of one run have in common: all but what was recorded,
+    /// of which each may replay a part of its own.
     pub(crate) fn settings_that_differ(&self, other: &Self) -> Vec<String> {
+        self.settings_by_name(other, |name| name != RECORDING)
+    }
+
+    fn settings_by_name(&self, other: &Self, is_wanted: fn(&str) -> bool) -> Vec<String> {
         let names = self.settings.keys().chain(other.settings.keys());
-        let names: BTreeSet<&String> = names.collect();
+        let names: BTreeSet<&String> = names.filter(|name| is_wanted(name)).collect();
         let value = |of: &Self, name| of.settings.get(name).map_or("none", |v| v).to_owned();
         let found = names.into_iter().map(|name| (name, value(self, name), value(other, name)));
         let found = found.filter(|(_, a, b)| a != b);
@@ -115,7 +120,8 @@ fn workload(config: &LoadConfig) -> String {
                 text.push_str(&format!(", {} up", size(first.body_bytes())));
             }
             if requests.len() > 1 {
-                text.push_str(&format!(", {} URLs in turn", requests.len()));
+                let how = if config.replay.is_some() { "as recorded" } else { "in turn" };
+                text.push_str(&format!(", {} URLs {how}", requests.len()));
             }
             text
         }
@@ -131,7 +137,20 @@ fn settings(config: &LoadConfig) -> BTreeMap<String, String> {
     let (pace, connect_pace) = (config.pace.as_ref(), config.connect_pace.as_ref());
     let all = [
         ("alpn", Some(String::from_utf8_lossy(config.protocol.alpn()).into_owned())),
-        ("rate", pace.map(|pace| pace.rate.to_string())),
+        (
+            "rate",
+            match &config.replay {
+                Some(_) => Some("as recorded".into()),
+                None => pace.map(|pace| pace.rate.to_string()),
+            },
+        ),
+        (
+            RECORDING,
+            config
+                .replay
+                .as_ref()
+                .map(|replay| format!("{} in {:?}", group(replay.len() as u64), replay.length())),
+        ),
         ("connect rate", connect_pace.map(|pace| pace.rate.to_string())),
         (
             "arrivals",
@@ -156,12 +175,13 @@ fn settings(config: &LoadConfig) -> BTreeMap<String, String> {
 }
 
 const WARM_UP: &str = "warm-up";
+const RECORDING: &str = "recording";
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Pace;
-    use crate::schedule::{Rate, Stage};
+    use crate::schedule::{Rate, Replay, Stage};
 
     fn config() -> LoadConfig {
         LoadConfig::new(Vec::new(), Workload::Download(1 << 20), Stop::Requests(10))
@@ -189,6 +209,22 @@ mod tests {
         let paced =
             |per_s| Setup::new(&LoadConfig { connect_pace: Some(even(per_s)), ..config() }, 2);
         assert_eq!(paced(5.0).differences(&paced(7.0)), ["connect rate: 5 and 7"]);
+        let replayed = |times: &[u64]| {
+            let times = times.iter().map(|ms| (Duration::from_millis(*ms), 0));
+            let replay = Some(Replay::new(times).unwrap());
+            Setup::new(&LoadConfig { replay, ..config() }, 2)
+        };
+        let (a, b) = (replayed(&[0, 1_500]), replayed(&[2_000]));
+        assert_eq!(a.differences(&b), ["recording: 2 in 1.5s and 1 in 2s"]);
+        assert_eq!(a.settings_that_differ(&b), Vec::<String>::new(), "parts of one recording");
+        assert_eq!(
+            paced(5.0).settings_that_differ(&b),
+            [
+                "arrivals: constant and none",
+                "connect rate: 5 and none",
+                "rate: none and as recorded"
+            ]
+        );
         let json = serde_json::to_string(&a).unwrap();
         assert_eq!(serde_json::from_str::<Setup>(&json).unwrap(), a);
         assert!(json.contains("\"unit\":\"requests\""), "{json}");

@@ -190,11 +190,11 @@ impl Slo {
                     "is measured over https:// alone"
                 }
                 (Metric::NotSent, _) if !has_schedule => {
-                    "needs --rate or --stages, with --handshakes --connect-rate"
+                    "needs --rate, --stages or --replay, with --handshakes --connect-rate"
                 }
                 (Metric::Rate, Value::Share(_)) if !has_schedule => {
-                    "is a share of what is due, and needs --rate or --stages, with --handshakes \
-                     --connect-rate; without them write a number, as rate>50k"
+                    "is a share of what is due, and needs --rate, --stages or --replay, with \
+                     --handshakes --connect-rate; without them write a number, as rate>50k"
                 }
                 _ => return None,
             };

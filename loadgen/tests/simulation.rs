@@ -11,8 +11,8 @@ use quiclane::{
     ServerTls, StreamId, Target, Trust,
 };
 use quiclane_loadgen::{
-    Arrivals, Ending, Interval, LoadConfig, OpenInterval, PERF_ALPN, Pace, Rate, Report, Simulated,
-    Stage, Stop, Workload,
+    Arrivals, Ending, Interval, LoadConfig, OpenInterval, PERF_ALPN, Pace, Rate, Replay, Report,
+    Simulated, Stage, Stop, Workload,
 };
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
@@ -370,4 +370,43 @@ fn connections_are_replaced_no_faster_than_they_are_opened() {
     // One request on each, and the schedule of openings is not made up for by a burst.
     assert!(report.ok, "{report}");
     assert!((58..=62).contains(&report.requests), "{report}");
+}
+
+#[test]
+fn recorded_times_are_kept_to_the_request() {
+    let times = [0, 0, 3, 500, 500, 500, 501, 2_000];
+    let times = || times.into_iter().map(|ms| (Duration::from_millis(ms), 0));
+    let (stall, answered) = ((Duration::from_millis(490), Duration::from_millis(100)), 590.0);
+    let change = |config| LoadConfig {
+        pace: None,
+        replay: Some(Replay::new(times()).unwrap()),
+        streams: 100,
+        ..config
+    };
+    let report = run_with(Some(stall), even(1.0), Stop::Requests(8), change);
+    let schedule = report.schedule.unwrap();
+    assert_eq!((schedule.due, schedule.not_sent, report.requests), (8, 0, 8), "{report}");
+    assert!(report.ok && schedule.lag_us.max == 0, "{report}");
+    assert!((2.0..2.01).contains(&report.duration_s), "{report}");
+    // Three that were due at 500 ms, and were answered at the end of the stall.
+    let longest = report.latency_us.max as f64 / 1e3;
+    assert!((longest - (answered - 500.0)).abs() < 1.0, "{longest}");
+    assert!((89_000..91_000).contains(&report.latency_us.p90), "{report}");
+    let open: Vec<_> = report.intervals.iter().map(|of| of.open.unwrap()).collect();
+    let due: Vec<_> = open.iter().map(|open| (open.due, open.sent)).collect();
+    assert_eq!(due[..2], [(7, 7), (0, 0)], "{report}");
+    assert_eq!(due.iter().fold((0, 0), |(a, b), (c, d)| (a + c, b + d)), (8, 8), "{report}");
+}
+
+#[test]
+fn a_recording_that_is_cut_off_counts_what_was_not_sent() {
+    let times = (0..1_000).map(|ms| (Duration::from_millis(ms), 0));
+    let change =
+        |config| LoadConfig { pace: None, replay: Some(Replay::new(times).unwrap()), ..config };
+    let silence = Some((Duration::from_millis(400), Duration::from_secs(9)));
+    let stop = Stop::Duration(Duration::from_millis(800));
+    let report = run_with(silence, even(1.0), stop, change);
+    let schedule = report.schedule.unwrap();
+    assert_eq!(schedule.due, 800, "{report}");
+    assert!((395..=400).contains(&schedule.not_sent), "{report}");
 }

@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
 use quiclane_loadgen::{Body, HttpError, HttpRequest};
 
+use super::script::list;
 use crate::exit::Failure;
 use crate::flags::size;
 use crate::target::Url;
@@ -32,6 +34,12 @@ pub(super) struct HttpOptions {
     /// Body of so many zeros, for example 10m
     #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "body")]
     body_size: Option<u64>,
+
+    /// Ask for the URLs in FILE instead: each line has a path or a URL of the same server, and may
+    /// have a space and a weight [default: 1]. Each is asked for as often as its weight says, in
+    /// turn; blank lines and those that begin with # are skipped
+    #[arg(short, long, value_name = "FILE")]
+    input_file: Option<PathBuf>,
 }
 
 /// --header.
@@ -58,22 +66,31 @@ impl FromStr for Header {
 impl HttpOptions {
     /// The flags that were given, as they would be written.
     pub(super) fn given(&self) -> Vec<String> {
-        let Self { method, headers, body, body_size } = self;
+        let Self { method, headers, body, body_size, input_file } = self;
         let mut given = Vec::new();
         given.extend(method.iter().map(|method| format!("-X {method}")));
         given.extend(headers.iter().map(|Header { name, value }| format!("-H '{name}: {value}'")));
         given.extend(body.iter().map(|_| "--body".to_owned()));
         given.extend(body_size.iter().map(|bytes| format!("--body-size {bytes}")));
+        given.extend(input_file.iter().map(|path| format!("--input-file {}", path.display())));
         given
     }
 
-    /// One request for each of `urls`.
+    /// One request for each of `urls`, or of the list of those that there are on their server.
     pub(super) fn requests<'u>(
         &self,
-        urls: impl Iterator<Item = &'u Url>,
+        mut urls: impl Iterator<Item = &'u Url>,
     ) -> Result<Vec<HttpRequest>, Failure> {
         let body = self.body()?;
-        urls.map(|url| self.request(url, body.clone()).map_err(Failure::Http)).collect()
+        let request = |url: &Url| self.request(url, body.clone()).map_err(Failure::Http);
+        let Some((path, server)) = self.input_file.as_deref().and_then(|path| {
+            let server = urls.next()?;
+            Some((path, server))
+        }) else {
+            return urls.map(request).collect();
+        };
+        let weigh = |(url, weight): &(Url, NonZero<u32>)| Ok(request(url)?.weighted(*weight));
+        list(path, server)?.iter().map(weigh).collect()
     }
 
     fn request(&self, url: &Url, body: Body) -> Result<HttpRequest, HttpError> {

@@ -1,13 +1,16 @@
 //! pace reads when requests shall be sent: rates, ramps and stages.
 
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use quiclane_loadgen::{Arrivals, Pace, Rate, Stage};
 
+use super::script::{Recording, recording};
 use crate::exit::Failure;
 use crate::flags::{count, positive_time};
+use crate::target::Url;
 
 /// When requests are sent, instead of when others have ended.
 #[derive(Args, Debug)]
@@ -25,6 +28,20 @@ pub(super) struct PaceOptions {
     #[arg(long, value_name = "STAGES", value_parser = stages,
           conflicts_with_all = ["rate", "stop", "handshakes", "idle"])]
     stages: Option<Stages>,
+
+    /// Requests at the times in FILE: each line has milliseconds from the start, and may have a tab
+    /// and a path or URL of the same server [default: the URL]. Blank lines and those that begin
+    /// with # are skipped. The run ends when the last one is answered; latencies count from when a
+    /// request was due
+    #[arg(long, value_name = "FILE",
+          conflicts_with_all = ["rate", "stages", "stop", "warmup", "handshakes", "idle",
+                                "input_file"])]
+    replay: Option<PathBuf>,
+
+    /// Replay so many times as fast, for example 2x or 0.5x
+    #[arg(long, value_name = "FACTOR", default_value = "1x", requires = "replay",
+          value_parser = speed)]
+    replay_speed: f64,
 
     /// Handshakes a second, all workers together. With --handshakes each begins when it is due
     /// and its latency counts from then, with at most -c under way; otherwise connections are
@@ -57,7 +74,13 @@ struct Stages(Rate);
 impl PaceOptions {
     /// Whether requests are sent by a schedule.
     pub(super) fn is_open(&self) -> bool {
-        self.rate.is_some() || self.stages.is_some()
+        self.rate.is_some() || self.stages.is_some() || self.replay.is_some()
+    }
+
+    /// The recording to replay, if there is one, of requests to the server of `url`.
+    pub(super) fn recording(&self, url: &Url) -> Result<Option<Recording>, Failure> {
+        let Some(path) = &self.replay else { return Ok(None) };
+        recording(path, url, self.replay_speed).map(Some)
     }
 
     /// How long the stages take; `None` without stages.
@@ -110,6 +133,20 @@ fn connect_rate(text: &str) -> Result<f64, String> {
     let rate = rate(text).map_err(|error| error.replace("requests", "handshakes"))?;
     if rate == 0.0 { Err("at a rate of 0 nothing would be opened".into()) } else { Ok(rate) }
 }
+
+/// `2x`, `0.5x` or `2`.
+fn speed(text: &str) -> Result<f64, String> {
+    let factor = text.strip_suffix('x').unwrap_or(text).parse::<f64>().ok();
+    factor
+        .filter(|factor| (SPEED_MIN..=SPEED_MAX).contains(factor))
+        .ok_or_else(|| format!("write a factor as 2x or 0.5x, from {SPEED_MIN} to {SPEED_MAX}"))
+}
+
+/// A second becomes a quarter of an hour, and the other way round.
+const SPEED_MIN: f64 = 0.001;
+
+/// See [`SPEED_MIN`].
+const SPEED_MAX: f64 = 1_000.0;
 
 /// What somebody used to h2load wants instead.
 fn not_a_flag(text: &str) -> Result<Infallible, String> {
@@ -170,6 +207,16 @@ mod tests {
         assert!(connect_rate("x").unwrap_err().contains("handshakes a second"));
         let remedy = not_a_flag("50").unwrap_err();
         assert!(remedy.contains("--connect-rate 50") && remedy.contains("--rate 50"), "{remedy}");
+    }
+
+    #[test]
+    fn speeds_are_read() {
+        for (text, factor) in [("2x", 2.0), ("0.5x", 0.5), ("3", 3.0)] {
+            assert_eq!(speed(text), Ok(factor));
+        }
+        for wrong in ["", "x", "0", "-1x", "2xx", "nan", "inf", "1e9x"] {
+            assert!(speed(wrong).unwrap_err().contains("2x or 0.5x"), "{wrong}");
+        }
     }
 
     #[test]

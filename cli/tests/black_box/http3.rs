@@ -1,9 +1,11 @@
 //! http3: `load https://...` against `serve`, as somebody who measures a server of HTTP/3 meets it.
 
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
 
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 use crate::command::{Outcome, Running, Serve, assert_load_report, line, quiclane};
 
@@ -159,4 +161,44 @@ fn addresses_of_version_6_stand_in_brackets() {
     let url = format!("https://{}/bytes/7", listen.unwrap());
     let outcome = quiclane(&["load", &url, "-k", "-q", "--json", "-n", "3"]);
     assert_eq!(report(&outcome)["bytes_down"], 21);
+}
+
+/// A file with this text.
+fn file(text: &str) -> NamedTempFile {
+    let file = NamedTempFile::new().and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        Ok(file)
+    });
+    file.unwrap_or_else(|error| panic!("a file: {error}"))
+}
+
+#[test]
+fn a_list_of_urls_is_asked_for_by_weight() {
+    let server = Serve::start(&["-q", "--h3"]);
+    let list = file("# three of four\n/ 3\n/no/such/page 1\n");
+    let (address, list) = (server.address(), list.path().display());
+    let flags = format!("-k -q --json -t 2 -c 3 -n 400 --input-file {list}");
+    let report = line(&format!("load https://{address}/ {flags}")).json();
+    assert_eq!((&report["status"]["2xx"], &report["status"]["4xx"]), (&300.into(), &100.into()));
+}
+
+#[test]
+fn a_recording_is_replayed_at_its_times() {
+    let server = Serve::start(&["-q", "--h3"]);
+    let times = file("0\t/\n0.5\n1\t/no/such/page\n# half a second\n500\t/\n600\t/\n");
+    let flags = format!("-k -q --json --replay {} --replay-speed 2x", times.path().display());
+    let report = line(&format!("load https://{}/ {flags}", server.address())).json();
+    assert_eq!((&report["status"]["2xx"], &report["status"]["4xx"]), (&4.into(), &1.into()));
+    let (due, sent) = (&report["schedule"]["due"], &report["schedule"]["sent"]);
+    assert_eq!((due, sent), (&5.into(), &5.into()), "{report}");
+    assert!(report["duration_s"].as_f64().unwrap() >= 0.3, "{report}");
+}
+
+#[test]
+fn a_recording_that_goes_back_in_time_is_refused() {
+    let times = file("0\n7\n6\n");
+    let flags = format!("load https://127.0.0.1:1 -k --replay {}", times.path().display());
+    let outcome = line(&flags);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{outcome:?}");
+    assert!(outcome.stderr.contains("line 3: 6 ms is before the 7 ms"), "{}", outcome.stderr);
 }

@@ -8,12 +8,14 @@
 
 mod classes;
 mod http3;
+mod order;
 mod outgoing;
 mod perf;
 
 pub(crate) use classes::close_class;
 use classes::{reset_class, violation_class};
 pub(crate) use http3::{Http3, Session, Told};
+pub(crate) use order::round;
 pub(crate) use outgoing::{Next, Outgoing};
 pub(crate) use perf::Perf;
 

@@ -8,7 +8,7 @@ use quiclane::{Conn, Dir, StreamId, VarInt};
 
 use super::Client;
 use super::exchange::{Exchange, Failure, Heard, Next};
-use super::pace::nanos;
+use super::pace::{Pacer, nanos};
 use super::requests::{Request, RequestId};
 use super::seats::{Again, Seat, SeatState};
 
@@ -50,7 +50,8 @@ impl Client {
             self.tally.stream_limited += 1;
             return false;
         };
-        let which = self.exchange.as_mut().map_or(0, Exchange::next);
+        let recorded = self.pacer.as_ref().and_then(Pacer::which);
+        let which = recorded.or_else(|| self.exchange.as_mut().map(Exchange::next)).unwrap_or(0);
         if let Some(left) = &mut self.left {
             *left -= 1;
         }

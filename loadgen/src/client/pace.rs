@@ -51,6 +51,11 @@ impl Pacer {
         self.start?.checked_add(self.schedule.peek()?)
     }
 
+    /// Which request the next one is; `None`: any.
+    pub(super) fn which(&self) -> Option<usize> {
+        self.schedule.which()
+    }
+
     /// Whether a request waits.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.next_at().is_some_and(|at| at <= now)

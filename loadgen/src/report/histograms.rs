@@ -29,7 +29,7 @@ pub struct Histograms {
 
 impl Histograms {
     pub(super) fn new(config: &LoadConfig, tally: &Tally) -> Self {
-        let is_open = config.work_pace().is_some();
+        let is_open = config.is_open_loop();
         let is_http = config.workload == Workload::Http;
         let service = if is_open { &tally.service } else { &tally.latency };
         Self {

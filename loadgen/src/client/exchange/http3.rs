@@ -16,29 +16,34 @@ use quiclane_http3::{
     Violation,
 };
 
+use super::order::order;
 use super::{Failure, Heard, Outgoing, Why};
 use crate::client::requests::Request;
 use crate::protocol::{Body, HttpRequest};
 
-/// The requests of one worker, taken in turn. Each worker has copies of its own, so that workers
-/// do not count references to the same bytes.
+/// The requests of one worker, taken in turn, as often as they weigh. Each worker has copies of its
+/// own, so that workers do not count references to the same bytes.
 #[derive(Debug)]
 pub(crate) struct Http3 {
     requests: Vec<(Prepared, Outgoing)>,
+    /// Their turns.
+    order: Vec<u32>,
     next: usize,
 }
 
 impl Http3 {
     /// `requests` in turn, the first one of `worker` being another one than its neighbour's.
     pub(crate) fn new(requests: &[HttpRequest], worker: usize) -> Self {
-        let next = worker.checked_rem(requests.len()).unwrap_or_default();
-        Self { requests: requests.iter().map(template).collect(), next }
+        let weights: Vec<u32> = requests.iter().map(HttpRequest::weight).collect();
+        let order = order(&weights);
+        let next = worker.checked_rem(order.len()).unwrap_or_default();
+        Self { requests: requests.iter().map(template).collect(), order, next }
     }
 
     pub(super) fn next(&mut self) -> usize {
-        let which = self.next;
-        self.next = if which + 1 < self.requests.len() { which + 1 } else { 0 };
-        which
+        let turn = self.next;
+        self.next = if turn + 1 < self.order.len() { turn + 1 } else { 0 };
+        self.order[turn] as usize
     }
 
     pub(super) fn begin(&self, which: usize) -> Outgoing {
