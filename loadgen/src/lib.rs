@@ -24,6 +24,8 @@ mod config;
 pub use config::{LoadConfig, LoadError, Pace, Stop, Workload};
 mod cpu;
 mod export;
+mod find_max;
+pub use find_max::{Conclusion, Found, Outcome, Search, Trial, find_max};
 mod gate;
 mod live;
 pub use live::Progress;

@@ -235,7 +235,7 @@ fn seconds(seconds: f64) -> Duration {
 }
 
 /// A rate, with a decimal only where it matters.
-fn rate(per_s: f64) -> String {
+pub(crate) fn rate(per_s: f64) -> String {
     if per_s < 100.0 {
         return format!("{per_s:.1}");
     }
