@@ -79,13 +79,13 @@ impl Job {
 
     /// When the work of `worker`, which has so many `connections`, is due.
     fn pacer(&self, worker: usize, connections: usize) -> Option<Pacer> {
+        let (lane, lanes) = Partition::lane(self.config.partition, worker, self.workers);
         if let Some(replay) = &self.config.replay {
-            let schedule = Schedule::replay(replay, worker, self.workers);
+            let schedule = Schedule::replay(replay, lane, lanes);
             return Some(Pacer::new(schedule, connections));
         }
         let Pace { rate, arrivals } = self.config.work_pace().cloned()?;
         let rate = rate.after(self.config.warm_up);
-        let (lane, lanes) = Partition::lane(self.config.partition, worker, self.workers);
         let schedule = Schedule::new(rate, arrivals, lane, lanes, self.seed);
         Some(Pacer::new(schedule, connections))
     }
@@ -94,7 +94,8 @@ impl Job {
     fn opening(&self, worker: usize) -> Option<Pacer> {
         let is_work = self.config.workload.is_handshakes();
         let Pace { rate, arrivals } = self.config.connect_pace.clone().filter(|_| !is_work)?;
-        let schedule = Schedule::new(rate, arrivals, worker, self.workers, !self.seed);
+        let (lane, lanes) = Partition::lane(self.config.partition, worker, self.workers);
+        let schedule = Schedule::new(rate, arrivals, lane, lanes, !self.seed);
         Some(Pacer::new(schedule, 0))
     }
 }
