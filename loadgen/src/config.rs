@@ -1,9 +1,12 @@
 //! config is everything a user can choose about a run, as plain data.
 
+mod error;
+pub use error::LoadError;
+
 use std::num::NonZero;
 use std::time::Duration;
 
-use quiclane::{Io, RunError, StartError, Target, Transport};
+use quiclane::{Io, Target, Transport};
 
 use crate::client::round;
 use crate::partition::{Partition, part};
@@ -318,117 +321,6 @@ pub enum Stop {
     Duration(Duration),
     /// When somebody stops it.
     Never,
-}
-
-/// Why there is no run, or no result of one.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// Nowhere to connect to.
-    #[error("no target to connect to: give at least one")]
-    NoTarget,
-    /// Nothing would ever be in flight.
-    #[error("{connections} connections with {streams} streams each: both must be at least 1")]
-    NothingInFlight {
-        /// Connections asked for.
-        connections: usize,
-        /// Streams per connection asked for.
-        streams: u32,
-    },
-    /// Zero requests or zero time.
-    #[error("a run of no requests or no time: ask for at least one request or some time")]
-    NoWork,
-    /// A fixed number of requests cannot be warmed up for.
-    #[error(
-        "a warm-up of {warm_up:?} needs a run by duration, as its requests do not count: add a \
-         duration (-d TIME, or Stop::Duration), or leave out the warm-up"
-    )]
-    WarmUpNeedsDuration {
-        /// The warm-up asked for.
-        warm_up: Duration,
-    },
-    /// There is nothing to ask for.
-    #[error("no HTTP request to make: give Protocol::Http3 at least one")]
-    NoHttpRequest,
-    /// HTTP has no such thing.
-    #[error("response sizes cannot be asked for over HTTP: use Workload::Http, or Protocol::Perf")]
-    SizesOverHttp,
-    /// Connections that are held make no requests.
-    #[error("idle connections make no requests: end the run by duration, or stop it")]
-    IdleNeedsTime,
-    /// There is nothing to send at a rate.
-    #[error("a rate of requests needs a workload that makes them: leave LoadConfig::pace empty")]
-    PaceNeedsRequests,
-    /// Nothing is left for it.
-    #[error(
-        "a part of {connections} connections has none: ask for at least as many connections (-c), \
-         and requests (-n), as there are parts"
-    )]
-    EmptyPart {
-        /// Connections of the whole run.
-        connections: usize,
-    },
-    /// An objective that no such run can keep.
-    #[error("the objective {term} {why}")]
-    Slo {
-        /// Which one.
-        term: String,
-        /// Why, and what else there is.
-        why: &'static str,
-    },
-    /// Too short to say anything.
-    #[error("intervals of {interval:?} are too short: write at least {INTERVAL_MIN:?}")]
-    IntervalTooShort {
-        /// What was asked for.
-        interval: Duration,
-    },
-    /// Too many to keep.
-    #[error(
-        "{count} intervals of {interval:?} are more than {INTERVALS_MAX}: write --interval \
-         {remedy:?} or more, or a shorter run"
-    )]
-    Intervals {
-        /// How many there would be.
-        count: u64,
-        /// What was asked for.
-        interval: Duration,
-        /// The shortest one that would do.
-        remedy: Duration,
-    },
-    /// The mix would not be remembered.
-    #[error(
-        "the weights of the requests make a round of {round}, at most {ROUND_MAX}: give smaller \
-         weights, or some with more in common"
-    )]
-    Weights {
-        /// The sum of the weights, less what they have in common.
-        round: u64,
-    },
-    /// Recorded requests beside something else that says when, or which.
-    #[error(
-        "recorded requests say when and which requests are sent: leave out rate and warm-up, ask \
-         for no more requests than they are, and of those alone that the protocol has"
-    )]
-    Replay,
-    /// Each connection has a socket of its own.
-    #[error(
-        "{connections} connections need about {needed} open files, the limit is {limit}: raise it \
-         with `ulimit -n {needed}` or ask for fewer connections"
-    )]
-    OpenFiles {
-        /// Connections asked for.
-        connections: usize,
-        /// Sockets and the rest.
-        needed: usize,
-        /// RLIMIT_NOFILE.
-        limit: usize,
-    },
-    /// The engine did not start.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// The engine failed in mid-run.
-    #[error(transparent)]
-    Run(#[from] RunError),
 }
 
 /// What one worker has to do.
