@@ -9,6 +9,7 @@ mod pace;
 mod part;
 mod reports;
 mod script;
+mod sockets;
 mod trust;
 mod work;
 
@@ -38,6 +39,7 @@ use http::HttpOptions;
 use pace::PaceOptions;
 use part::PartOptions;
 use reports::{CompareArgs, MergeArgs};
+use sockets::SocketOptions;
 use trust::TrustOptions;
 use work::WorkOptions;
 
@@ -147,6 +149,9 @@ pub(crate) struct LoadArgs {
     trust: TrustOptions,
 
     #[command(flatten)]
+    sockets: SocketOptions,
+
+    #[command(flatten)]
     workers: WorkerOptions,
 
     #[command(flatten)]
@@ -169,7 +174,8 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
     }
     args.check()?;
     let signals = signals::listen()?;
-    let addresses = args.url().resolve(args.trust.local_addr)?;
+    let local = args.sockets.local_addr.as_ref().map(|locals| locals.nth(0));
+    let addresses = args.url().resolve(local)?;
     let config = args.config(addresses[0])?;
     Load::check(&config)?;
     let files = args.files.open()?;
@@ -287,12 +293,7 @@ impl LoadArgs {
         seed(provider);
         let alpn = vec![protocol.alpn().to_vec()];
         let tls = ClientTls::new(provider, self.trust.trust()?, alpn, self.trust.resume.into())?;
-        let target = Target {
-            address,
-            server_name: self.server_name()?.into(),
-            tls,
-            local: self.trust.local_addr.map(|ip| SocketAddr::new(ip, 0)),
-        };
+        let target = Target { address, server_name: self.server_name()?.into(), tls, local: None };
         let replay = recording.map(|recording| recording.replay);
         let stop = match &replay {
             Some(replay) => Stop::Requests(replay.len() as u64),
@@ -312,6 +313,9 @@ impl LoadArgs {
             streams: self.streams(),
             requests_per_connection: self.requests_per_conn.and_then(NonZero::new),
             reconnect: self.work.reconnect,
+            locals: self.sockets.local_addr.clone(),
+            sockets: self.sockets.sockets(),
+            migrate_every: self.sockets.migrate_every,
             warm_up: self.warmup,
             interval: self.files.interval,
             partition: self.part.partition,
@@ -533,6 +537,12 @@ mod tests {
             "--idle 1 --warmup 1s",
             "--resume sometimes",
             "--local-addr nonsense",
+            "--local-addr 127.0.0.1,::1",
+            "--local-addr 127.0.0.1/8",
+            "--sockets some",
+            "--migrate-every 0",
+            "--migrate-every 99ms",
+            "--migrate-every 1s --handshakes",
             "--connect-rate 0",
             "--replay x -R 5",
             "--replay x --stages 1s@5",
@@ -562,6 +572,8 @@ mod tests {
             "https://a --handshakes",
             "quic://a:1 --perf --request-size 1",
             "quic://a:1 --perf --idle 3 --reconnect",
+            "https://a --local-addr 127.0.0.2,127.1.0.0/16 --migrate-every 100ms",
+            "https://a --sockets per-core --local-addr ::/112",
         ] {
             assert_eq!(check(right), Ok(()));
         }
@@ -579,6 +591,10 @@ mod tests {
             ("quic://a:1", ["quic://a:1", "--perf", "https://HOST"]),
             ("https://a https://b", ["https://a/", "https://b/", "one command for each"]),
             ("https://a quic://a:443", ["https://a/", "quic://a:443", "scheme, host and port"]),
+            (
+                "https://a --sockets per-core --migrate-every 1s",
+                ["--migrate-every 1s:", "--sockets per-core", "per-conn"],
+            ),
             ("https://a --idle 3 --body b", ["--body:", "--idle 3", "no requests"]),
             ("https://a https://a/b --handshakes", ["https://a/b:", "--handshakes", "requests"]),
             ("https://a --handshakes --reconnect", ["--reconnect:", "--handshakes", "--idle N"]),

@@ -322,7 +322,7 @@ impl Datapath for Uring {
     }
 
     fn refused(&mut self) -> Option<SocketId> {
-        self.receiver.refused.pop_front()
+        self.receiver.refused.pop_front().or_else(|| self.sender.refused.pop_front())
     }
 
     fn local_addr(&self, socket: SocketId) -> Option<SocketAddr> {

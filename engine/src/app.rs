@@ -14,6 +14,9 @@
 
 mod close_reason;
 
+mod lane;
+pub use lane::Lane;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -22,8 +25,8 @@ pub use close_reason::CloseReason;
 pub use quinn_proto::{ConnectionStats, Dir, StreamId, VarInt};
 use quinn_proto::{ReadError as ProtoReadError, WriteError as ProtoWriteError};
 
-use crate::endpoint::{Connection, Endpoint};
-use crate::tls::Target;
+use crate::endpoint::Connection;
+pub use crate::endpoint::Origin;
 
 /// A protocol spoken on one worker.
 pub trait App {
@@ -299,63 +302,14 @@ impl Conn<'_> {
         self.inner.proto.datagrams().max_size()
     }
 
+    /// Begins a key update (RFC 9001 section 6); does nothing while one is under way.
+    pub fn update_keys(&mut self) {
+        self.inner.proto.force_key_update();
+    }
+
     /// Closes the connection at once; what was not acknowledged yet is lost.
     pub fn close(&mut self, code: VarInt, reason: &'static str) {
         self.inner.close_by_app(self.now, code, reason);
-    }
-}
-
-/// The worker as an app sees it, lent once per turn.
-pub struct Lane<'a> {
-    pub(crate) endpoint: &'a mut Endpoint,
-    pub(crate) datapath: &'a mut dyn quiclane_datapath::Datapath,
-    pub(crate) now: Instant,
-    pub(crate) worker: u8,
-    pub(crate) wake_at: Option<Instant>,
-    pub(crate) finished: bool,
-}
-
-impl Lane<'_> {
-    /// Which worker this is.
-    #[must_use]
-    pub fn worker(&self) -> usize {
-        usize::from(self.worker)
-    }
-
-    /// The time of this turn.
-    #[must_use]
-    pub fn now(&self) -> Instant {
-        self.now
-    }
-
-    /// Starts a connection from a socket of its own.
-    ///
-    /// # Errors
-    /// When the worker's connection limit is reached, no socket can be had, or the target cannot
-    /// be used.
-    pub fn connect(&mut self, target: &Target) -> Result<ConnId, crate::ConnectError> {
-        self.endpoint.connect(self.now, target, self.datapath)
-    }
-
-    /// A connection by its name, if it is still open.
-    pub fn conn(&mut self, id: ConnId) -> Option<Conn<'_>> {
-        self.endpoint.lend(id, self.now)
-    }
-
-    /// How many connections the worker holds, handshakes and closing ones included.
-    #[must_use]
-    pub fn connections(&self) -> usize {
-        self.endpoint.connections()
-    }
-
-    /// Asks for a turn no later than `at`. Holds for the next turn only; the earliest call wins.
-    pub fn wake_at(&mut self, at: Instant) {
-        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
-    }
-
-    /// Says that the app has nothing left to do: the worker closes what is open and stops.
-    pub fn finish(&mut self) {
-        self.finished = true;
     }
 }
 

@@ -13,6 +13,10 @@
 mod connection;
 pub(crate) use connection::Connection;
 
+mod origin;
+pub use origin::Origin;
+use origin::Origins;
+
 mod refused;
 use refused::Callers;
 
@@ -28,7 +32,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use quiclane_datapath::{Datapath, Ecn, Meta, SocketId, SocketOptions, Transmit};
+use quiclane_datapath::{Datapath, Ecn, Meta, SocketId, Transmit};
 use quiclane_wire::{RESET_LEN_MIN, TOKEN_LEN, Unanswered};
 use quinn_proto::{
     ClientConfig, ConnectionHandle, DatagramEvent, EcnCodepoint, EndpointConfig, Incoming,
@@ -54,6 +58,7 @@ pub(crate) struct Endpoint {
     ready: VecDeque<u32>,
     sending: VecDeque<u32>,
     callers: Callers,
+    origins: Origins,
     timers: Timers,
     settings: Settings,
     counters: Arc<WorkerCounters>,
@@ -91,6 +96,7 @@ impl Endpoint {
             ready: VecDeque::with_capacity(QUEUE_CAPACITY),
             sending: VecDeque::with_capacity(QUEUE_CAPACITY),
             callers: Callers::default(),
+            origins: Origins::default(),
             timers: Timers::default(),
             settings,
             counters,
@@ -187,7 +193,7 @@ impl Endpoint {
 
     /// When the next connection is due.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.timers.next()
+        [self.timers.next(), self.origins.next_deadline()].into_iter().flatten().min()
     }
 
     /// Whether connections wait for attention that is not bound to an arrival or a timer.
@@ -195,11 +201,12 @@ impl Endpoint {
         !self.ready.is_empty()
     }
 
-    /// Opens a connection from a socket of its own.
+    /// Opens a connection.
     pub(crate) fn connect(
         &mut self,
         now: Instant,
         target: &Target,
+        origin: &Origin,
         datapath: &mut dyn Datapath,
     ) -> Result<ConnId, ConnectError> {
         let limit = self.settings.limits.connections;
@@ -209,31 +216,26 @@ impl Endpoint {
         }
         // Above the datapath addresses are canonical: answers come from the IPv4 address.
         let address = SocketAddr::new(target.address.ip().to_canonical(), target.address.port());
-        let local = target.local.unwrap_or_else(|| unspecified(address));
-        let buffer_bytes = self.settings.limits.socket_buffer_bytes;
-        let options = SocketOptions {
-            recv_buffer_bytes: buffer_bytes,
-            send_buffer_bytes: buffer_bytes,
-            peer: Some(address),
-            ..SocketOptions::default()
-        };
         let mut config = ClientConfig::new(target.tls.quic());
         config.transport_config(Arc::clone(self.settings.transport.with(address.ip())));
         if let Some(cids) = &self.settings.initial_cids {
             config.initial_dst_cid_provider(Arc::clone(cids));
         }
-        let socket = datapath.open(local, &options)?;
+        let (socket, is_own) = self.socket_from(origin, address, datapath)?;
         match self.proto.connect(now, config, address, &target.server_name) {
             Ok((handle, proto)) => {
                 self.counters.opened.add(1);
                 let mut connection = Connection::new(proto, socket, self.deadline(now));
                 connection.address_proven = true;
+                connection.owns_socket = is_own;
                 let id = self.insert(handle, connection);
                 self.callers.note(socket, id);
                 Ok(id)
             }
             Err(error) => {
-                datapath.close(socket);
+                if is_own {
+                    datapath.close(socket);
+                }
                 Err(ConnectError::Target(error.to_string()))
             }
         }

@@ -17,8 +17,8 @@
 
 mod app;
 pub use app::{
-    App, CloseReason, Conn, ConnId, ConnectionStats, DatagramError, Dir, Lane, Read, StreamError,
-    StreamId, VarInt, WriteError,
+    App, CloseReason, Conn, ConnId, ConnectionStats, DatagramError, Dir, Lane, Origin, Read,
+    StreamError, StreamId, VarInt, WriteError,
 };
 
 pub mod apps;

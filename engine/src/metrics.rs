@@ -69,6 +69,7 @@ worker_counters! {
         "Receive blocks replaced because slices of the old one are held.";
     Total "endpoint_accepted_connections" accepted "Incoming connections whose handshake began.";
     Total "endpoint_opened_connections" opened "Outgoing connections that were started.";
+    Total "endpoint_migrated_connections" migrated "Outgoing connections moved to another socket.";
     Total "endpoint_connected_connections" connected "Handshakes completed, both directions.";
     Total "endpoint_closed_connections" closed "Connections that ended, handshakes included.";
     Gauge "endpoint_open_connections" open "Connections held now, closing ones included.";

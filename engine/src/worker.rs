@@ -134,6 +134,7 @@ impl<D: Datapath, A: App> Worker<D, A> {
             self.endpoint.refused(now, socket);
         }
         self.busy |= self.endpoint.expire(now);
+        self.endpoint.close_left(now, &mut self.datapath);
         self.endpoint.serve(now, &mut self.app, &mut self.datapath);
         self.app_turn(now);
         // What the app's turn touched; if that brings it more to do, it has another turn at once.

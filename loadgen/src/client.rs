@@ -18,6 +18,7 @@ mod phase;
 mod requests;
 mod seats;
 mod session;
+mod upkeep;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use pace::{Pacer, nanos};
 use phase::Phase;
 use requests::{RequestId, Requests};
 use seats::{Again, Opened, SeatState, Seats};
+use upkeep::Rota;
 
 /// What the workers of a run share.
 #[derive(Debug)]
@@ -90,6 +92,12 @@ impl Job {
         Some(Pacer::new(schedule, connections))
     }
 
+    /// Which of the `connections` of `worker` has its turn when, once in `period`.
+    fn rota(&self, period: Option<Duration>, worker: usize, connections: usize) -> Option<Rota> {
+        let all = self.config.connections;
+        Some(Rota::new(period?, connections, all, worker, self.workers))
+    }
+
     /// When `worker` may open connections, where those are not the work.
     fn opening(&self, worker: usize) -> Option<Pacer> {
         let is_work = self.config.workload.is_handshakes();
@@ -117,6 +125,8 @@ pub(crate) struct Client {
     pacer: Option<Pacer>,
     /// When connections may be opened that are not the work; `None`: at any time.
     opening: Option<Pacer>,
+    /// Whose turn it is to move to another socket; `None`: nobody's.
+    migrations: Option<Rota>,
     phase: Phase,
     seats: Seats,
     requests: Requests,
@@ -148,6 +158,7 @@ impl Client {
             quota: share.quota,
             pacer: job.pacer(worker, share.connections),
             opening: job.opening(worker),
+            migrations: job.rota(job.config.migrate_every, worker, share.connections),
             phase: Phase::Connecting,
             seats: Seats::new(share.connections),
             requests: Requests::new(),

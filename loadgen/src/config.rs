@@ -9,6 +9,7 @@ use std::time::Duration;
 use quiclane::{Io, Target, Transport};
 
 use crate::client::round;
+use crate::local::LocalAddresses;
 use crate::partition::{Partition, part};
 use crate::protocol::{HttpRequest, Protocol};
 use crate::schedule::{Arrivals, Rate, Replay};
@@ -73,6 +74,15 @@ pub struct LoadConfig {
     /// How long a request may take from its first byte to the end of its response before it is
     /// cancelled and counts as failed; `None`: as long as the connection lives.
     pub request_timeout: Option<Duration>,
+    /// Local addresses, which connections take in turn; `None`: that of the target. Of the IP
+    /// version of the targets. A connection that is replaced comes from the same one again.
+    pub locals: Option<LocalAddresses>,
+    /// Default one for each connection.
+    pub sockets: Sockets,
+    /// Once in so much time, spread evenly over it, each open connection moves to a new socket,
+    /// and to the next one of `locals`; `None`: never. At least [`MIGRATE_EVERY_MIN`], with a
+    /// socket for each connection. Not with [`Workload::Handshakes`].
+    pub migrate_every: Option<Duration>,
     /// Threads; 0: one per allowed core. Never more than there are connections.
     pub workers: usize,
     /// Cores to pin the workers to, in worker order; empty: the engine chooses.
@@ -107,6 +117,9 @@ impl LoadConfig {
             interval: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(10),
             request_timeout: None,
+            locals: None,
+            sockets: Sockets::default(),
+            migrate_every: None,
             workers: 0,
             cores: Vec::new(),
             io: Io::Auto,
@@ -166,12 +179,13 @@ impl LoadConfig {
             return Err(LoadError::PaceNeedsRequests);
         }
         self.check_requests()?;
+        self.check_sockets()?;
         let is_open = self.is_open_loop();
         let impossible = self.slo.as_ref().and_then(|slo| slo.impossible(is_http, is_open));
         if let Some((term, why)) = impossible {
             return Err(LoadError::Slo { term: term.to_owned(), why });
         }
-        let needed = Self::open_files(self.connections);
+        let needed = self.open_files_needed();
         match open_files_max {
             Some(limit) if needed > limit => {
                 Err(LoadError::OpenFiles { connections: self.connections, needed, limit })
@@ -217,6 +231,41 @@ impl LoadConfig {
             true => Ok(()),
             false => Err(LoadError::Replay),
         }
+    }
+
+    /// Whether connections can come from where they shall.
+    fn check_sockets(&self) -> Result<(), LoadError> {
+        if let Some(locals) = &self.locals
+            && let Some(target) = self
+                .targets
+                .iter()
+                .find(|target| target.address.ip().to_canonical().is_ipv4() != locals.is_ipv4())
+        {
+            let (local, target) = (locals.nth(0), target.address);
+            return Err(LoadError::LocalFamily { local, target });
+        }
+        let Some(every) = self.migrate_every else { return Ok(()) };
+        let is_possible = self.sockets == Sockets::PerConnection;
+        match is_possible && !self.workload.is_handshakes() && every >= MIGRATE_EVERY_MIN {
+            true => Ok(()),
+            false => Err(LoadError::Migration),
+        }
+    }
+
+    /// Files that are open at once.
+    fn open_files_needed(&self) -> usize {
+        if self.sockets == Sockets::PerWorker {
+            return Self::open_files(0);
+        }
+        // The engine hears the socket that a connection left for another second.
+        let left = self.migrate_every.map_or(0.0, |every| 1.0 / every.as_secs_f64());
+        let left = left * self.connections as f64;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it saturates, as it shall"
+        )]
+        Self::open_files(self.connections).saturating_add(left as usize)
     }
 
     /// Whether work is done by a schedule, whatever became of what was done before.
@@ -312,6 +361,18 @@ pub struct Pace {
     pub arrivals: Arrivals,
 }
 
+/// From how many sockets connections send.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Sockets {
+    /// One for each connection, as clients in the world have: the server's kernel spreads them over
+    /// its queues and sockets. Default.
+    #[default]
+    PerConnection,
+    /// One for each worker and local address: fewer files, ports and memory of the kernel, but the
+    /// server sees as many flows as there are workers.
+    PerWorker,
+}
+
 /// When a run is over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stop {
@@ -331,6 +392,9 @@ pub(crate) struct Share {
     /// Requests (or handshakes) it starts in all; `None`: until the time is over.
     pub(crate) quota: Option<u64>,
 }
+
+/// The sockets that connections left stay open for a second: at ten a second each holds eleven.
+pub const MIGRATE_EVERY_MIN: Duration = Duration::from_millis(100);
 
 /// Requests of a mix before it repeats itself: 4 MB a worker.
 const ROUND_MAX: u64 = 1_000_000;

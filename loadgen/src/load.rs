@@ -39,6 +39,9 @@ impl Load {
         };
         let workers = workers.min(config.connections);
         let engine = engine_config(&config, workers);
+        if let Some(locals) = &config.locals {
+            locals.check(config.connections as u64)?;
+        }
         let seed = u64::from(clock::unix_time().subsec_nanos());
         let job = Arc::new(Job::new(config, workers, seed));
         let (sender, results) = mpsc::channel();

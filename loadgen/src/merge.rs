@@ -125,6 +125,7 @@ impl Report {
             status,
             ttfb_us: _,
             goaways,
+            migrations,
             latency_us: _,
             service_us: _,
             handshake_us: _,
@@ -164,6 +165,7 @@ impl Report {
             add_classes(own, status);
         }
         self.goaways = self.goaways.zip(goaways).map(|(a, b)| a + b);
+        self.migrations = self.migrations.zip(migrations).map(|(a, b)| a + b);
         if let (Some(own), Some(schedule)) = (&mut self.schedule, schedule) {
             let ScheduleReport { due, due_per_s: _, sent, sent_per_s: _, not_sent, lag_us: _ } =
                 schedule;
@@ -232,6 +234,7 @@ fn check(first: &Report, other: &Report, number: usize) -> Result<(), MergeError
         ("statuses", first.status.is_some(), other.status.is_some()),
         ("idle connections", first.idle.is_some(), other.idle.is_some()),
         ("handshake counts", first.goaways.is_some(), other.goaways.is_some()),
+        ("migrations", first.migrations.is_some(), other.migrations.is_some()),
     ] {
         if a != b {
             return different(format!("only one of them has {what}"));

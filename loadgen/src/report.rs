@@ -77,6 +77,9 @@ pub struct Report {
     /// Connections whose server said GOAWAY; with HTTP requests only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub goaways: Option<u64>,
+    /// Connections moved to another socket; where that was asked for only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub migrations: Option<u64>,
     /// Time to answer, from when it was meant to be sent.
     pub latency_us: LatencyReport,
     /// Time to answer, from when it was sent.
@@ -260,6 +263,8 @@ pub struct Detail {
     pub handshake_errors: Vec<ClassCount>,
     /// Connections lost with no request in flight, most frequent class first.
     pub idle_losses: Vec<ClassCount>,
+    /// What could not be done to open connections, most frequent class first.
+    pub upkeep_errors: Vec<ClassCount>,
     /// What a reader has to know to judge the numbers, one sentence each.
     pub notes: Vec<String>,
 }
@@ -315,6 +320,7 @@ impl Report {
             }),
             ttfb_us: is_http.then(|| LatencyReport::new(&tally.first_byte)),
             goaways: is_http.then_some(tally.goaways),
+            migrations: config.migrate_every.map(|_| tally.upkeep.migrations),
             latency_us: latency,
             service_us: match config.is_open_loop() {
                 true => LatencyReport::new(&tally.service),
@@ -404,6 +410,7 @@ impl ErrorReport {
         let mut all = tally.request_errors.clone();
         all.merge(&tally.handshake_errors);
         all.merge(&tally.idle_losses);
+        all.merge(&tally.upkeep.errors);
         Self {
             total: all.total(),
             by_class: all
@@ -421,6 +428,7 @@ impl Detail {
             request_errors: tally.request_errors.clone().sorted(),
             handshake_errors: tally.handshake_errors.clone().sorted(),
             idle_losses: tally.idle_losses.clone().sorted(),
+            upkeep_errors: tally.upkeep.errors.clone().sorted(),
             notes: notes(config, tally),
         }
     }

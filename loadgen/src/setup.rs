@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{LoadConfig, Stop, Workload};
+use crate::config::{LoadConfig, Sockets, Stop, Workload};
 use crate::partition::Parts;
 use crate::protocol::Protocol;
 use crate::schedule::Arrivals;
@@ -89,10 +89,10 @@ impl Setup {
         found.chain(self.settings_by_name(other, |_| true)).collect()
     }
 
-    /// The same of the settings that parts of one run have in common: all but what was recorded,
-    /// of which each may replay a part of its own.
+    /// The same of the settings that parts of one run have in common: all but what each has of its
+    /// own, a part of what was recorded, and addresses of its own host.
     pub(crate) fn settings_that_differ(&self, other: &Self) -> Vec<String> {
-        self.settings_by_name(other, |name| name != RECORDING)
+        self.settings_by_name(other, |name| !OF_EACH_PART.contains(&name))
     }
 
     fn settings_by_name(&self, other: &Self, is_wanted: fn(&str) -> bool) -> Vec<String> {
@@ -136,6 +136,15 @@ fn settings(config: &LoadConfig) -> BTreeMap<String, String> {
     let transport = &config.transport;
     let (pace, connect_pace) = (config.pace.as_ref(), config.connect_pace.as_ref());
     let all = [
+        (LOCAL_ADDRESSES, config.locals.as_ref().map(ToString::to_string)),
+        (
+            "sockets",
+            match config.sockets {
+                Sockets::PerConnection => None,
+                Sockets::PerWorker => Some("one for each worker".into()),
+            },
+        ),
+        ("migrate every", config.migrate_every.map(time)),
         ("alpn", Some(String::from_utf8_lossy(config.protocol.alpn()).into_owned())),
         (
             "rate",
@@ -176,6 +185,8 @@ fn settings(config: &LoadConfig) -> BTreeMap<String, String> {
 
 const WARM_UP: &str = "warm-up";
 const RECORDING: &str = "recording";
+const LOCAL_ADDRESSES: &str = "local addresses";
+const OF_EACH_PART: [&str; 2] = [RECORDING, LOCAL_ADDRESSES];
 
 #[cfg(test)]
 mod tests {
@@ -209,6 +220,20 @@ mod tests {
         let paced =
             |per_s| Setup::new(&LoadConfig { connect_pace: Some(even(per_s)), ..config() }, 2);
         assert_eq!(paced(5.0).differences(&paced(7.0)), ["connect rate: 5 and 7"]);
+        let from = |text: &str, sockets| {
+            let locals = Some(text.parse().unwrap());
+            Setup::new(&LoadConfig { locals, sockets, ..config() }, 2)
+        };
+        let (a, b) =
+            (from("127.0.0.2", Sockets::PerConnection), from("127.1.0.0/16", Sockets::PerWorker));
+        assert_eq!(
+            a.differences(&b),
+            [
+                "local addresses: 127.0.0.2 and 127.1.0.0/16",
+                "sockets: none and one for each worker"
+            ]
+        );
+        assert_eq!(a.settings_that_differ(&b).len(), 1, "each host has its own addresses");
         let replayed = |times: &[u64]| {
             let times = times.iter().map(|ms| (Duration::from_millis(*ms), 0));
             let replay = Some(Replay::new(times).unwrap());

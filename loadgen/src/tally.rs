@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::packed::new_histogram;
 use crate::series::{Interval, add_intervals};
 
+use crate::upkeep::Upkeep;
+
 /// Requests or handshakes by outcome. Once a run is over, `started` is the sum of the others.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Counts {
@@ -235,6 +237,8 @@ pub(crate) struct Tally {
     pub(crate) goaways: u64,
     /// Requests sent as 0-RTT data, those with a handshake that ended since measuring began.
     pub(crate) early_data: EarlyData,
+    /// What was done to connections while they lived.
+    pub(crate) upkeep: Upkeep,
     /// How often a request had to wait because the server's stream limit was reached.
     pub(crate) stream_limited: u64,
     /// Handshakes completed in the connect phase.
@@ -279,6 +283,7 @@ impl Tally {
             reconnects: 0,
             goaways: 0,
             early_data: EarlyData::default(),
+            upkeep: Upkeep::default(),
             stream_limited: 0,
             connected_first: 0,
             connecting: None,
@@ -345,6 +350,7 @@ impl Tally {
         self.reconnects += other.reconnects;
         self.early_data.sent += other.early_data.sent;
         self.early_data.accepted += other.early_data.accepted;
+        self.upkeep.merge(&other.upkeep);
         self.stream_limited += other.stream_limited;
         self.connected_first += other.connected_first;
         self.connecting = hull(self.connecting, other.connecting);

@@ -45,6 +45,9 @@ pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     if !is_handshake {
         latency("handshake", &report.handshake_us, f)?;
     }
+    if let Some(migrations) = report.migrations {
+        line("migrations", &format!("{:>15} to another socket", group(migrations)), f)?;
+    }
     if let Some(busy) = report.busy {
         let verdict = match (report.saturated, busy > SATURATED) {
             (false, _) => "not saturated",
@@ -53,10 +56,30 @@ pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         };
         line("generator", &format!("{:>15.0} % busy  {verdict}", busy * 100.0), f)?;
     }
+    failures(report, f)?;
+    if let Some(slo) = &report.slo {
+        write!(f, "\n{slo}")?;
+    }
+    for note in &detail.notes {
+        write!(f, "\nnote: {note}")?;
+    }
+    Ok(())
+}
+
+/// What failed, by class.
+fn failures(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let detail = &report.detail;
     classes("requests failed", &detail.request_errors, f)?;
     classes("handshakes failed", &detail.handshake_errors, f)?;
     classes("idle connections lost", &detail.idle_losses, f)?;
-    if detail.request_errors.len() + detail.handshake_errors.len() + detail.idle_losses.len() == 0 {
+    classes("not done to connections", &detail.upkeep_errors, f)?;
+    let known = [
+        &detail.request_errors,
+        &detail.handshake_errors,
+        &detail.idle_losses,
+        &detail.upkeep_errors,
+    ];
+    if known.into_iter().all(Vec::is_empty) {
         // A report that was read does not know which is which.
         let by_class = report.errors.by_class.iter();
         let classes: Vec<String> =
@@ -64,12 +87,6 @@ pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         if !classes.is_empty() {
             write!(f, "\nfailed:{}", classes.concat())?;
         }
-    }
-    if let Some(slo) = &report.slo {
-        write!(f, "\n{slo}")?;
-    }
-    for note in &detail.notes {
-        write!(f, "\nnote: {note}")?;
     }
     Ok(())
 }

@@ -410,3 +410,19 @@ fn a_recording_that_is_cut_off_counts_what_was_not_sent() {
     assert_eq!(schedule.due, 800, "{report}");
     assert!((395..=400).contains(&schedule.not_sent), "{report}");
 }
+
+#[test]
+fn connections_move_to_other_sockets_and_lose_nothing() {
+    let change = |config| LoadConfig {
+        migrate_every: Some(Duration::from_secs(1)),
+        request_timeout: Some(Duration::from_millis(100)),
+        ..config
+    };
+    // The sockets that they left are closed after a second: what came there would be missed.
+    let report = run_with(None, even(200.0), seconds(5), change);
+    assert!(report.ok, "{report}");
+    assert_eq!((report.handshakes, report.schedule.unwrap().due), (4, 1_000), "{report}");
+    let migrations = report.migrations.unwrap();
+    assert!((19..=20).contains(&migrations), "{report}");
+    assert!(report.latency_us.max < 1_000, "{report}");
+}

@@ -40,6 +40,9 @@ impl LoadArgs {
             let flags = reconnect.into_iter().collect();
             beside(flags, "--handshakes", why, "hold connections with --idle N")?;
         }
+        let migrates = self.sockets.migrates_shared().into_iter().collect();
+        let why = "where no connection has a socket to leave";
+        beside(migrates, "--sockets per-core", why, "give each its own with per-conn")?;
         if self.url().scheme == Scheme::Https {
             let perf = self.perf.then(|| "--perf".to_owned());
             let flags = perf.into_iter().chain(self.work.given_for_perf()).collect();

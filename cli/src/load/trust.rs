@@ -1,6 +1,5 @@
-//! trust says whose certificates count, and from where to connect.
+//! trust says whose certificates count.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -9,9 +8,9 @@ use quiclane::{Resume, Trust};
 use crate::certificate::{trust_file, trust_system};
 use crate::exit::Failure;
 
-/// Whom to trust and how to get there.
+/// Whom to trust.
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Trust and addresses")]
+#[command(next_help_heading = "Trust")]
 pub(super) struct TrustOptions {
     /// Trust any certificate: for servers of your own
     #[arg(short = 'k', long)]
@@ -24,10 +23,6 @@ pub(super) struct TrustOptions {
     /// Name to ask for and to expect in the certificate [default: the host of the URL]
     #[arg(long, value_name = "NAME")]
     pub(super) sni: Option<String>,
-
-    /// Local address to send from [default: any]
-    #[arg(long, value_name = "IP")]
-    pub(super) local_addr: Option<IpAddr>,
 
     /// Resume TLS sessions when connecting again, with the first requests as 0-RTT data if asked
     #[arg(long, value_enum, value_name = "HOW", default_value_t = ResumeFlag::Off,

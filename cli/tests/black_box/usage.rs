@@ -107,11 +107,6 @@ fn usage_errors_exit_with_2_and_name_value_and_remedy() {
             "/nowhere/ca.pem",
             "No such file",
         ),
-        (
-            "load quic://127.0.0.1:1 --perf -k --local-addr ::1",
-            "--local-addr ::1",
-            "same IP version",
-        ),
         ("serve --listen 127.0.0.1:0 --window 0", "window is 0", "at least 1"),
         ("serve --listen 127.0.0.1:0 --keep-alive 1ns", "1ns", "at least 1 ms"),
         ("load https://127.0.0.1:1 -q --plain", "--quiet", "cannot be used with"),
@@ -137,6 +132,19 @@ fn rates_that_cannot_be_read_are_named() {
         ("load https://127.0.0.1:1 -k --arrivals poisson", "poisson", "--connect-rate N"),
     ] {
         refused(arguments, value, remedy);
+    }
+}
+
+#[test]
+fn local_addresses_that_cannot_be_used_are_named() {
+    for (flags, value, remedy) in [
+        ("--local-addr ::1", "--local-addr ::1", "same IP version"),
+        ("--local-addr 127.0.0.1,192.0.2.7", "192.0.2.7 cannot be bound", "ip addr"),
+        ("--local-addr 127.0.0.1/8", "127.0.0.1/8", "the last 24 bits"),
+        ("--migrate-every 5ms", "5ms", "at least 100ms"),
+        ("--migrate-every 1s --sockets per-core", "--migrate-every 1s", "per-conn"),
+    ] {
+        refused(&format!("load quic://127.0.0.1:1 --perf -k {flags}"), value, remedy);
     }
 }
 

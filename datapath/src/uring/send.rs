@@ -31,7 +31,7 @@ use crate::outbox::{Outbox, Queue};
 use crate::slab::Slab;
 use crate::slot::SendSlot;
 use crate::sys;
-use crate::traffic::Transmit;
+use crate::traffic::{SocketId, Transmit};
 
 /// The part of a message that the kernel reads through pointers, beside the flight.
 struct Head {
@@ -66,6 +66,8 @@ pub(super) struct Sender {
     boarding: VecDeque<Boarding>,
     /// Slots that wait for the retry timer.
     delayed: VecDeque<u32>,
+    /// Sockets that learnt, when they were to send more, that nothing listens at their peer.
+    pub(super) refused: VecDeque<SocketId>,
     /// For cut trains.
     outbox: Outbox,
 }
@@ -91,6 +93,7 @@ impl Sender {
             heads: (0..slots).map(|_| Box::new(head())).collect(),
             boarding: VecDeque::with_capacity(slots as usize),
             delayed: VecDeque::with_capacity(slots as usize),
+            refused: VecDeque::new(),
             outbox: Outbox::new(),
         }
     }
@@ -234,6 +237,10 @@ impl Sender {
         let Some(held) = rooms.sockets.get_mut(id) else {
             return;
         };
+        if answer == Err(libc::ECONNREFUSED) {
+            // The news are told once: who receives will not hear of them.
+            self.refused.push_back(SocketId(id));
+        }
         let before = held.gso;
         let next = flight.settle(answer, &mut held.gso, rooms.counters);
         if before && !held.gso && !held.closing {
@@ -270,12 +277,13 @@ impl Sender {
 
 impl std::fmt::Debug for Sender {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { flights: _, heads, boarding, delayed, outbox: _ } = self;
+        let Self { flights: _, heads, boarding, delayed, refused, outbox: _ } = self;
         formatter
             .debug_struct("Sender")
             .field("slots", &heads.len())
             .field("boarding", &boarding.len())
             .field("delayed", &delayed.len())
+            .field("refused", &refused.len())
             .finish_non_exhaustive()
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Connection {
     pub(crate) id: ConnId,
     /// The socket it sends from.
     pub(crate) socket: SocketId,
+    /// No other connection sends from it.
+    pub(super) owns_socket: bool,
     pub(crate) alpn: Vec<u8>,
     pub(crate) off_path: OffPath,
     /// Probes of the MTU that were sent when somebody last asked.
@@ -51,11 +53,13 @@ pub(super) enum Phase {
 
 impl Connection {
     pub(super) fn new(proto: quinn_proto::Connection, socket: SocketId, deadline: Instant) -> Self {
+        let proto_side = proto.side();
         Self {
             home: proto.remote_address(),
             proto,
             id: ConnId { slot: 0, generation: 0 },
             socket,
+            owns_socket: proto_side == Side::Client,
             alpn: Vec::new(),
             off_path: OffPath::default(),
             mtu_probes: 0,
@@ -85,9 +89,17 @@ impl Connection {
         self.proto.side() == Side::Server
     }
 
-    /// The socket to close with it: connections we opened have one of their own.
+    /// The socket to close with it, if it has one of its own.
     pub(super) fn own_socket(&self) -> Option<SocketId> {
-        (self.proto.side() == Side::Client).then_some(self.socket)
+        self.owns_socket.then_some(self.socket)
+    }
+
+    /// Goes on from `socket`, which is its own; returns the one that was its own before.
+    pub(super) fn move_to(&mut self, socket: SocketId) -> Option<SocketId> {
+        let left = self.own_socket();
+        (self.socket, self.owns_socket) = (socket, true);
+        self.proto.local_address_changed();
+        left
     }
 
     /// Whether quinn-proto lets us read from `stream`; asking for another one panics there.

@@ -39,6 +39,17 @@ impl Endpoint {
 
     /// Takes the news that nothing listens at the peer of `socket`.
     pub(crate) fn refused(&mut self, now: Instant, socket: SocketId) {
+        if self.is_shared(socket) {
+            for slot in 0..self.connections.len() {
+                if let Some(connection) = self.connections[slot].as_mut()
+                    && connection.socket == socket
+                    && connection.give_up_unreachable(now)
+                {
+                    self.touch(slot);
+                }
+            }
+            return;
+        }
         let Some(id) = self.callers.of(socket) else { return };
         let slot = id.slot();
         if self.generations.get(slot) != Some(&id.generation) {

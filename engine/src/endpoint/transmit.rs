@@ -134,7 +134,7 @@ mod tests {
     use quinn_proto::VarInt;
 
     use super::*;
-    use crate::app::{App, ConnId};
+    use crate::app::{App, ConnId, Origin};
     use crate::clock;
     use crate::config::{Limits, Transport};
     use crate::identity::Identity;
@@ -160,7 +160,7 @@ mod tests {
         let target = Target { address, server_name: "localhost".into(), tls, local: None };
         let now = clock::now();
         let connect = |endpoint: &mut Endpoint, datapath: &mut Epoll| -> ConnId {
-            endpoint.connect(now, &target, datapath).unwrap()
+            endpoint.connect(now, &target, &Origin::default(), datapath).unwrap()
         };
         let first = connect(&mut endpoint, &mut datapath);
         endpoint.serve(now, &mut Idle, &mut datapath);

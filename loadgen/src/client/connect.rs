@@ -2,19 +2,21 @@
 
 use std::time::Instant;
 
-use quiclane::Lane;
+use quiclane::{Lane, Origin};
 
 use super::Client;
+use crate::config::Sockets;
 use crate::tally::Span;
 
 impl Client {
     /// Starts the handshakes that are due.
     ///
-    /// A connection inherits nothing of the one that it replaces: `Lane::connect` opens a socket,
-    /// and so a path, of its own, and makes a quinn-proto connection from a new `ClientConfig`,
-    /// whose token store is empty (address tokens) and whose connection IDs are drawn anew. What
-    /// arrives for the dead one has its socket and its `ConnId`, which `Seats::of` no longer knows.
-    /// TLS session tickets are kept with the target, and only if `Resume` asks for it.
+    /// A connection inherits nothing of the one that it replaces: `Lane::connect_from` opens a
+    /// socket, and so a path, of its own (unless they are shared), and makes a quinn-proto
+    /// connection from a new `ClientConfig`, whose token store is empty (address tokens) and whose
+    /// connection IDs are drawn anew. What arrives for the dead one has its `ConnId`, which
+    /// `Seats::of` no longer knows. TLS session tickets are kept with the target, and only if
+    /// `Resume` asks for it.
     pub(super) fn connect(&mut self, lane: &mut Lane<'_>, now: Instant) {
         if let Some(opening) = &mut self.opening {
             opening.begin(now);
@@ -34,7 +36,9 @@ impl Client {
             self.tally.connecting.get_or_insert(Span { from: now, to: now });
             let targets = &self.job.config.targets;
             let target = &targets[(seat * self.job.workers + self.worker) % targets.len()];
-            match lane.connect(target) {
+            let local = self.local(seat).or(target.local);
+            let shared = self.job.config.sockets == Sockets::PerWorker;
+            match lane.connect_from(target, &Origin { local, shared }) {
                 Ok(id) => {
                     self.seats.begin(seat, id, due, now);
                     if let Some(mut conn) = lane.conn(id)

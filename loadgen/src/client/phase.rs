@@ -79,6 +79,7 @@ impl Client {
         self.connect(lane, now);
         self.fill_some(lane);
         self.start_due(lane, now);
+        self.keep_up(lane, now);
         self.write_some(lane);
         self.expire(lane, now);
         self.publish();
@@ -124,6 +125,9 @@ impl Client {
     fn offer(&mut self, at: Instant) {
         if let Some(pacer) = &mut self.pacer {
             pacer.begin(at);
+        }
+        if let Some(migrations) = &mut self.migrations {
+            migrations.begin(at);
         }
         self.to_fill.extend(0..self.seats.len());
         let warm_up = self.job.config.warm_up;
@@ -248,7 +252,9 @@ impl Client {
     /// When there is something to do without any packet arriving.
     fn next_turn(&self, now: Instant) -> Instant {
         let mut next = now + INTERVAL_MAX;
-        next = self.next_opening(now).map_or(next, |at| next.min(at));
+        for at in [self.next_opening(now), self.next_upkeep()].into_iter().flatten() {
+            next = next.min(at);
+        }
         match self.phase {
             Phase::Waiting => {
                 next = next.min(match self.job.gate.signal() {

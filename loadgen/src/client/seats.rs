@@ -42,6 +42,8 @@ pub(crate) struct Seat {
     pub(crate) streams: HashMap<StreamId, RequestId, BuildHasherDefault<StreamHasher>>,
     /// Its requests that wait for the next connection, oldest first.
     pub(crate) parked: VecDeque<RequestId>,
+    /// How often its connections have moved to another socket.
+    pub(crate) moves: u64,
     /// Waits in line for a request that is due.
     pub(crate) is_free: bool,
     /// HTTP/3 on its connection, where that is spoken and has begun.

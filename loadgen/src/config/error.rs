@@ -1,10 +1,11 @@
 //! error is why there is no run, or no result of one.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use quiclane::{RunError, StartError};
 
-use super::ROUND_MAX;
+use super::{MIGRATE_EVERY_MIN, ROUND_MAX};
 use crate::series::{INTERVAL_MIN, INTERVALS_MAX};
 
 /// Why there is no run, or no result of one.
@@ -97,6 +98,32 @@ pub enum LoadError {
          for no more requests than they are, and of those alone that the protocol has"
     )]
     Replay,
+    /// An address that connections shall come from.
+    #[error(
+        "local address {address} cannot be bound: {source}; give one that this host has (`ip \
+         addr`), or make it one (`ip addr add`, whole networks `ip route add local NET dev lo`)"
+    )]
+    LocalAddress {
+        /// The address.
+        address: IpAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// An address that cannot reach a target.
+    #[error("local address {local} cannot reach {target}: use the same IP version")]
+    LocalFamily {
+        /// The first local address.
+        local: IpAddr,
+        /// A target.
+        target: SocketAddr,
+    },
+    /// Connections that shall move and cannot.
+    #[error(
+        "connections can move to another socket once in {} ms at most, if each has one of its own, \
+         and not where handshakes are the work",
+        MIGRATE_EVERY_MIN.as_millis()
+    )]
+    Migration,
     /// Each connection has a socket of its own.
     #[error(
         "{connections} connections need about {needed} open files, the limit is {limit}: raise it \

@@ -40,6 +40,7 @@ impl Generator {
         }
         self.tally.requests.started += 1;
         self.tally.sent += 1;
+        self.tally.upkeep.migrations += ns % 3;
         if ns.is_multiple_of(97) {
             self.tally.requests.failed += 1;
             let class = if ns.is_multiple_of(2) { "reset" } else { "timeout" };
@@ -73,6 +74,7 @@ fn config() -> LoadConfig {
     let pace = Pace { rate: Rate::constant(5.0).unwrap(), arrivals: Arrivals::Constant };
     LoadConfig {
         pace: Some(pace),
+        migrate_every: Some(Duration::from_secs(1)),
         interval: Duration::from_millis(100),
         ..LoadConfig::new(Vec::new(), Workload::Download(1), Stop::Requests(10))
     }
@@ -108,6 +110,7 @@ fn the_parts_of_a_run_are_the_run() {
     let merged = Report::merge(parts.clone(), None).unwrap();
     assert_eq!(numbers(&merged), numbers(&whole));
     assert_eq!((merged.setup.connections, merged.setup.workers), (3, 6));
+    assert!(whole.migrations > parts[0].migrations, "{whole}");
     assert!(merged.detail.notes.is_empty(), "{merged}");
     // In any order, and in steps: what was merged can be read, and merged.
     let two = Report::merge(parts[1..].to_vec(), None).unwrap();
