@@ -31,6 +31,14 @@ pub enum MergeError {
         /// What differs.
         what: String,
     },
+    /// The same report once more.
+    #[error("reports {first} and {number} are the same: give each one once")]
+    Twice {
+        /// The first of the two, counted from 1.
+        first: usize,
+        /// The other one.
+        number: usize,
+    },
     /// Too far apart.
     #[error(
         "report {number} begins {apart_s} s after the first one, more than {INTERVALS_MAX} \
@@ -63,6 +71,7 @@ impl Report {
                 return Err(MergeError::Apart { number, apart_s: apart_ms / 1_000 });
             }
         }
+        check_once(&reports)?;
         check_parts(&reports)?;
         let mut parts = reports.into_iter();
         let mut sum = parts.next().ok_or(MergeError::Nothing)?;
@@ -238,6 +247,20 @@ fn check(first: &Report, other: &Report, number: usize) -> Result<(), MergeError
     ] {
         if a != b {
             return different(format!("only one of them has {what}"));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a report that is there twice: no two generators see the same to the nanosecond.
+fn check_once(reports: &[Report]) -> Result<(), MergeError> {
+    let same = |a: &Report, b: &Report| {
+        let is_empty = a.histograms.latency.is_empty();
+        !is_empty && a.started_unix_ms == b.started_unix_ms && a.histograms == b.histograms
+    };
+    for (at, report) in reports.iter().enumerate() {
+        if let Some(first) = reports[..at].iter().position(|other| same(other, report)) {
+            return Err(MergeError::Twice { first: first + 1, number: at + 1 });
         }
     }
     Ok(())

@@ -5,6 +5,7 @@
 //! What is read comes from a file, and so from anybody: all is checked before anything is
 //! allocated for it.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, Read, Write};
 
@@ -30,8 +31,8 @@ pub enum PackedError {
     /// Not deflated, or cut off.
     #[error("a histogram is no deflated HdrHistogram V2, or is cut off")]
     Deflate,
-    /// Larger than any that this program writes.
-    #[error("a histogram is larger than any of a load run")]
+    /// Larger than any that this program writes, for itself or with those before it.
+    #[error("histograms are larger than those of any load run")]
     Length,
     /// Another kind of histogram.
     #[error("a histogram has other bounds than 1 ns to 1 h with 3 digits, those of a load run")]
@@ -148,8 +149,27 @@ impl Serialize for Packed {
 impl<'de> Deserialize<'de> for Packed {
     fn deserialize<R: Reader<'de>>(reader: R) -> Result<Self, R::Error> {
         let text = String::deserialize(reader)?;
-        Self::from_text(&text).map_err(de::Error::custom)
+        let packed = Self::from_text(&text).map_err(de::Error::custom)?;
+        match BUDGET_BYTES.get().checked_sub(packed.0.len() as u64) {
+            Some(left) => BUDGET_BYTES.set(left),
+            None => return Err(de::Error::custom(PackedError::Length)),
+        }
+        Ok(packed)
     }
+}
+
+thread_local! {
+    /// What histograms that are read may still take.
+    static BUDGET_BYTES: Cell<u64> = const { Cell::new(u64::MAX) };
+}
+
+/// Reads with `read`, all of whose histograms together may take so many bytes: a small file can
+/// have many that are large.
+pub(crate) fn within<T>(bytes: u64, read: impl FnOnce() -> T) -> T {
+    let before = BUDGET_BYTES.replace(bytes);
+    let result = read();
+    BUDGET_BYTES.set(before);
+    result
 }
 
 /// Packs histograms one after another, and allocates nothing for most.
@@ -329,6 +349,18 @@ mod tests {
         }
         sum.add(&Packed::default());
         assert_eq!(sum.histogram(), filled() + filled());
+    }
+
+    #[test]
+    fn many_large_ones_are_refused_together() {
+        let packed = Packed::new(&filled());
+        let size = packed.0.len() as u64;
+        let text = serde_json::to_string(&vec![packed; 3]).unwrap();
+        let read = || serde_json::from_str::<Vec<Packed>>(&text);
+        assert_eq!(within(3 * size, read).unwrap().len(), 3);
+        let error = within(3 * size - 1, read).unwrap_err().to_string();
+        assert!(error.contains("larger than those of any"), "{error}");
+        assert!(read().is_ok(), "it was for that one alone");
     }
 
     #[test]

@@ -1,10 +1,16 @@
 //! read takes reports back from their JSON. A file may come from anywhere: everything in it that
 //! could lead astray is refused with one line that says why.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Read};
+use std::marker::PhantomData;
 
-use serde_json::Value;
+use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
+use crate::packed::within;
+use crate::partition::PARTS_MAX;
 use crate::report::{Report, SCHEMA};
 use crate::series::{INTERVAL_MIN, INTERVALS_MAX};
 
@@ -23,10 +29,7 @@ pub enum ReadError {
     Json(#[from] serde_json::Error),
     /// A report of another version.
     #[error("has schema {0}, and this program reads {SCHEMA}: use the version that wrote it")]
-    Schema(String),
-    /// A number that nothing counts to.
-    #[error("has the number {0}, which no run counts to")]
-    Number(String),
+    Schema(u64),
     /// Intervals that cannot be.
     #[error("has intervals that do not follow one another: {0}")]
     Intervals(String),
@@ -43,29 +46,113 @@ impl Report {
         if bytes.len() as u64 > BYTES_MAX {
             return Err(ReadError::TooLong);
         }
-        let value: Value = serde_json::from_slice(&bytes)?;
-        drop(bytes);
-        match value.get("schema") {
-            Some(schema) if *schema != SCHEMA => return Err(ReadError::Schema(schema.to_string())),
-            _ => {}
+        let Head { schema } = serde_json::from_slice(&bytes)?;
+        if let Some(schema) = schema.filter(|schema| *schema != u64::from(SCHEMA)) {
+            return Err(ReadError::Schema(schema));
         }
-        check_numbers(&value)?;
-        let report: Self = serde_json::from_value(value)?;
+        // Before anything is kept, and without keeping anything.
+        let Bounded = serde_json::from_slice(&bytes)?;
+        let report = within(HISTOGRAM_BYTES_MAX, || serde_json::from_slice(&bytes))?;
         check_intervals(&report)?;
         Ok(report)
     }
 }
 
-/// So that no sum over files overflows.
-fn check_numbers(value: &Value) -> Result<(), ReadError> {
-    match value {
-        Value::Number(number) => match number.as_f64() {
-            Some(found) if (0.0..=NUMBER_MAX).contains(&found) => Ok(()),
-            _ => Err(ReadError::Number(number.to_string())),
-        },
-        Value::Array(values) => values.iter().try_for_each(check_numbers),
-        Value::Object(values) => values.values().try_for_each(check_numbers),
-        Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
+#[derive(Deserialize)]
+struct Head {
+    schema: Option<u64>,
+}
+
+/// Any JSON whose numbers are such that no sum over files overflows.
+struct Bounded;
+
+impl<'de> Deserialize<'de> for Bounded {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Bounded {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("numbers that a run can count to")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Self, E> {
+        Err(E::custom(format_args!("no run counts to {number}")))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Self, E> {
+        self.visit_f64(number as f64)
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Self, E> {
+        match (0.0..=NUMBER_MAX).contains(&number) {
+            true => Ok(self),
+            false => Err(E::custom(format_args!("no run counts to {number}"))),
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Self, A::Error> {
+        while values.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self, A::Error> {
+        while entries.next_entry::<IgnoredAny, Self>()?.is_some() {}
+        Ok(self)
+    }
+}
+
+/// Reads a map of names, of which no run has many.
+pub(crate) fn few_names<'de, D, V>(from: D) -> Result<BTreeMap<String, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    V: Deserialize<'de>,
+{
+    from.deserialize_map(Few(PhantomData))
+}
+
+/// The same where there may be none.
+pub(crate) fn maybe_names<'de, D, V>(from: D) -> Result<Option<BTreeMap<String, V>>, D::Error>
+where
+    D: Deserializer<'de>,
+    V: Deserialize<'de>,
+{
+    few_names(from).map(Some)
+}
+
+struct Few<V>(PhantomData<V>);
+
+impl<'de, V: Deserialize<'de>> Visitor<'de> for Few<V> {
+    type Value = BTreeMap<String, V>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at most {NAMES_MAX} names with values")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut names = BTreeMap::new();
+        while let Some((name, value)) = entries.next_entry()? {
+            names.insert(name, value);
+            if names.len() > NAMES_MAX {
+                return Err(A::Error::custom(format_args!("more than {NAMES_MAX} names")));
+            }
+        }
+        Ok(names)
     }
 }
 
@@ -74,6 +161,11 @@ fn check_intervals(report: &Report) -> Result<(), ReadError> {
     let (length, intervals) = (report.interval_s, &report.intervals);
     if length < INTERVAL_MIN.as_secs_f64() {
         return wrong(format!("each has a length of {length} s"));
+    }
+    if let Some(parts) = &report.setup.partition
+        && (parts.of > PARTS_MAX || parts.parts.len() as u64 > parts.of)
+    {
+        return wrong(format!("there are {} of {} parts", parts.parts.len(), parts.of));
     }
     if intervals.len() as u64 > INTERVALS_MAX {
         return wrong(format!("there are {}", intervals.len()));
@@ -96,6 +188,12 @@ fn check_intervals(report: &Report) -> Result<(), ReadError> {
 /// A hundred thousand intervals with two histograms each have less.
 const BYTES_MAX: u64 = 512 << 20;
 
+/// A few kilobytes for each of them.
+const HISTOGRAM_BYTES_MAX: u64 = 1 << 30;
+
+/// Error classes, statuses and settings are a few dozen.
+const NAMES_MAX: usize = 1_000;
+
 /// As far as an `f64` counts, with room for a thousand files.
 const NUMBER_MAX: f64 = (1_u64 << 50) as f64;
 
@@ -104,6 +202,8 @@ const SLACK_S: f64 = 2e-6;
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::config::{LoadConfig, Stop, Workload};
     use crate::series::Interval;
@@ -144,15 +244,20 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         type Change = fn(&mut Value);
-        let cases: [(Change, &str); 13] = [
+        let cases: [(Change, &str); 15] = [
             (|of| of["schema"] = 2.into(), "has schema 2, and this program reads 1"),
-            (|of| of["schema"] = Value::Null, "has schema null"),
+            (|of| of["schema"] = Value::Null, "invalid type: null"),
+            (|of| of["schema"] = (-1).into(), "is no report"),
+            (
+                |of| of["errors"]["by_class"] = (0..1_001).map(|n| (n.to_string(), n)).collect(),
+                "more than 1000 names",
+            ),
             (|of| *of = Value::Null, "is no report"),
             (|of| *of = serde_json::json!([1]), "is no report"),
             (|of| drop(of.as_object_mut().unwrap().remove("intervals")), "field `intervals`"),
             (|of| of["requests"] = "x".into(), "invalid type"),
-            (|of| of["requests"] = (-1).into(), "has the number -1"),
-            (|of| of["bytes_up"] = u64::MAX.into(), "has the number 18446744073709551615"),
+            (|of| of["requests"] = (-1).into(), "no run counts to -1"),
+            (|of| of["bytes_up"] = u64::MAX.into(), "no run counts to 18446744073709552000"),
             (|of| of["interval_s"] = 0.into(), "length of 0 s"),
             (|of| of["intervals"][1]["start_s"] = 7.into(), "number 1 begins at 7"),
             (|of| of["intervals"][0]["length_s"] = 7.into(), "number 0 has a length of 7"),

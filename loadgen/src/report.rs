@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{LoadConfig, Workload};
 use crate::export;
 use crate::page::{self, About};
+use crate::read::{few_names, maybe_names};
 use crate::series::{self, Interval};
 use crate::setup::{Setup, Unit};
 use crate::slo::SloReport;
@@ -68,7 +69,7 @@ pub struct Report {
     /// What was asked for.
     pub setup: Setup,
     /// Complete responses by status class; with HTTP requests only.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "maybe_names", skip_serializing_if = "Option::is_none")]
     pub status: Option<BTreeMap<String, u64>>,
     /// Time to the header section of the response, from when the request was sent; with HTTP
     /// requests only.
@@ -129,6 +130,7 @@ pub struct ErrorReport {
     /// The sum of the classes.
     pub total: u64,
     /// How many of each class.
+    #[serde(deserialize_with = "few_names")]
     pub by_class: BTreeMap<String, u64>,
 }
 
@@ -218,6 +220,7 @@ pub struct IdleReport {
     /// How many ended in mid-run.
     pub lost: u64,
     /// How many of them in which way.
+    #[serde(deserialize_with = "few_names")]
     pub lost_by_class: BTreeMap<String, u64>,
     /// The longest time for which connections were missing: from the first loss until the last
     /// one was re-established, in seconds. `None` when none was or not all are.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{LoadConfig, Sockets, Stop, Workload};
 use crate::partition::Parts;
 use crate::protocol::Protocol;
+use crate::read::few_names;
 use crate::schedule::Arrivals;
 use crate::text::{group, size};
 
@@ -32,6 +33,7 @@ pub struct Setup {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition: Option<Parts>,
     /// Everything else that changes numbers, by name.
+    #[serde(deserialize_with = "few_names")]
     pub settings: BTreeMap<String, String>,
 }
 

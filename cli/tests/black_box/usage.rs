@@ -12,6 +12,8 @@ fn every_command_has_help() {
             vec!["ready listen=", "[::]:4433", "--max-streams-bidi", "--drain"],
         ),
         (vec!["doctor", "--help"], vec!["--interface", "--json", "Examples"]),
+        (vec!["load", "compare", "--help"], vec!["--margin", "--fail-on", "Exit codes", "before"]),
+        (vec!["load", "merge", "--help"], vec!["--output", "--slo", "--partition I/N"]),
         (
             vec!["load", "--help"],
             vec![
@@ -19,6 +21,10 @@ fn every_command_has_help() {
                 "quic://HOST:PORT",
                 "https://HOST",
                 "--body",
+                "--slo",
+                "compare",
+                "merge",
+                "--partition",
                 "1,024",
                 "Examples",
             ],

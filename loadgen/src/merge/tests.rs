@@ -160,6 +160,9 @@ fn what_is_no_part_of_the_same_run_is_refused() {
         let error = Report::merge(vec![parts[0].clone(), other], None).unwrap_err().to_string();
         assert!(error.contains(words), "{words}: {error}");
     }
+    let twice = vec![parts[1].clone(), parts[0].clone(), parts[1].clone()];
+    let error = Report::merge(twice, None).unwrap_err();
+    assert_eq!(error, MergeError::Twice { first: 1, number: 3 });
     assert_eq!(Report::merge(Vec::new(), None).unwrap_err(), MergeError::Nothing);
 }
 
