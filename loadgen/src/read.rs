@@ -205,8 +205,11 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::compare::Comparison;
     use crate::config::{LoadConfig, Stop, Workload};
+    use crate::random::Random;
     use crate::series::Interval;
+    use crate::slo::Slo;
     use crate::tally::Tally;
 
     fn written() -> Value {
@@ -277,6 +280,38 @@ mod tests {
             let error = read(&value).unwrap_err();
             assert!(error.contains(words) && !error.contains('\n'), "{words}: {error}");
         }
+    }
+
+    /// Numbers and letters of a report, changed at random: read or refused, and what is read can be
+    /// shown, merged and compared.
+    #[test]
+    fn what_was_tampered_with_does_no_harm() {
+        let whole = serde_json::to_vec(&written()).unwrap();
+        let mut random = Random::new(4);
+        let (mut read, mut refused) = (0, 0);
+        for _ in 0..2_000 {
+            let mut bytes = whole.clone();
+            for _ in 0..=random.below(3) {
+                let at = random.below(bytes.len());
+                bytes[at] = b"0123456789.-eE[]{},:\"nA/"[random.below(24)];
+            }
+            match Report::read(&bytes[..]) {
+                Err(error) => {
+                    refused += 1;
+                    assert!(!error.to_string().contains('\n'), "{error}");
+                }
+                Ok(report) => {
+                    read += 1;
+                    let slo: Slo = "p99<1ms,errors<1%,rate>5".parse().unwrap();
+                    let original = Report::read(&whole[..]).unwrap();
+                    let both = vec![report.clone(), original.clone()];
+                    let merged = Report::merge(both, Some(&slo)).map(|sum| sum.to_string());
+                    drop((merged, report.to_string(), report.spectrum().to_string()));
+                    Comparison::new(&[original], &[report], 0.05).to_string();
+                }
+            }
+        }
+        assert!(read > 100 && refused > 100, "{read} {refused}");
     }
 
     #[test]
