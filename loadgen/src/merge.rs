@@ -62,6 +62,7 @@ impl Report {
         let earliest = reports.iter().map(|of| of.started_unix_ms).min().unwrap_or_default();
         let latest_end_s = reports.iter().map(|of| of.end_s(earliest)).fold(0.0, f64::max);
         let overlap_s = overlap_s(&reports, earliest);
+        let saturated = reports.iter().filter(|report| report.saturated).count();
         for (number, report) in (1..).zip(&reports) {
             check(&reports[0], report, number)?;
             let apart_ms = report.started_unix_ms - earliest;
@@ -88,6 +89,11 @@ impl Report {
                 "the runs were under way together for {overlap_s:.1} of {:.1} s: rates are those \
                  of the whole time",
                 sum.duration_s
+            ));
+        }
+        if saturated > 0 {
+            sum.detail.notes.push(format!(
+                "{saturated} of {count} generators were at their limits: see their reports"
             ));
         }
         let missing = sum.setup.partition.as_ref().map(Parts::missing).unwrap_or_default();

@@ -103,9 +103,15 @@ pub(super) fn merge(args: &MergeArgs) -> Result<Exit, Failure> {
                 serde_json::to_writer_pretty(&mut *file, &merged)?;
                 file.write_all(b"\n")
             })?;
-            output::result(&merged)?;
+            let verdict = if merged.is_invalid() { super::INVALID } else { "" };
+            output::result(format_args!("{verdict}{merged}"))?;
         }
-        None => output::json(&merged)?,
+        None => {
+            output::json(&merged)?;
+            for note in &merged.detail.notes {
+                output::log(format_args!("note: {note}"));
+            }
+        }
     }
     // The parts have told how they ended; whether the sum keeps what was promised is told here.
     Ok(if args.slo.is_some() { super::exit(&merged) } else { Exit::Ok })

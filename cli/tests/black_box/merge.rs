@@ -25,6 +25,14 @@ fn reports_add_up_to_a_report() {
     assert_load_report(&report);
     assert_eq!((report["requests"].as_u64(), report["handshakes"].as_u64()), (Some(500), Some(4)));
     assert_eq!(report["setup"]["connections"], 4);
+    // Of three parts, two are there.
+    for (part, name) in [(1, "part1"), (2, "part2")] {
+        let outcome = server.load(&format!("--json -c 3 -n 9 --partition {part}/3"));
+        fs::write(path(name), outcome.stdout).unwrap();
+    }
+    let outcome = quiclane(&["load", "merge", &path("part1"), &path("part2")]);
+    assert!(outcome.stderr.contains("note: of 3 parts of the run these are missing: 3"));
+    assert_eq!(outcome.json()["requests"], 6, "{outcome:?}");
     let slo = "rate>1,errors<1";
     let outcome = quiclane(&["load", "merge", &a, &b, "-o", &sum, "--slo", slo]);
     assert_eq!(outcome.code, 0, "{outcome:?}");

@@ -175,6 +175,7 @@ fn the_worst_part_decides_and_objectives_are_those_of_the_sum() {
     let slo = "errors<5%,rate>1,not_sent<1".parse().unwrap();
     let merged = Report::merge(parts.clone(), Some(&slo)).unwrap();
     assert!(!merged.ok && merged.is_invalid() && merged.ending == Ending::GaveUp, "{merged}");
+    assert!(merged.to_string().contains("1 of 3 generators were at their limits"), "{merged}");
     assert_eq!((merged.busy, merged.slo.unwrap().kept), (Some(0.3), Some(true)));
     parts[1].ending = Ending::Interrupted;
     let merged = Report::merge(parts, Some(&slo)).unwrap();
