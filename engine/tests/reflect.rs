@@ -11,6 +11,7 @@ mod common;
 
 use std::env;
 use std::io::ErrorKind;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::thread;
 use std::time::Duration;
@@ -145,7 +146,14 @@ impl<'p> Mirror<'p> {
         packet.resize(len, 0xab);
         self.hops += 1;
         socket.send_to(&packet, self.pair.servers[which].address()).unwrap();
-        socket.recv(&mut [0; 2_000]).ok()
+        loop {
+            match socket.recv(&mut [0; 2_000]) {
+                Ok(len) => return Some(len),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                // A machine that is suspended interrupts calls with a time limit.
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}"),
+            }
+        }
     }
 }
 
