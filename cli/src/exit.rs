@@ -228,6 +228,7 @@ impl Failure {
                 | LoadError::NoWork
                 | LoadError::PaceNeedsRequests
                 | LoadError::Weights { .. }
+                | LoadError::KeyUpdates
                 | LoadError::LocalAddress { .. }
                 | LoadError::WarmUpNeedsDuration { .. }
                 | LoadError::OpenFiles { .. }

@@ -39,7 +39,7 @@ use http::HttpOptions;
 use pace::PaceOptions;
 use part::PartOptions;
 use reports::{CompareArgs, MergeArgs};
-use sockets::SocketOptions;
+use sockets::{KeyOptions, SocketOptions};
 use trust::TrustOptions;
 use work::WorkOptions;
 
@@ -150,6 +150,9 @@ pub(crate) struct LoadArgs {
 
     #[command(flatten)]
     sockets: SocketOptions,
+
+    #[command(flatten)]
+    keys: KeyOptions,
 
     #[command(flatten)]
     workers: WorkerOptions,
@@ -316,6 +319,7 @@ impl LoadArgs {
             locals: self.sockets.local_addr.clone(),
             sockets: self.sockets.sockets(),
             migrate_every: self.sockets.migrate_every,
+            key_updates: self.keys.key_update_every,
             warm_up: self.warmup,
             interval: self.files.interval,
             partition: self.part.partition,
@@ -541,6 +545,9 @@ mod tests {
             "--local-addr 127.0.0.1/8",
             "--sockets some",
             "--migrate-every 0",
+            "--key-update-every 0",
+            "--key-update-every 5 --handshakes",
+            "--cc brutal",
             "--migrate-every 99ms",
             "--migrate-every 1s --handshakes",
             "--connect-rate 0",

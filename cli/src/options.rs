@@ -7,7 +7,7 @@ use quiclane::{Congestion, Io, Provider, Steering, Transport};
 use quiclane_tuning::Rung;
 
 use crate::exit::Failure;
-use crate::flags::{Cores, cores, positive_time, positive_usize, size_u32, time};
+use crate::flags::{Cores, cores, positive_time, positive_usize, size, size_u32, time};
 
 /// Threads, cores and I/O.
 #[derive(Args, Debug)]
@@ -71,9 +71,11 @@ pub(crate) struct TransportOptions {
           value_parser = clap::value_parser!(u16).range(1_200..=65_527))]
     mtu_max: Option<u16>,
 
-    /// Congestion control
-    #[arg(long, value_enum, default_value_t = CongestionFlag::Cubic, value_name = "NAME")]
-    congestion: CongestionFlag,
+    /// Congestion control: cubic (RFC 9438), newreno (RFC 9002 section 7), bbr (experimental) or
+    /// brutal=RATE, so many bytes a second whatever is lost, for example brutal=10m
+    #[arg(long, visible_alias = "cc", default_value = "cubic", value_name = "NAME",
+          value_parser = congestion)]
+    congestion: Congestion,
 }
 
 impl TransportOptions {
@@ -86,7 +88,7 @@ impl TransportOptions {
             stream_receive_window: self.stream_window.unwrap_or(default.stream_receive_window),
             receive_window: self.window.unwrap_or(default.receive_window),
             mtu_max: self.mtu_max,
-            congestion: self.congestion.into(),
+            congestion: self.congestion,
             ..default
         }
     }
@@ -211,22 +213,45 @@ impl From<ProviderFlag> for Provider {
 }
 
 /// --congestion.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum CongestionFlag {
-    /// RFC 9438
-    Cubic,
-    /// RFC 9002 section 7
-    NewReno,
-    /// BBR, experimental
-    Bbr,
+fn congestion(text: &str) -> Result<Congestion, String> {
+    let remedy = "write cubic, newreno, bbr or brutal=RATE, bytes a second as 500k or 10m";
+    match (text, text.split_once('=')) {
+        ("cubic", _) => Ok(Congestion::Cubic),
+        // As the flag was spelt first.
+        ("newreno" | "new-reno", _) => Ok(Congestion::NewReno),
+        ("bbr", _) => Ok(Congestion::Bbr),
+        (_, Some(("brutal", rate))) => match size(rate) {
+            Ok(bytes_per_s @ BRUTAL_MIN..=BRUTAL_MAX) => Ok(Congestion::Brutal { bytes_per_s }),
+            _ => Err(format!("{rate:?} is no rate from 1k to 128g a second: {remedy}")),
+        },
+        _ => Err(remedy.into()),
+    }
 }
 
-impl From<CongestionFlag> for Congestion {
-    fn from(flag: CongestionFlag) -> Self {
-        match flag {
-            CongestionFlag::Cubic => Self::Cubic,
-            CongestionFlag::NewReno => Self::NewReno,
-            CongestionFlag::Bbr => Self::Bbr,
+/// Less than a datagram a second is no connection.
+const BRUTAL_MIN: u64 = 1 << 10;
+
+/// A terabit.
+const BRUTAL_MAX: u64 = 128 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn congestion_controllers_are_read() {
+        for (text, expected) in [
+            ("cubic", Congestion::Cubic),
+            ("newreno", Congestion::NewReno),
+            ("new-reno", Congestion::NewReno),
+            ("bbr", Congestion::Bbr),
+            ("brutal=10m", Congestion::Brutal { bytes_per_s: 10 << 20 }),
+        ] {
+            assert_eq!(congestion(text), Ok(expected));
+        }
+        for wrong in ["", "reno", "brutal", "brutal=", "brutal=0", "brutal=1t", "cubic=5"] {
+            let error = congestion(wrong).unwrap_err();
+            assert!(error.contains("brutal=RATE"), "{wrong}: {error}");
         }
     }
 }

@@ -302,9 +302,15 @@ impl Conn<'_> {
         self.inner.proto.datagrams().max_size()
     }
 
-    /// Begins a key update (RFC 9001 section 6); does nothing while one is under way.
-    pub fn update_keys(&mut self) {
-        self.inner.proto.force_key_update();
+    /// Asks for new keys (client); false before the handshake is confirmed, when that is not
+    /// allowed (RFC 9001 section 6.1). Nothing happens while an update is under way, which is for
+    /// three probe timeouts after the peer has answered.
+    pub fn update_keys(&mut self) -> bool {
+        let is_confirmed = self.stats().frame_rx.handshake_done > 0;
+        if is_confirmed {
+            self.inner.proto.force_key_update();
+        }
+        is_confirmed
     }
 
     /// Closes the connection at once; what was not acknowledged yet is lost.

@@ -296,7 +296,7 @@ impl Default for Transport {
     }
 }
 
-/// Congestion controllers of quinn-proto.
+/// Congestion controllers: those of quinn-proto, and one of ours.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Congestion {
     /// RFC 9438.
@@ -306,4 +306,10 @@ pub enum Congestion {
     NewReno,
     /// BBR, experimental in quinn-proto.
     Bbr,
+    /// A fixed rate, whatever is lost: for paths whose capacity is known, and to load servers with
+    /// senders that do not yield. No citizen of a shared network.
+    Brutal {
+        /// Bytes a second.
+        bytes_per_s: u64,
+    },
 }

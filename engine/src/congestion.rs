@@ -5,6 +5,8 @@
 //! never leave, and the peer would learn of it by timeout. RFC 9002 section 7 lets packets without
 //! ack-eliciting frames go at any time, so the window is lifted for that one packet.
 
+mod brutal;
+
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +18,7 @@ use quinn_proto::congestion::{
 use quinn_proto::{Connection, RttEstimator};
 
 use crate::config::Congestion;
+use brutal::BrutalConfig;
 
 /// Makes the controllers of all connections.
 pub(crate) struct Factory(Congestion);
@@ -32,6 +35,9 @@ impl ControllerFactory for Factory {
             Congestion::Cubic => Arc::new(CubicConfig::default()).build(now, current_mtu),
             Congestion::NewReno => Arc::new(NewRenoConfig::default()).build(now, current_mtu),
             Congestion::Bbr => Arc::new(BbrConfig::default()).build(now, current_mtu),
+            Congestion::Brutal { bytes_per_s } => {
+                Arc::new(BrutalConfig { bytes_per_s }).build(now, current_mtu)
+            }
         };
         Box::new(Liftable { inner, lifted: Arc::default() })
     }

@@ -11,7 +11,6 @@ mod common;
 
 use std::env;
 use std::io::ErrorKind;
-use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::thread;
 use std::time::Duration;

@@ -127,6 +127,8 @@ pub(crate) struct Client {
     opening: Option<Pacer>,
     /// Whose turn it is to move to another socket; `None`: nobody's.
     migrations: Option<Rota>,
+    /// Whose turn it is to take new keys; `None`: nobody's.
+    key_updates: Option<Rota>,
     phase: Phase,
     seats: Seats,
     requests: Requests,
@@ -159,6 +161,7 @@ impl Client {
             pacer: job.pacer(worker, share.connections),
             opening: job.opening(worker),
             migrations: job.rota(job.config.migrate_every, worker, share.connections),
+            key_updates: job.rota(job.config.key_period(), worker, share.connections),
             phase: Phase::Connecting,
             seats: Seats::new(share.connections),
             requests: Requests::new(),

@@ -83,6 +83,9 @@ pub struct LoadConfig {
     /// and to the next one of `locals`; `None`: never. At least [`MIGRATE_EVERY_MIN`], with a
     /// socket for each connection. Not with [`Workload::Handshakes`].
     pub migrate_every: Option<Duration>,
+    /// How often each open connection takes new keys (RFC 9001 section 6); `None`: as often as TLS
+    /// wants. Not with [`Workload::Handshakes`].
+    pub key_updates: Option<KeyUpdates>,
     /// Threads; 0: one per allowed core. Never more than there are connections.
     pub workers: usize,
     /// Cores to pin the workers to, in worker order; empty: the engine chooses.
@@ -120,6 +123,7 @@ impl LoadConfig {
             locals: None,
             sockets: Sockets::default(),
             migrate_every: None,
+            key_updates: None,
             workers: 0,
             cores: Vec::new(),
             io: Io::Auto,
@@ -244,11 +248,27 @@ impl LoadConfig {
             let (local, target) = (locals.nth(0), target.address);
             return Err(LoadError::LocalFamily { local, target });
         }
+        let is_empty = match self.key_updates {
+            Some(KeyUpdates::Every(period)) => period < MIGRATE_EVERY_MIN,
+            Some(KeyUpdates::Requests(_)) => self.workload.is_idle(),
+            None => false,
+        };
+        if is_empty || (self.key_updates.is_some() && self.workload.is_handshakes()) {
+            return Err(LoadError::KeyUpdates);
+        }
         let Some(every) = self.migrate_every else { return Ok(()) };
         let is_possible = self.sockets == Sockets::PerConnection;
         match is_possible && !self.workload.is_handshakes() && every >= MIGRATE_EVERY_MIN {
             true => Ok(()),
             false => Err(LoadError::Migration),
+        }
+    }
+
+    /// How often connections take new keys, if that goes by time.
+    pub(crate) fn key_period(&self) -> Option<Duration> {
+        match self.key_updates? {
+            KeyUpdates::Every(period) => Some(period),
+            KeyUpdates::Requests(_) => None,
         }
     }
 
@@ -371,6 +391,16 @@ pub enum Sockets {
     /// One for each worker and local address: fewer files, ports and memory of the kernel, but the
     /// server sees as many flows as there are workers.
     PerWorker,
+}
+
+/// How often a connection takes new keys.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KeyUpdates {
+    /// Once in so much time, the connections at equal distances over it; at least
+    /// [`MIGRATE_EVERY_MIN`].
+    Every(Duration),
+    /// After so many requests were started on it.
+    Requests(NonZero<u64>),
 }
 
 /// When a run is over.

@@ -21,7 +21,9 @@ mod client;
 mod compare;
 pub use compare::{Compared, Comparison, Ratio, Verdict};
 mod config;
-pub use config::{LoadConfig, LoadError, MIGRATE_EVERY_MIN, Pace, Sockets, Stop, Workload};
+pub use config::{
+    KeyUpdates, LoadConfig, LoadError, MIGRATE_EVERY_MIN, Pace, Sockets, Stop, Workload,
+};
 mod cpu;
 mod export;
 mod find_max;

@@ -141,6 +141,7 @@ impl Report {
             ttfb_us: _,
             goaways,
             migrations,
+            key_updates,
             latency_us: _,
             service_us: _,
             handshake_us: _,
@@ -181,6 +182,7 @@ impl Report {
         }
         self.goaways = self.goaways.zip(goaways).map(|(a, b)| a + b);
         self.migrations = self.migrations.zip(migrations).map(|(a, b)| a + b);
+        self.key_updates = self.key_updates.zip(key_updates).map(|(a, b)| a + b);
         if let (Some(own), Some(schedule)) = (&mut self.schedule, schedule) {
             let ScheduleReport { due, due_per_s: _, sent, sent_per_s: _, not_sent, lag_us: _ } =
                 schedule;
@@ -250,6 +252,7 @@ fn check(first: &Report, other: &Report, number: usize) -> Result<(), MergeError
         ("idle connections", first.idle.is_some(), other.idle.is_some()),
         ("handshake counts", first.goaways.is_some(), other.goaways.is_some()),
         ("migrations", first.migrations.is_some(), other.migrations.is_some()),
+        ("key updates", first.key_updates.is_some(), other.key_updates.is_some()),
     ] {
         if a != b {
             return different(format!("only one of them has {what}"));

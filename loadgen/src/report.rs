@@ -1,6 +1,7 @@
 //! report turns what was counted into the numbers people read; the README defines each.
 
 mod histograms;
+mod idle;
 mod notes;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 pub use histograms::Histograms;
+pub use idle::IdleReport;
 pub(crate) use notes::SATURATED;
 use notes::{came_to_nothing, lags, notes};
 use serde::{Deserialize, Serialize};
@@ -81,6 +83,9 @@ pub struct Report {
     /// Connections moved to another socket; where that was asked for only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub migrations: Option<u64>,
+    /// Key updates that were asked for; where there were to be some only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_updates: Option<u64>,
     /// Time to answer, from when it was meant to be sent.
     pub latency_us: LatencyReport,
     /// Time to answer, from when it was sent.
@@ -205,57 +210,6 @@ impl ScheduleReport {
     }
 }
 
-/// Connections that were only held.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[non_exhaustive]
-pub struct IdleReport {
-    /// How many were asked for.
-    pub connections: u64,
-    /// How many the first attempts opened.
-    pub opened: u64,
-    /// From the first attempt to the end of the last connection's first attempt, in seconds.
-    pub opening_s: f64,
-    /// How many were open when the run ended.
-    pub held: u64,
-    /// How many ended in mid-run.
-    pub lost: u64,
-    /// How many of them in which way.
-    #[serde(deserialize_with = "few_names")]
-    pub lost_by_class: BTreeMap<String, u64>,
-    /// The longest time for which connections were missing: from the first loss until the last
-    /// one was re-established, in seconds. `None` when none was or not all are.
-    pub back_s: Option<f64>,
-    /// From the first attempt to the first loss of `back_s`, in seconds. `None` as there.
-    pub lost_at_s: Option<f64>,
-    /// From the loss of a connection until its successor was open.
-    pub outage_us: LatencyReport,
-}
-
-impl IdleReport {
-    fn new(config: &LoadConfig, tally: &Tally) -> Self {
-        let lost = tally.idle_losses.clone().sorted();
-        let seconds = |span: Span| round(span.length().as_secs_f64(), 6);
-        let absent = tally.absent.filter(|_| tally.missing == 0);
-        let lost_at = absent
-            .zip(tally.connecting)
-            .map(|(absent, opening)| seconds(Span { from: opening.from, to: absent.from }));
-        Self {
-            connections: config.connections as u64,
-            opened: tally.opened_first,
-            opening_s: tally.connecting.map_or(0.0, seconds),
-            held: tally.held,
-            lost: tally.idle_losses.total(),
-            lost_by_class: lost
-                .into_iter()
-                .map(|class| (class.class.to_owned(), class.count))
-                .collect(),
-            back_s: absent.map(seconds),
-            lost_at_s: lost_at,
-            outage_us: LatencyReport::new(&tally.outages),
-        }
-    }
-}
-
 /// What the text report says beyond the JSON.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -324,6 +278,7 @@ impl Report {
             ttfb_us: is_http.then(|| LatencyReport::new(&tally.first_byte)),
             goaways: is_http.then_some(tally.goaways),
             migrations: config.migrate_every.map(|_| tally.upkeep.migrations),
+            key_updates: config.key_updates.map(|_| tally.upkeep.key_updates),
             latency_us: latency,
             service_us: match config.is_open_loop() {
                 true => LatencyReport::new(&tally.service),

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use quiclane::Congestion;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{LoadConfig, Sockets, Stop, Workload};
+use crate::config::{KeyUpdates, LoadConfig, Sockets, Stop, Workload};
 use crate::partition::Parts;
 use crate::protocol::Protocol;
 use crate::read::few_names;
@@ -147,6 +148,13 @@ fn settings(config: &LoadConfig) -> BTreeMap<String, String> {
             },
         ),
         ("migrate every", config.migrate_every.map(time)),
+        (
+            "key update every",
+            config.key_updates.map(|of| match of {
+                KeyUpdates::Every(period) => time(period),
+                KeyUpdates::Requests(requests) => format!("{} requests", group(requests.get())),
+            }),
+        ),
         ("alpn", Some(String::from_utf8_lossy(config.protocol.alpn()).into_owned())),
         (
             "rate",
@@ -177,12 +185,19 @@ fn settings(config: &LoadConfig) -> BTreeMap<String, String> {
         ("request timeout", config.request_timeout.map(time)),
         ("idle timeout", Some(time(transport.idle_timeout))),
         ("keep-alive", transport.keep_alive.map(time)),
-        ("congestion control", Some(format!("{:?}", transport.congestion).to_lowercase())),
+        ("congestion control", Some(congestion(transport.congestion))),
         ("stream window", Some(size(transport.stream_receive_window.into()))),
         ("window", Some(size(transport.receive_window.into()))),
         ("largest datagram", transport.mtu_max.map(|bytes| size(bytes.into()))),
     ];
     all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+fn congestion(congestion: Congestion) -> String {
+    match congestion {
+        Congestion::Brutal { bytes_per_s } => format!("brutal, {} a second", size(bytes_per_s)),
+        other => format!("{other:?}").to_lowercase(),
+    }
 }
 
 const WARM_UP: &str = "warm-up";
@@ -236,6 +251,16 @@ mod tests {
             ]
         );
         assert_eq!(a.settings_that_differ(&b).len(), 1, "each host has its own addresses");
+        let mut quic = config();
+        quic.key_updates = std::num::NonZero::new(1_000).map(KeyUpdates::Requests);
+        quic.transport.congestion = Congestion::Brutal { bytes_per_s: 10 << 20 };
+        assert_eq!(
+            Setup::new(&config(), 2).differences(&Setup::new(&quic, 2)),
+            [
+                "congestion control: cubic and brutal, 10 MiB a second",
+                "key update every: none and 1,000 requests"
+            ]
+        );
         let replayed = |times: &[u64]| {
             let times = times.iter().map(|ms| (Duration::from_millis(*ms), 0));
             let replay = Some(Replay::new(times).unwrap());

@@ -48,6 +48,9 @@ pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     if let Some(migrations) = report.migrations {
         line("migrations", &format!("{:>15} to another socket", group(migrations)), f)?;
     }
+    if let Some(updates) = report.key_updates {
+        line("new keys", &format!("{:>15} key updates", group(updates)), f)?;
+    }
     if let Some(busy) = report.busy {
         let verdict = match (report.saturated, busy > SATURATED) {
             (false, _) => "not saturated",

@@ -7,7 +7,7 @@ use crate::tally::Classes;
 pub(crate) struct Upkeep {
     /// Connections moved to another socket.
     pub(crate) migrations: u64,
-    /// Key updates that were begun.
+    /// Key updates that were asked for.
     pub(crate) key_updates: u64,
     /// What could not be done; the connections went on as they were.
     pub(crate) errors: Classes,

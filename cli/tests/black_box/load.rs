@@ -68,6 +68,30 @@ fn connections_come_from_many_addresses_and_move_between_them() {
 }
 
 #[test]
+fn keys_are_updated_by_time_and_by_requests() {
+    let server = Serve::start(&["-q"]);
+    let report = server.load("--json -c 4 -R 200 -d 1s --key-update-every 200ms").json();
+    assert_eq!(report["ok"], true, "{report}");
+    assert!((16..=20).contains(&report["key_updates"].as_u64().unwrap()), "{report}");
+    let report = server.load("--json -c 2 -n 1k --key-update-every 50").json();
+    // What a connection starts before the handshake is confirmed counts for the next one.
+    let updates = report["key_updates"].as_u64().unwrap();
+    assert!(report["ok"] == true && (18..=20).contains(&updates), "{report}");
+}
+
+#[test]
+fn every_congestion_controller_carries_data() {
+    let server = Serve::start(&["-q"]);
+    for name in ["cubic", "newreno", "bbr", "brutal=50m"] {
+        let report = server.load(&format!("--json -c 1 --upload 2m --cc {name}")).json();
+        assert_eq!((&report["ok"], &report["bytes_up"]), (&true.into(), &(2 << 20).into()));
+    }
+    // Eight seconds' worth at the fixed rate, of which half a second passes.
+    let report = server.load("--json -c 1 --upload 8m --cc brutal=1m -d 500ms").json();
+    assert!(report["bytes_up"].as_u64().unwrap() < 6 << 20, "{report}");
+}
+
+#[test]
 fn the_connections_of_a_worker_share_a_socket() {
     let server = Serve::start(&["-q"]);
     let url = format!("quic://{}", server.address());

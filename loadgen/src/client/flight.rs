@@ -59,6 +59,8 @@ impl Client {
         let due = self.take_due(now);
         self.tally.requests.started += 1;
         self.start(conn, seat, stream, which, (due, now));
+        let carried = self.seats.seat_mut(seat).carried;
+        self.update_keys_after(conn, carried);
         let seat = self.seats.seat_mut(seat);
         if seat.state != SeatState::Open(conn.id()) {
             seat.early += 1;

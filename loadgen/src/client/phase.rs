@@ -126,8 +126,8 @@ impl Client {
         if let Some(pacer) = &mut self.pacer {
             pacer.begin(at);
         }
-        if let Some(migrations) = &mut self.migrations {
-            migrations.begin(at);
+        for rota in [&mut self.migrations, &mut self.key_updates].into_iter().flatten() {
+            rota.begin(at);
         }
         self.to_fill.extend(0..self.seats.len());
         let warm_up = self.job.config.warm_up;

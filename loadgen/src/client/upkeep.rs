@@ -4,10 +4,11 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use quiclane::Lane;
+use quiclane::{Conn, Lane};
 
 use super::Client;
 use super::seats::SeatState;
+use crate::config::KeyUpdates;
 use crate::local::LocalAddresses;
 
 /// Which of one worker's connections has its turn when.
@@ -75,6 +76,29 @@ impl Client {
             };
             self.migrate(lane, seat);
         }
+        for _ in 0..UPKEEPS_PER_TURN {
+            let Some(seat) = self.key_updates.as_mut().and_then(|rota| rota.take(now)) else {
+                break;
+            };
+            if let SeatState::Open(id) = self.seats.seat_mut(seat).state
+                && let Some(mut conn) = lane.conn(id)
+            {
+                self.update_keys(&mut conn);
+            }
+        }
+    }
+
+    /// Takes new keys after so many requests, if that is asked for: `carried` were started.
+    pub(super) fn update_keys_after(&mut self, conn: &mut Conn<'_>, carried: u64) {
+        if let Some(KeyUpdates::Requests(requests)) = self.job.config.key_updates
+            && carried.is_multiple_of(requests.get())
+        {
+            self.update_keys(conn);
+        }
+    }
+
+    fn update_keys(&mut self, conn: &mut Conn<'_>) {
+        self.tally.upkeep.key_updates += u64::from(conn.update_keys());
     }
 
     /// Where the connection of `seat` comes from, the first time.
@@ -101,7 +125,11 @@ impl Client {
 
     /// When something is due next.
     pub(super) fn next_upkeep(&self) -> Option<Instant> {
-        self.migrations.as_ref().filter(|_| self.phase.offers_load())?.next_at()
+        if !self.phase.offers_load() {
+            return None;
+        }
+        let rotas = [&self.migrations, &self.key_updates].into_iter().flatten();
+        rotas.filter_map(Rota::next_at).min()
     }
 }
 

@@ -117,6 +117,12 @@ pub enum LoadError {
         /// A target.
         target: SocketAddr,
     },
+    /// Keys that shall be updated and cannot.
+    #[error(
+        "keys are updated once in {} ms at most, or after requests, of connections that stay open",
+        MIGRATE_EVERY_MIN.as_millis()
+    )]
+    KeyUpdates,
     /// Connections that shall move and cannot.
     #[error(
         "connections can move to another socket once in {} ms at most, if each has one of its own, \

@@ -6,7 +6,7 @@ use quiclane::clock;
 use serde_json::Value;
 
 use super::*;
-use crate::config::{LoadConfig, Pace, Stop, Workload};
+use crate::config::{KeyUpdates, LoadConfig, Pace, Stop, Workload};
 use crate::partition::Partition;
 use crate::random::Random;
 use crate::schedule::{Arrivals, Rate};
@@ -41,6 +41,7 @@ impl Generator {
         self.tally.requests.started += 1;
         self.tally.sent += 1;
         self.tally.upkeep.migrations += ns % 3;
+        self.tally.upkeep.key_updates += ns % 5;
         if ns.is_multiple_of(97) {
             self.tally.requests.failed += 1;
             let class = if ns.is_multiple_of(2) { "reset" } else { "timeout" };
@@ -75,6 +76,7 @@ fn config() -> LoadConfig {
     LoadConfig {
         pace: Some(pace),
         migrate_every: Some(Duration::from_secs(1)),
+        key_updates: Some(KeyUpdates::Every(Duration::from_secs(1))),
         interval: Duration::from_millis(100),
         ..LoadConfig::new(Vec::new(), Workload::Download(1), Stop::Requests(10))
     }
@@ -111,6 +113,7 @@ fn the_parts_of_a_run_are_the_run() {
     assert_eq!(numbers(&merged), numbers(&whole));
     assert_eq!((merged.setup.connections, merged.setup.workers), (3, 6));
     assert!(whole.migrations > parts[0].migrations, "{whole}");
+    assert!(whole.key_updates > parts[0].key_updates, "{whole}");
     assert!(merged.detail.notes.is_empty(), "{merged}");
     // In any order, and in steps: what was merged can be read, and merged.
     let two = Report::merge(parts[1..].to_vec(), None).unwrap();

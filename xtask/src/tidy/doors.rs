@@ -44,6 +44,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "engine/src/app.rs",
             "engine/src/cid.rs",
             "engine/src/congestion.rs",
+            "engine/src/congestion/",
             "engine/src/endpoint.rs",
             "engine/src/endpoint/",
             "engine/src/engine.rs",
