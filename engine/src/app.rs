@@ -76,6 +76,12 @@ pub trait App {
         let _ = conn;
     }
 
+    /// The connection is about to be over: what was counted about it, once, right before
+    /// [`closed`](Self::closed).
+    fn counted(&mut self, id: ConnId, stats: &ConnectionStats) {
+        let _ = (id, stats);
+    }
+
     /// The connection is over; `id` will never be seen again.
     fn closed(&mut self, id: ConnId, reason: &CloseReason) {
         let _ = (id, reason);

@@ -25,7 +25,9 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use quiclane::{App, CloseReason, Conn, ConnId, Dir, Lane, StreamId, VarInt, clock};
+use quiclane::{
+    App, CloseReason, Conn, ConnId, ConnectionStats, Dir, Lane, StreamId, VarInt, clock,
+};
 
 use crate::config::{LoadConfig, Pace, Workload};
 use crate::gate::Gate;
@@ -210,6 +212,13 @@ impl Client {
         self.series.record(latency, service);
     }
 
+    /// Adds up what a connection counted.
+    fn account(&mut self, stats: &ConnectionStats) {
+        if self.tally.quic.note(stats) {
+            self.tally.rtt.saturating_record(nanos(stats.path.rtt));
+        }
+    }
+
     /// A connection is gone, and with it every request it carried.
     fn lose(&mut self, seat: usize, class: &'static str, why: impl Fn() -> Option<String>) {
         let example = &why;
@@ -318,6 +327,12 @@ impl App for Client {
             (Dir::Uni, _) => self.control(conn),
             (Dir::Bi, Some(seat)) => self.fill(conn, seat),
             (Dir::Bi, None) => {}
+        }
+    }
+
+    fn counted(&mut self, _id: ConnId, stats: &ConnectionStats) {
+        if !self.phase.is_over() {
+            self.account(stats);
         }
     }
 

@@ -45,12 +45,14 @@ mod partition;
 pub use partition::{PARTS_MAX, Partition, Parts};
 mod protocol;
 pub use protocol::{Body, H3_ALPN, HttpError, HttpRequest, PERF_ALPN, Protocol};
+mod quic;
 mod random;
 mod read;
 pub use read::ReadError;
 mod report;
 pub use report::{
-    Detail, ErrorReport, Histograms, IdleReport, LatencyReport, Report, ScheduleReport, UnitCounts,
+    Detail, ErrorReport, Histograms, IdleReport, LatencyReport, QuicReport, Report, ScheduleReport,
+    StreamLimitReport, UnitCounts,
 };
 mod schedule;
 pub use schedule::{Arrivals, RATE_MAX, REPLAY_MAX, Rate, RateError, Replay, ReplayError, Stage};

@@ -146,6 +146,8 @@ impl Report {
             service_us: _,
             handshake_us: _,
             schedule,
+            stream_limit,
+            quic,
             saturated,
             io,
             histograms,
@@ -190,6 +192,11 @@ impl Report {
             own.sent += sent;
             own.not_sent += not_sent;
         }
+        match (&mut self.stream_limit, stream_limit) {
+            (Some(own), Some(limit)) => own.add(limit),
+            (own, limit) => *own = own.or(limit),
+        }
+        self.quic.add(&quic);
         self.saturated |= saturated;
         if !self.io.split(", ").any(|known| known == io) {
             self.io = format!("{}, {io}", self.io);
@@ -212,11 +219,12 @@ impl Report {
             Unit::Requests | Unit::Connections => round(self.handshakes_per_s, 1),
         };
         self.gbit_s = gigabits(self.bytes_down + self.bytes_up, seconds);
-        let Histograms { latency, service, ttfb, handshake, lag, outage } = &self.histograms;
+        let Histograms { latency, service, ttfb, handshake, lag, rtt, outage } = &self.histograms;
         self.latency_us = times(latency);
         self.service_us = times(service);
         self.handshake_us = times(handshake);
         self.ttfb_us = ttfb.as_ref().map(times);
+        self.quic.rtt_us = rtt.as_ref().map(times).unwrap_or_default();
         if let Some(schedule) = &mut self.schedule {
             schedule.due_per_s = per_second(schedule.due, seconds);
             schedule.sent_per_s = per_second(schedule.sent, seconds);
@@ -360,11 +368,13 @@ fn add_setup(own: &mut Setup, other: &Setup) {
 }
 
 fn add_histograms(own: &mut Histograms, other: &Histograms) {
-    let Histograms { latency, service, ttfb, handshake, lag, outage } = other;
+    let Histograms { latency, service, ttfb, handshake, lag, rtt, outage } = other;
     own.latency.add(latency);
     own.service.add(service);
     own.handshake.add(handshake);
-    for (own, other) in [(&mut own.ttfb, ttfb), (&mut own.lag, lag), (&mut own.outage, outage)] {
+    for (own, other) in
+        [(&mut own.ttfb, ttfb), (&mut own.lag, lag), (&mut own.rtt, rtt), (&mut own.outage, outage)]
+    {
         if let Some(other) = other {
             own.get_or_insert_default().add(other);
         }

@@ -238,6 +238,15 @@ mod tests {
         for words in ["perf download", "7 ok", "failed:\n                3 reset", "5.00 ms"] {
             assert!(text.contains(words), "{words}: {text}");
         }
+        // Nor does what an earlier one did not count.
+        let mut fewer = written.clone();
+        fewer.as_object_mut().unwrap().remove("quic");
+        fewer["histograms"].as_object_mut().unwrap().remove("rtt");
+        let report = read(&fewer).unwrap();
+        assert_eq!(
+            (report.quic.connections, report.migrations, report.stream_limit),
+            (0, None, None)
+        );
         // What a later version adds is no reason to refuse the rest.
         let mut more = written;
         more["something new"] = 5.into();

@@ -3,6 +3,7 @@
 mod histograms;
 mod idle;
 mod notes;
+mod quic;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +15,7 @@ pub use histograms::Histograms;
 pub use idle::IdleReport;
 pub(crate) use notes::SATURATED;
 use notes::{came_to_nothing, lags, notes};
+pub use quic::{QuicReport, StreamLimitReport};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{LoadConfig, Workload};
@@ -95,6 +97,12 @@ pub struct Report {
     /// What became of the schedule; in an open loop only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleReport>,
+    /// What the server's limit of streams held up; absent when it never did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_limit: Option<StreamLimitReport>,
+    /// What QUIC went through; of nobody in reports of versions that did not count it.
+    #[serde(default)]
+    pub quic: QuicReport,
     /// The generator itself was at its limit.
     pub saturated: bool,
     /// How datagrams entered and left.
@@ -287,6 +295,8 @@ impl Report {
             },
             handshake_us: LatencyReport::new(&tally.handshake_times),
             schedule: config.is_open_loop().then(|| ScheduleReport::new(tally, seconds)),
+            stream_limit: StreamLimitReport::new(tally),
+            quic: QuicReport::new(tally),
             saturated: tally.busy.is_some_and(|busy| busy > SATURATED) || lags(tally),
             io,
             histograms: Histograms::new(config, tally),
@@ -483,6 +493,7 @@ mod tests {
             "latency_us",
             "service_us",
             "saturated",
+            "quic",
             "io",
             "ending",
             "counts",

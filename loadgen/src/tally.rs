@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::packed::new_histogram;
 use crate::series::{Interval, add_intervals};
 
+use crate::quic::{QuicCounts, StreamLimits};
 use crate::upkeep::Upkeep;
 
 /// Requests or handshakes by outcome. Once a run is over, `started` is the sum of the others.
@@ -237,6 +238,12 @@ pub(crate) struct Tally {
     pub(crate) goaways: u64,
     /// Requests sent as 0-RTT data, those with a handshake that ended since measuring began.
     pub(crate) early_data: EarlyData,
+    /// What connections counted.
+    pub(crate) quic: QuicCounts,
+    /// Nanoseconds of their round-trip times when they ended.
+    pub(crate) rtt: Histogram<u64>,
+    /// What the servers' limits of streams held up.
+    pub(crate) stream_limits: StreamLimits,
     /// What was done to connections while they lived.
     pub(crate) upkeep: Upkeep,
     /// How often a request had to wait because the server's stream limit was reached.
@@ -283,6 +290,9 @@ impl Tally {
             reconnects: 0,
             goaways: 0,
             early_data: EarlyData::default(),
+            quic: QuicCounts::default(),
+            rtt: new_histogram(),
+            stream_limits: StreamLimits::default(),
             upkeep: Upkeep::default(),
             stream_limited: 0,
             connected_first: 0,
@@ -350,6 +360,9 @@ impl Tally {
         self.reconnects += other.reconnects;
         self.early_data.sent += other.early_data.sent;
         self.early_data.accepted += other.early_data.accepted;
+        self.quic.merge(&other.quic);
+        let _ = self.rtt.add(&other.rtt);
+        self.stream_limits.merge(&other.stream_limits);
         self.upkeep.merge(&other.upkeep);
         self.stream_limited += other.stream_limited;
         self.connected_first += other.connected_first;

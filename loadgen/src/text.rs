@@ -45,6 +45,13 @@ pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     if !is_handshake {
         latency("handshake", &report.handshake_us, f)?;
     }
+    if report.quic.connections > 0 {
+        latency("rtt", &report.quic.rtt_us, f)?;
+        line("quic", &report.quic.to_string(), f)?;
+    }
+    if let Some(limit) = &report.stream_limit {
+        line("streams", &format!("     {limit}"), f)?;
+    }
     if let Some(migrations) = report.migrations {
         line("migrations", &format!("{:>15} to another socket", group(migrations)), f)?;
     }
@@ -267,7 +274,7 @@ pub(crate) fn rate(per_s: f64) -> String {
     group(per_s.round() as u64)
 }
 
-fn plural(count: u64, noun: &str) -> String {
+pub(crate) fn plural(count: u64, noun: &str) -> String {
     format!("{} {noun}{}", group(count), if count == 1 { "" } else { "s" })
 }
 

@@ -426,3 +426,13 @@ fn connections_move_to_other_sockets_and_lose_nothing() {
     assert!((19..=20).contains(&migrations), "{report}");
     assert!(report.latency_us.max < 1_000, "{report}");
 }
+
+#[test]
+fn quic_counts_what_it_went_through() {
+    let report = run(None, even(500.0), 100, seconds(2));
+    let quic = report.quic;
+    assert_eq!((quic.connections, quic.lost_packets, quic.congestion_events), (4, 0, 0));
+    // Ten microseconds each way, and no stream was waited for.
+    assert!((20..=2_000).contains(&quic.rtt_us.p50), "{quic:?}");
+    assert!(quic.sent_packets > 1_000 && report.stream_limit.is_none(), "{report}");
+}

@@ -212,6 +212,7 @@ pub(crate) fn assert_load_report(value: &Value) {
         "latency_us",
         "service_us",
         "saturated",
+        "quic",
         "io",
         "ending",
         "counts",
@@ -231,6 +232,7 @@ pub(crate) fn assert_load_report(value: &Value) {
     if !value["schedule"].is_null() {
         fields.push("schedule");
     }
+    fields.extend((!value["stream_limit"].is_null()).then_some("stream_limit"));
     assert_fields(value, &fields);
     assert_eq!(value["schema"], 1);
     assert!(value["ok"].is_boolean() && value["saturated"].is_boolean() && value["io"].is_string());

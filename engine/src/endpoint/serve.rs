@@ -195,6 +195,7 @@ fn tell_closed<A: App + ?Sized>(connection: &mut Connection, reason: &CloseReaso
     };
     connection.phase = Phase::ToldClosed;
     if app_knows {
+        app.counted(connection.id, &connection.proto.stats());
         app.closed(connection.id, reason);
     }
 }

@@ -48,8 +48,11 @@ impl Client {
         }
         let Some(stream) = conn.open(Dir::Bi) else {
             self.tally.stream_limited += 1;
+            let Seat { streams, held, .. } = self.seats.seat_mut(seat);
+            held.begin(conn.now(), streams.len() as u64, &mut self.tally.stream_limits);
             return false;
         };
+        self.seats.seat_mut(seat).held.end(conn.now(), &mut self.tally.stream_limits);
         let recorded = self.pacer.as_ref().and_then(Pacer::which);
         let which = recorded.or_else(|| self.exchange.as_mut().map(Exchange::next)).unwrap_or(0);
         if let Some(left) = &mut self.left {

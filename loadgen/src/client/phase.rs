@@ -9,7 +9,7 @@ use quiclane::Lane;
 use super::Client;
 use super::exchange::Failure;
 use super::pace::Pacer;
-use super::seats::SeatState;
+use super::seats::{Seat, SeatState};
 use crate::config::Stop;
 use crate::cpu::ThreadTime;
 use crate::gate::{POLL, Signal};
@@ -328,17 +328,26 @@ impl Client {
                 .zip(thread)
                 .map(|(end, start)| end.busy_since(start, now.saturating_duration_since(from)));
         }
+        // A turn that comes late is no longer run.
+        let end = match self.phase {
+            Phase::Measuring { until: Some(until), .. } => until.min(now),
+            _ => now,
+        };
         let longest = self.longest();
         let stalled = self.stalled(now, longest);
         let is_unfinished = self.requests.iter().any(|request| !request.outgoing.is_done());
         self.tally.uploading = is_unfinished && self.tally.bytes_up > 0;
         self.tally.requests.cancelled = self.requests.len() - stalled;
         self.tally.handshakes.cancelled = self.seats.connecting() as u64;
-        // A turn that comes late is no longer run.
-        let end = match self.phase {
-            Phase::Measuring { until: Some(until), .. } => until.min(now),
-            _ => now,
-        };
+        for seat in 0..self.seats.len() {
+            let Seat { held, state, .. } = self.seats.seat_mut(seat);
+            held.end(end, &mut self.tally.stream_limits);
+            if let SeatState::Open(id) = *state
+                && let Some(conn) = lane.conn(id)
+            {
+                self.account(&conn.stats());
+            }
+        }
         self.count_unsent(end, longest);
         self.tally.requests.failed += stalled;
         if stalled > 0 {

@@ -19,6 +19,7 @@ use super::absence::Absence;
 use super::exchange::Session;
 use super::requests::RequestId;
 use crate::backoff::delay;
+use crate::quic::Held;
 use crate::random::Random;
 
 /// One place for a connection.
@@ -42,6 +43,8 @@ pub(crate) struct Seat {
     pub(crate) streams: HashMap<StreamId, RequestId, BuildHasherDefault<StreamHasher>>,
     /// Its requests that wait for the next connection, oldest first.
     pub(crate) parked: VecDeque<RequestId>,
+    /// What the server's limit of streams holds up.
+    pub(crate) held: Held,
     /// How often its connections have moved to another socket.
     pub(crate) moves: u64,
     /// Waits in line for a request that is due.
@@ -207,6 +210,7 @@ impl Seats {
         self.seats[seat].carried = 0;
         self.seats[seat].early = 0;
         self.seats[seat].session = None;
+        self.seats[seat].held = Held::default();
         self.connecting += 1;
     }
 

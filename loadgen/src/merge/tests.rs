@@ -40,6 +40,20 @@ impl Generator {
         }
         self.tally.requests.started += 1;
         self.tally.sent += 1;
+        let quic = &mut self.tally.quic;
+        quic.connections += 1;
+        quic.sent_packets += ns % 7;
+        quic.lost_packets += ns % 2;
+        quic.congestion_events += ns % 4;
+        // All alike: their mean is rounded in each part.
+        quic.windows += 14_720;
+        quic.sent_datagrams += 2 + ns % 5;
+        quic.sends += 1 + ns % 2;
+        self.tally.rtt.saturating_record(ns / 7);
+        let limits = &mut self.tally.stream_limits;
+        limits.limit = limits.limit.max(ns % 100);
+        limits.connections += 1;
+        limits.waited += Duration::from_micros(ns % 1_000);
         self.tally.upkeep.migrations += ns % 3;
         self.tally.upkeep.key_updates += ns % 5;
         if ns.is_multiple_of(97) {
@@ -112,6 +126,7 @@ fn the_parts_of_a_run_are_the_run() {
     let merged = Report::merge(parts.clone(), None).unwrap();
     assert_eq!(numbers(&merged), numbers(&whole));
     assert_eq!((merged.setup.connections, merged.setup.workers), (3, 6));
+    assert!(whole.quic.rtt_us.p99 > 0 && whole.stream_limit.is_some(), "{whole}");
     assert!(whole.migrations > parts[0].migrations, "{whole}");
     assert!(whole.key_updates > parts[0].key_updates, "{whole}");
     assert!(merged.detail.notes.is_empty(), "{merged}");

@@ -22,6 +22,9 @@ pub struct Histograms {
     /// That of `lag_us`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag: Option<Packed>,
+    /// That of `quic.rtt_us`; absent in reports of versions that did not count it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt: Option<Packed>,
     /// That of `outage_us`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outage: Option<Packed>,
@@ -38,6 +41,7 @@ impl Histograms {
             ttfb: is_http.then(|| Packed::new(&tally.first_byte)),
             handshake: Packed::new(&tally.handshake_times),
             outage: config.workload.is_idle().then(|| Packed::new(&tally.outages)),
+            rtt: Some(Packed::new(&tally.rtt)),
             lag: is_open.then(|| Packed::new(&tally.lag)),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::LatencyReport;
+use super::{LatencyReport, StreamLimitReport};
 use crate::config::{LoadConfig, Stop};
 use crate::tally::{Ending, Span, Tally};
 use crate::text;
@@ -69,12 +69,10 @@ pub(super) fn notes(config: &LoadConfig, tally: &Tally) -> Vec<String> {
             false => format!("all connections were lost within {seconds:.1} s, none was left"),
         });
     }
-    if tally.stream_limited * STREAM_LIMITED_NOTE > tally.requests.started {
-        notes.push(format!(
-            "the server's stream limit held requests back {} times: it allows fewer than {} \
-             streams per connection, or gives them back late",
-            tally.stream_limited, config.streams
-        ));
+    if let Some(limit) = StreamLimitReport::new(tally)
+        && tally.stream_limited * STREAM_LIMITED_NOTE > tally.requests.started
+    {
+        notes.push(format!("{limit}; it allows fewer than {}, or late", config.streams));
     }
     notes
 }

@@ -103,6 +103,14 @@ fn more_streams_than_the_server_allows_only_wait() {
     let report = run(LoadConfig { streams: 300, ..config(&server, SMALL, Stop::Requests(3_000)) });
     assert!(report.ok, "{report}");
     assert!(report.detail.notes.iter().any(|note| note.contains("stream limit")));
+    let limit = report.stream_limit.unwrap();
+    assert!((1..=100).contains(&limit.limit) && limit.connections > 0, "{limit:?}");
+    assert!(limit.waited_s > 0.0, "{limit:?}");
+    assert!(report.to_string().contains("peer's stream limit"), "{report}");
+    let quic = report.quic;
+    assert_eq!(quic.connections, report.handshakes, "{quic:?}");
+    assert!(quic.rtt_us.p50 > 0 && quic.sent_packets > 0, "{quic:?}");
+    assert!(quic.window_bytes > 1_200 && quic.datagrams_per_send >= 1.0, "{quic:?}");
 }
 
 #[test]
