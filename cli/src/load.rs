@@ -7,6 +7,7 @@ mod host;
 mod http;
 mod pace;
 mod part;
+mod protocol;
 mod reports;
 mod script;
 mod sockets;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand};
 use quiclane::{ClientTls, Target};
 use quiclane_loadgen::{
-    Ending, Load, LoadConfig, Protocol, Replay, Report, Slo, SloReport, Stop, Workload,
+    Body, Ending, Load, LoadConfig, Protocol, Replay, Report, Slo, SloReport, Stop, Workload,
 };
 use rustls::pki_types::ServerName;
 
@@ -31,13 +32,14 @@ use crate::exit::{Exit, Failure};
 use crate::flags::{positive, positive_time, positive_u32, positive_usize, time};
 use crate::options::{TransportOptions, WorkerOptions};
 use crate::progress::Meter;
-use crate::target::{Scheme, Url};
+use crate::target::Url;
 use crate::{output, signals};
 use files::FileOptions;
 use hint::hint;
 use http::HttpOptions;
 use pace::PaceOptions;
 use part::PartOptions;
+use protocol::{ProtocolOptions, Speaks};
 use reports::{CompareArgs, MergeArgs};
 use sockets::{KeyOptions, SocketOptions};
 use trust::TrustOptions;
@@ -66,10 +68,8 @@ pub(crate) struct LoadArgs {
     #[arg(value_name = "MORE URLS", conflicts_with_all = ["input_file", "replay"])]
     more: Vec<Url>,
 
-    /// With quic://: speak `perf` (draft-banks-quic-performance), as quiclane serve, msquic and
-    /// quinn do
-    #[arg(long)]
-    perf: bool,
+    #[command(flatten)]
+    protocol: ProtocolOptions,
 
     /// Connections in all, spread over the workers; never more than -n [default: 10; with
     /// --handshakes --connect-rate 1000]
@@ -282,15 +282,22 @@ impl LoadArgs {
     }
 
     fn config(&self, address: SocketAddr) -> Result<LoadConfig, Failure> {
-        let workload = self.work.workload(self.url().scheme);
+        let speaks = self.protocol.speaks(self.url())?;
+        let workload = self.work.workload(speaks);
         let recording = self.pace.recording(self.url())?;
-        let protocol = match (self.url().scheme, workload) {
-            (Scheme::Quic, _) => Protocol::Perf,
-            (Scheme::Https, Workload::Http) if let Some(recording) = &recording => {
-                Protocol::Http3(self.http.requests(recording.urls.iter())?)
+        let recorded: Option<Vec<&Url>> =
+            recording.as_ref().map(|recording| recording.urls.iter().collect());
+        let urls = || recorded.clone().unwrap_or_else(|| self.urls().collect()).into_iter();
+        let protocol = match (speaks, workload) {
+            (Speaks::Perf, _) => Protocol::Perf,
+            (Speaks::Http3, Workload::Http) => Protocol::Http3(self.http.requests(urls())?),
+            (Speaks::Http3, _) => Protocol::Http3(Vec::new()),
+            (Speaks::Hq, Workload::Http) => Protocol::Hq(self.http.hq_requests(urls())?),
+            (Speaks::Hq, _) => Protocol::Hq(Vec::new()),
+            (Speaks::Echo, _) => Protocol::Echo(self.stream_body()?),
+            (Speaks::Raw(name), _) => {
+                Protocol::Raw { alpn: name.into(), body: self.stream_body()? }
             }
-            (Scheme::Https, Workload::Http) => Protocol::Http3(self.http.requests(self.urls())?),
-            (Scheme::Https, _) => Protocol::Http3(Vec::new()),
         };
         let provider = self.workers.provider.into();
         seed(provider);
@@ -332,6 +339,14 @@ impl LoadArgs {
             transport: self.transport.transport(),
             ..LoadConfig::new(vec![target], workload, stop)
         })
+    }
+
+    /// What a stream takes up where there is nothing but streams.
+    fn stream_body(&self) -> Result<Body, Failure> {
+        match self.http.has_body() {
+            true => self.http.body(),
+            false => Ok(Body::Zeros(self.work.request_size.unwrap_or(STREAM_BYTES))),
+        }
     }
 
     /// The name to ask for. The URL may be something that resolves and yet no name, such as 127.1.
@@ -385,6 +400,9 @@ impl LoadArgs {
     }
 }
 
+/// A small message.
+const STREAM_BYTES: u64 = 1 << 10;
+
 /// As many as most servers allow at once by default.
 const STREAMS_OPEN: u32 = 100;
 
@@ -424,6 +442,8 @@ Examples:
   quiclane load quic://localhost:4433 --perf -k -c 50 --requests-per-conn 10 --resume 0rtt
   quiclane load quic://localhost:4433 --perf -k --idle 10k --keep-alive 5s --reconnect
   quiclane load https://localhost:4433/ -k -R 20k -d 1m --partition 1/2 --start-at +30s --json
+  quiclane load quic://localhost:4433 --echo -k --request-size 4k -c 10 -R 1k
+  quiclane load https://localhost:4433/bytes/1024 --hq -k -c 10
   quiclane load compare before.json after.json
 
 Exit codes: 0 all was done and nothing failed, 1 something failed, 2 usage, 3 an objective of --slo
@@ -450,7 +470,7 @@ mod tests {
     #[test]
     fn workloads_and_stop_rules_have_defaults() {
         let args = parse("").unwrap();
-        let workload = args.work.workload(Scheme::Quic);
+        let workload = args.work.workload(Speaks::Perf);
         assert_eq!(workload, Workload::Requests { request_size: 0, response_size: 1_024 });
         assert_eq!(args.stop(workload), Stop::Duration(DURATION));
         assert_eq!(args.request_timeout(workload), Some(TIMEOUT));
@@ -460,12 +480,12 @@ mod tests {
     #[test]
     fn bulk_runs_are_one_stream_on_each_and_have_no_time_limit() {
         let args = parse("--download 1g -c 3 -m 2").unwrap();
-        let workload = args.work.workload(Scheme::Quic);
+        let workload = args.work.workload(Speaks::Perf);
         assert_eq!(workload, Workload::Download(1 << 30));
         assert_eq!(args.stop(workload), Stop::Requests(6));
         assert_eq!(args.request_timeout(workload), None);
         assert_eq!(
-            parse("--upload 1m -d 5").unwrap().work.workload(Scheme::Quic),
+            parse("--upload 1m -d 5").unwrap().work.workload(Speaks::Perf),
             Workload::Upload(1 << 20)
         );
     }
@@ -474,7 +494,7 @@ mod tests {
     fn idle_connections_are_held_until_the_time_is_over_or_somebody_interrupts() {
         let args = parse("--idle 10k --keep-alive 500ms --reconnect").unwrap();
         assert_eq!(
-            (args.work.workload(Scheme::Quic), args.connections()),
+            (args.work.workload(Speaks::Perf), args.connections()),
             (Workload::Idle, 10_000)
         );
         assert_eq!(args.stop(Workload::Idle), Stop::Never);
@@ -505,9 +525,9 @@ mod tests {
     #[test]
     fn a_zero_timeout_is_none() {
         let args = parse("--timeout 0").unwrap();
-        assert_eq!(args.request_timeout(args.work.workload(Scheme::Quic)), None);
+        assert_eq!(args.request_timeout(args.work.workload(Speaks::Perf)), None);
         let args = parse("--timeout 250ms").unwrap();
-        let workload = args.work.workload(Scheme::Quic);
+        let workload = args.work.workload(Speaks::Perf);
         assert_eq!(args.request_timeout(workload), Some(Duration::from_millis(250)));
         let args = parse("--handshakes -n 10k").unwrap();
         assert_eq!(args.stop(Workload::Handshakes), Stop::Requests(10_000));
@@ -548,6 +568,11 @@ mod tests {
             "--key-update-every 0",
             "--key-update-every 5 --handshakes",
             "--cc brutal",
+            "--hq",
+            "--echo",
+            "--raw",
+            "--alpn x",
+            "--alpn x --raw",
             "--migrate-every 99ms",
             "--migrate-every 1s --handshakes",
             "--connect-rate 0",
@@ -577,6 +602,11 @@ mod tests {
             "https://a/ https://a:443/b -X PUT -H a:b --body c --reconnect",
             "https://a --idle 3 --reconnect",
             "https://a --handshakes",
+            "https://a/b --hq -i urls",
+            "https://a/b --hq --idle 3",
+            "quic://a:1 --echo --body x",
+            "quic://a:1 --alpn x --raw --request-size 7",
+            "quic://a:1 --echo --handshakes",
             "quic://a:1 --perf --request-size 1",
             "quic://a:1 --perf --idle 3 --reconnect",
             "https://a --local-addr 127.0.0.2,127.1.0.0/16 --migrate-every 100ms",
@@ -585,6 +615,17 @@ mod tests {
             assert_eq!(check(right), Ok(()));
         }
         for (line, words) in [
+            ("https://a --hq -X PUT", ["-X PUT:", "--hq", "paths alone"]),
+            ("https://a --hq --body-size 7", ["--body-size 7:", "--hq", "HTTP/3"]),
+            ("https://a --hq --reconnect", ["--reconnect", "--idle N", "https://"]),
+            ("https://a --echo", ["--echo:", "https://a/", "quic://HOST:PORT"]),
+            ("quic://a:1 --hq", ["--hq:", "quic://a:1", "https://HOST"]),
+            ("quic://a:1 --echo --response-size 7", ["--response-size 7:", "--echo", "--body"]),
+            ("quic://a:1 --alpn x --raw -X PUT", ["-X PUT:", "--raw", "--request-size"]),
+            (
+                "quic://a:1 --echo --body x --request-size 7",
+                ["--request-size 7:", "--body", "says"],
+            ),
             ("https://a --perf", ["--perf:", "https://a/", "quic://HOST:PORT"]),
             ("https://a --download 1k", ["--download 1024:", "https://a/", "quic://HOST:PORT"]),
             ("https://a --response-size 1", ["--response-size 1:", "https://a/", "paths"]),

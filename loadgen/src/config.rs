@@ -1,5 +1,6 @@
 //! config is everything a user can choose about a run, as plain data.
 
+mod check;
 mod error;
 pub use error::LoadError;
 
@@ -8,12 +9,10 @@ use std::time::Duration;
 
 use quiclane::{Io, Target, Transport};
 
-use crate::client::round;
 use crate::local::LocalAddresses;
 use crate::partition::{Partition, part};
-use crate::protocol::{HttpRequest, Protocol};
+use crate::protocol::Protocol;
 use crate::schedule::{Arrivals, Rate, Replay};
-use crate::series::{INTERVAL_MIN, INTERVALS_MAX, intervals};
 use crate::slo::Slo;
 
 /// What to ask for, of whom, how much and how long.
@@ -173,11 +172,19 @@ impl LoadConfig {
             Protocol::Http3(requests) if is_http && requests.is_empty() => {
                 return Err(LoadError::NoHttpRequest);
             }
-            Protocol::Perf if is_http => return Err(LoadError::NoHttpRequest),
-            Protocol::Http3(_) if self.workload.sizes().is_some() => {
-                return Err(LoadError::SizesOverHttp);
+            Protocol::Hq(requests) if is_http && requests.is_empty() => {
+                return Err(LoadError::NoHttpRequest);
             }
-            Protocol::Perf | Protocol::Http3(_) => {}
+            Protocol::Perf | Protocol::Echo(_) | Protocol::Raw { .. } if is_http => {
+                return Err(LoadError::NoHttpRequest);
+            }
+            Protocol::Perf => {}
+            _ if self.workload.sizes().is_some() => return Err(LoadError::SizesOverHttp),
+            Protocol::Http3(_) | Protocol::Hq(_) | Protocol::Echo(_) | Protocol::Raw { .. } => {}
+        }
+        let has_body = matches!(self.protocol, Protocol::Echo(_) | Protocol::Raw { .. });
+        if self.workload == Workload::Streams && !has_body {
+            return Err(LoadError::StreamsNeedBody);
         }
         if self.pace.is_some() && (self.workload.is_handshakes() || self.workload.is_idle()) {
             return Err(LoadError::PaceNeedsRequests);
@@ -198,94 +205,12 @@ impl LoadConfig {
         }
     }
 
-    fn check_interval(&self) -> Result<(), LoadError> {
-        let interval = self.interval;
-        if interval < INTERVAL_MIN {
-            return Err(LoadError::IntervalTooShort { interval });
-        }
-        let Stop::Duration(length) = self.stop else { return Ok(()) };
-        let count = intervals(length, interval);
-        if count <= INTERVALS_MAX {
-            return Ok(());
-        }
-        // Whole milliseconds are easy to write.
-        let ms = intervals(length, Duration::from_millis(INTERVALS_MAX));
-        Err(LoadError::Intervals { count, interval, remedy: Duration::from_millis(ms) })
-    }
-
-    /// Whether the mix of requests, or their recording, can be had.
-    fn check_requests(&self) -> Result<(), LoadError> {
-        let requests = match &self.protocol {
-            Protocol::Http3(requests) if self.workload == Workload::Http => requests.as_slice(),
-            _ => &[],
-        };
-        let round = round(requests.iter().map(HttpRequest::weight));
-        if round > ROUND_MAX {
-            return Err(LoadError::Weights { round });
-        }
-        let Some(replay) = &self.replay else { return Ok(()) };
-        let is_enough = match self.stop {
-            Stop::Requests(requests) => requests <= replay.len() as u64,
-            Stop::Duration(_) | Stop::Never => true,
-        };
-        let makes_requests = !self.workload.is_handshakes() && !self.workload.is_idle();
-        let is_alone = self.pace.is_none() && self.warm_up.is_zero();
-        let is_known = (replay.which_max() as usize) < requests.len().max(1);
-        match makes_requests && is_alone && is_known && is_enough {
-            true => Ok(()),
-            false => Err(LoadError::Replay),
-        }
-    }
-
-    /// Whether connections can come from where they shall.
-    fn check_sockets(&self) -> Result<(), LoadError> {
-        if let Some(locals) = &self.locals
-            && let Some(target) = self
-                .targets
-                .iter()
-                .find(|target| target.address.ip().to_canonical().is_ipv4() != locals.is_ipv4())
-        {
-            let (local, target) = (locals.nth(0), target.address);
-            return Err(LoadError::LocalFamily { local, target });
-        }
-        let is_empty = match self.key_updates {
-            Some(KeyUpdates::Every(period)) => period < MIGRATE_EVERY_MIN,
-            Some(KeyUpdates::Requests(_)) => self.workload.is_idle(),
-            None => false,
-        };
-        if is_empty || (self.key_updates.is_some() && self.workload.is_handshakes()) {
-            return Err(LoadError::KeyUpdates);
-        }
-        let Some(every) = self.migrate_every else { return Ok(()) };
-        let is_possible = self.sockets == Sockets::PerConnection;
-        match is_possible && !self.workload.is_handshakes() && every >= MIGRATE_EVERY_MIN {
-            true => Ok(()),
-            false => Err(LoadError::Migration),
-        }
-    }
-
     /// How often connections take new keys, if that goes by time.
     pub(crate) fn key_period(&self) -> Option<Duration> {
         match self.key_updates? {
             KeyUpdates::Every(period) => Some(period),
             KeyUpdates::Requests(_) => None,
         }
-    }
-
-    /// Files that are open at once.
-    fn open_files_needed(&self) -> usize {
-        if self.sockets == Sockets::PerWorker {
-            return Self::open_files(0);
-        }
-        // The engine hears the socket that a connection left for another second.
-        let left = self.migrate_every.map_or(0.0, |every| 1.0 / every.as_secs_f64());
-        let left = left * self.connections as f64;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "it saturates, as it shall"
-        )]
-        Self::open_files(self.connections).saturating_add(left as usize)
     }
 
     /// Whether work is done by a schedule, whatever became of what was done before.
@@ -339,8 +264,10 @@ pub enum Workload {
     Download(u64),
     /// Streams that only take this many bytes up.
     Upload(u64),
-    /// The requests of [`Protocol::Http3`], in turn.
+    /// The requests of [`Protocol::Http3`] or [`Protocol::Hq`], in turn.
     Http,
+    /// The body of [`Protocol::Echo`] or [`Protocol::Raw`] on each stream.
+    Streams,
     /// Connect, close, connect again.
     Handshakes,
     /// Open the connections and hold them without any request.
@@ -355,7 +282,7 @@ impl Workload {
             Self::Requests { request_size, response_size } => Some((request_size, response_size)),
             Self::Download(size) => Some((0, size)),
             Self::Upload(size) => Some((size, 0)),
-            Self::Http | Self::Handshakes | Self::Idle => None,
+            Self::Http | Self::Streams | Self::Handshakes | Self::Idle => None,
         }
     }
 

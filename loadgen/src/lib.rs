@@ -44,7 +44,9 @@ pub use page::About;
 mod partition;
 pub use partition::{PARTS_MAX, Partition, Parts};
 mod protocol;
-pub use protocol::{Body, H3_ALPN, HttpError, HttpRequest, PERF_ALPN, Protocol};
+pub use protocol::{
+    Body, ECHO_ALPN, H3_ALPN, HQ_ALPN, HqRequest, HttpError, HttpRequest, PERF_ALPN, Protocol,
+};
 mod quic;
 mod random;
 mod read;

@@ -148,7 +148,7 @@ pub(crate) fn engine_config(config: &LoadConfig, workers: usize) -> Config {
             streams_bidi: 0,
             streams_uni: match config.protocol {
                 // Servers answer on the streams they were asked on and open none.
-                Protocol::Perf => 0,
+                Protocol::Perf | Protocol::Hq(_) | Protocol::Echo(_) | Protocol::Raw { .. } => 0,
                 Protocol::Http3(_) => HTTP3_STREAMS_UNI,
             },
             ..config.transport.clone()

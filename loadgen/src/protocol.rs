@@ -11,6 +11,12 @@ pub const PERF_ALPN: &[u8] = b"perf";
 /// The application protocol of HTTP/3 (RFC 9114 section 3.1).
 pub const H3_ALPN: &[u8] = b"h3";
 
+/// HTTP/0.9 over QUIC, as the QUIC interop runner has it.
+pub const HQ_ALPN: &[u8] = b"hq-interop";
+
+/// What `quiclane serve --alpn echo` speaks; no document defines it over QUIC.
+pub const ECHO_ALPN: &[u8] = b"echo";
+
 /// What is spoken on each connection. The targets' TLS has to offer its [`alpn`](Self::alpn).
 #[derive(Clone, Debug, Default)]
 pub enum Protocol {
@@ -20,16 +26,95 @@ pub enum Protocol {
     /// HTTP/3 (RFC 9114), with the requests of [`Workload::Http`](crate::Workload::Http): each
     /// worker takes them in turn. Other workloads need none.
     Http3(Vec<HttpRequest>),
+    /// HTTP/0.9 over QUIC, with the requests of [`Workload::Http`](crate::Workload::Http): there is
+    /// no status, and a file that is not there is a reset.
+    Hq(Vec<HqRequest>),
+    /// Streams whose bytes come back, with [`Workload::Streams`](crate::Workload::Streams).
+    Echo(Body),
+    /// Streams of any protocol that answers a body with bytes, with
+    /// [`Workload::Streams`](crate::Workload::Streams).
+    Raw {
+        /// Its name in the TLS handshake.
+        alpn: Vec<u8>,
+        /// What each stream takes up.
+        body: Body,
+    },
 }
 
 impl Protocol {
     /// Its name in the TLS handshake.
     #[must_use]
-    pub const fn alpn(&self) -> &'static [u8] {
+    pub fn alpn(&self) -> &[u8] {
         match self {
             Self::Perf => PERF_ALPN,
             Self::Http3(_) => H3_ALPN,
+            Self::Hq(_) => HQ_ALPN,
+            Self::Echo(_) => ECHO_ALPN,
+            Self::Raw { alpn, .. } => alpn,
         }
+    }
+
+    /// What people call it.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Perf => "perf".into(),
+            Self::Http3(_) => "HTTP/3".into(),
+            Self::Hq(_) => "HTTP/0.9".into(),
+            Self::Echo(_) => "echo".into(),
+            Self::Raw { alpn, .. } => format!("raw {}", String::from_utf8_lossy(alpn)),
+        }
+    }
+
+    /// What each stream takes up, where there are only streams.
+    pub(crate) fn body_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Perf | Self::Http3(_) | Self::Hq(_) => None,
+            Self::Echo(body) | Self::Raw { body, .. } => body.bytes(),
+        }
+    }
+
+    /// How often each of its requests is sent, where there are several kinds.
+    pub(crate) fn weights(&self) -> Vec<u32> {
+        match self {
+            Self::Http3(requests) => requests.iter().map(HttpRequest::weight).collect(),
+            Self::Hq(requests) => requests.iter().map(HqRequest::weight).collect(),
+            Self::Perf | Self::Echo(_) | Self::Raw { .. } => Vec::new(),
+        }
+    }
+}
+
+/// A request over HTTP/0.9.
+#[derive(Clone, Debug)]
+pub struct HqRequest {
+    path: String,
+    weight: NonZero<u32>,
+}
+
+impl HqRequest {
+    /// A request for `path`.
+    ///
+    /// # Errors
+    /// For a path that does not begin with a slash, or has spaces or control characters.
+    pub fn new(path: &str) -> Result<Self, HttpError> {
+        let is_path = path.starts_with('/') && path.bytes().all(|byte| byte > b' ' && byte != 127);
+        match is_path {
+            true => Ok(Self { path: path.into(), weight: NonZero::<u32>::MIN }),
+            false => Err(HttpError::Path(path.into())),
+        }
+    }
+
+    /// Sends it so often, where others are sent as often as their weight says. Default 1.
+    #[must_use]
+    pub fn weighted(self, weight: NonZero<u32>) -> Self {
+        Self { weight, ..self }
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight.get()
     }
 }
 
@@ -143,6 +228,15 @@ pub enum Body {
 }
 
 impl Body {
+    /// Bytes, and zeros after them.
+    pub(crate) fn parts(&self) -> (Bytes, u64) {
+        match self {
+            Self::None => (Bytes::new(), 0),
+            Self::Bytes(bytes) => (bytes.clone(), 0),
+            Self::Zeros(bytes) => (Bytes::new(), *bytes),
+        }
+    }
+
     fn bytes(&self) -> Option<u64> {
         match self {
             Self::None => None,
@@ -215,6 +309,14 @@ mod tests {
             let text = get().with(name, value).unwrap_err().to_string();
             let name = name.to_lowercase();
             assert!(text.contains(&format!("{name:?}")) && text.contains(remedy), "{text}");
+        }
+    }
+
+    #[test]
+    fn requests_of_http_0_9_are_paths() {
+        assert_eq!(HqRequest::new("/a?b").unwrap().path(), "/a?b");
+        for wrong in ["", "a", "/a b", "/a\r\nGET /b", "/a\u{7f}"] {
+            assert_eq!(HqRequest::new(wrong).unwrap_err(), HttpError::Path(wrong.into()));
         }
     }
 

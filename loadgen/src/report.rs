@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{LoadConfig, Workload};
 use crate::export;
 use crate::page::{self, About};
+use crate::protocol::Protocol;
 use crate::read::{few_names, maybe_names};
 use crate::series::{self, Interval};
 use crate::setup::{Setup, Unit};
@@ -75,8 +76,8 @@ pub struct Report {
     /// Complete responses by status class; with HTTP requests only.
     #[serde(default, deserialize_with = "maybe_names", skip_serializing_if = "Option::is_none")]
     pub status: Option<BTreeMap<String, u64>>,
-    /// Time to the header section of the response, from when the request was sent; with HTTP
-    /// requests only.
+    /// Time to the header section of the response (over HTTP/0.9 to its first bytes), from when the
+    /// request was sent; with HTTP requests only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttfb_us: Option<LatencyReport>,
     /// Connections whose server said GOAWAY; with HTTP requests only.
@@ -246,12 +247,12 @@ impl Report {
         } else {
             per_second(tally.connected_first, connecting.as_secs_f64())
         };
-        let bytes = tally.bytes_down + tally.bytes_up;
         let latency = LatencyReport::new(&tally.latency);
         let errors = ErrorReport::new(tally);
         let complete = tally.ending == Ending::Complete;
         let something = tally.handshakes.ok > 0 && !came_to_nothing(config, tally);
         let is_http = config.workload == Workload::Http;
+        let is_http3 = is_http && matches!(config.protocol, Protocol::Http3(_));
         // Who asks for connections to be replaced counts with losses; what matters is the end.
         let well = if config.workload.is_idle() && config.reconnect {
             tally.held == config.connections as u64
@@ -269,7 +270,7 @@ impl Report {
             handshakes_per_s,
             bytes_down: tally.bytes_down,
             bytes_up: tally.bytes_up,
-            gbit_s: gigabits(bytes, seconds),
+            gbit_s: gigabits(tally.bytes_down + tally.bytes_up, seconds),
             stateless_resets: tally.stateless_resets,
             reconnects: tally.reconnects,
             early_data: tally.early_data,
@@ -278,13 +279,13 @@ impl Report {
             connecting_s: round(connecting.as_secs_f64(), 6),
             busy: tally.busy.map(|busy| round(busy, 4)),
             setup: Setup::new(config, workers),
-            status: is_http.then(|| {
+            status: is_http3.then(|| {
                 let known = |(class, count): &(&str, u64)| *class != "other" || *count > 0;
                 let known = tally.statuses.iter().filter(known);
                 known.map(|(class, count)| (class.to_owned(), count)).collect()
             }),
             ttfb_us: is_http.then(|| LatencyReport::new(&tally.first_byte)),
-            goaways: is_http.then_some(tally.goaways),
+            goaways: is_http3.then_some(tally.goaways),
             migrations: config.migrate_every.map(|_| tally.upkeep.migrations),
             key_updates: config.key_updates.map(|_| tally.upkeep.key_updates),
             latency_us: latency,

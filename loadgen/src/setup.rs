@@ -116,22 +116,40 @@ fn workload(config: &LoadConfig) -> String {
         }
         (Workload::Download(bytes), _) => format!("perf download, {} per stream", size(bytes)),
         (Workload::Upload(bytes), _) => format!("perf upload, {} per stream", size(bytes)),
-        (Workload::Http, Protocol::Http3(requests)) => {
-            let Some(first) = requests.first() else { return "HTTP/3".into() };
-            let mut text = format!("HTTP/3 {}", first.method());
-            if first.body_bytes() > 0 {
-                text.push_str(&format!(", {} up", size(first.body_bytes())));
-            }
-            if requests.len() > 1 {
-                let how = if config.replay.is_some() { "as recorded" } else { "in turn" };
-                text.push_str(&format!(", {} URLs {how}", requests.len()));
-            }
-            text
+        (Workload::Http, protocol) => http(config, protocol),
+        (Workload::Streams, protocol) => {
+            let name = protocol.name();
+            let up = protocol.body_bytes().filter(|bytes| *bytes > 0);
+            up.map_or_else(
+                || format!("{name} streams"),
+                |bytes| format!("{name} streams, {} up", size(bytes)),
+            )
         }
-        (Workload::Http, Protocol::Perf) => "HTTP/3".into(),
         (Workload::Handshakes, _) => "handshakes".into(),
         (Workload::Idle, _) => "idle connections".into(),
     }
+}
+
+fn http(config: &LoadConfig, protocol: &Protocol) -> String {
+    let (method, body_bytes, requests) = match protocol {
+        Protocol::Http3(requests) => match requests.first() {
+            Some(first) => (first.method(), first.body_bytes(), requests.len()),
+            None => return protocol.name(),
+        },
+        Protocol::Hq(requests) if !requests.is_empty() => ("GET", 0, requests.len()),
+        Protocol::Perf | Protocol::Hq(_) | Protocol::Echo(_) | Protocol::Raw { .. } => {
+            return protocol.name();
+        }
+    };
+    let mut text = format!("{} {method}", protocol.name());
+    if body_bytes > 0 {
+        text.push_str(&format!(", {} up", size(body_bytes)));
+    }
+    if requests > 1 {
+        let how = if config.replay.is_some() { "as recorded" } else { "in turn" };
+        text.push_str(&format!(", {requests} URLs {how}"));
+    }
+    text
 }
 
 fn settings(config: &LoadConfig) -> BTreeMap<String, String> {
@@ -209,6 +227,7 @@ const OF_EACH_PART: [&str; 2] = [RECORDING, LOCAL_ADDRESSES];
 mod tests {
     use super::*;
     use crate::config::Pace;
+    use crate::protocol::Body;
     use crate::schedule::{Rate, Replay, Stage};
 
     fn config() -> LoadConfig {
@@ -251,6 +270,13 @@ mod tests {
             ]
         );
         assert_eq!(a.settings_that_differ(&b).len(), 1, "each host has its own addresses");
+        let streams = |protocol| {
+            Setup::new(&LoadConfig { protocol, workload: Workload::Streams, ..config() }, 2)
+                .workload
+        };
+        assert_eq!(streams(Protocol::Echo(Body::Zeros(4_096))), "echo streams, 4 KiB up");
+        let (alpn, body) = (b"x".to_vec(), Body::None);
+        assert_eq!(streams(Protocol::Raw { alpn, body }), "raw x streams");
         let mut quic = config();
         quic.key_updates = std::num::NonZero::new(1_000).map(KeyUpdates::Requests);
         quic.transport.congestion = Congestion::Brutal { bytes_per_s: 10 << 20 };

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use quiclane_loadgen::{Ending, Report};
 
 use super::LoadArgs;
-use crate::target::Scheme;
+use super::protocol::Speaks;
 
 /// The hint for `report`, if there is something to try.
 pub(super) fn hint(report: &Report, args: &LoadArgs, addresses: &[SocketAddr]) -> Option<String> {
@@ -14,7 +14,8 @@ pub(super) fn hint(report: &Report, args: &LoadArgs, addresses: &[SocketAddr]) -
         let errors = report.detail.handshake_errors.iter();
         let why = errors.filter(|error| error.class == "tls").find_map(|e| e.example.as_deref());
         let name = args.trust.sni.as_deref().unwrap_or_else(|| args.url().name());
-        return Some(tls(why.unwrap_or_default(), name, args.url().scheme));
+        let speaks = args.protocol.speaks(args.url()).ok()?;
+        return Some(tls(why.unwrap_or_default(), name, speaks));
     }
     if failed("connect_error") {
         let errors = report.detail.handshake_errors.iter();
@@ -40,7 +41,7 @@ pub(super) fn hint(report: &Report, args: &LoadArgs, addresses: &[SocketAddr]) -
 }
 
 /// What helps against a TLS handshake that failed because of `why`, with the server called `name`.
-fn tls(why: &str, name: &str, scheme: Scheme) -> String {
+fn tls(why: &str, name: &str, speaks: Speaks<'_>) -> String {
     let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
     if says(&["CaUsedAsEndEntity"]) {
         return "the server's own certificate is marked as one of an authority (CA:TRUE), as \
@@ -72,16 +73,21 @@ fn tls(why: &str, name: &str, scheme: Scheme) -> String {
     }
     // Alert 120 in a CONNECTION_CLOSE: RFC 9001 section 4.8.
     if says(&["0x178", "known protocol"]) {
-        if scheme == Scheme::Https {
-            return "the server does not speak HTTP/3 (ALPN h3): switch it on there, or load a \
-                    server that does"
-                .into();
-        }
-        return "the server does not speak ALPN perf: start `quiclane serve --alpn perf` there, or \
-                another server of draft-banks-quic-performance"
-            .into();
+        return match speaks {
+            Speaks::Http3 => "the server does not speak HTTP/3 (ALPN h3): switch it on there, or \
+                              load a server that does"
+                .into(),
+            Speaks::Perf => "the server does not speak ALPN perf: start `quiclane serve --alpn \
+                             perf` there, or another server of draft-banks-quic-performance"
+                .into(),
+            Speaks::Hq | Speaks::Echo | Speaks::Raw(_) => format!(
+                "the server does not speak ALPN {}: switch it on there (`quiclane serve --alpn \
+                 NAME`), or load a server that does",
+                String::from_utf8_lossy(speaks.alpn())
+            ),
+        };
     }
-    let alpn = if scheme == Scheme::Https { "h3" } else { "perf" };
+    let alpn = String::from_utf8_lossy(speaks.alpn());
     format!(
         "the TLS handshake failed: for a certificate that this system does not trust give --cacert \
          FILE, or -k for a server of your own; the server must offer ALPN {alpn}"
@@ -104,14 +110,19 @@ mod tests {
             (CertificateError::UnknownIssuer, "--cacert FILE"),
         ] {
             let why = Error::InvalidCertificate(reason).to_string();
-            let hint = tls(&why, "host", Scheme::Quic);
+            let hint = tls(&why, "host", Speaks::Perf);
             assert!(hint.contains(remedy) && hint.contains("-k"), "{why}: {hint}");
         }
         let why = Error::NoApplicationProtocol.to_string();
-        for (scheme, alpn) in [(Scheme::Quic, "--alpn perf"), (Scheme::Https, "ALPN h3")] {
-            let hint = tls(&why, "host", scheme);
+        for (speaks, alpn) in [
+            (Speaks::Perf, "--alpn perf"),
+            (Speaks::Http3, "ALPN h3"),
+            (Speaks::Hq, "ALPN hq-interop"),
+            (Speaks::Raw("x"), "ALPN x"),
+        ] {
+            let hint = tls(&why, "host", speaks);
             assert!(hint.contains(alpn), "{hint}");
-            assert!(tls("something new", "host", scheme).contains("--cacert FILE"));
+            assert!(tls("something new", "host", speaks).contains("--cacert FILE"));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
-use quiclane_loadgen::{Body, HttpError, HttpRequest};
+use quiclane_loadgen::{Body, HqRequest, HttpError, HttpRequest};
 
 use super::script::list;
 use crate::exit::Failure;
@@ -64,16 +64,47 @@ impl FromStr for Header {
 }
 
 impl HttpOptions {
-    /// The flags that were given, as they would be written.
-    pub(super) fn given(&self) -> Vec<String> {
-        let Self { method, headers, body, body_size, input_file } = self;
+    /// The flags that were given for more than a path, but for bodies, as they would be written.
+    pub(super) fn given_head(&self) -> Vec<String> {
+        let Self { method, headers, body: _, body_size: _, input_file: _ } = self;
         let mut given = Vec::new();
         given.extend(method.iter().map(|method| format!("-X {method}")));
         given.extend(headers.iter().map(|Header { name, value }| format!("-H '{name}: {value}'")));
-        given.extend(body.iter().map(|_| "--body".to_owned()));
-        given.extend(body_size.iter().map(|bytes| format!("--body-size {bytes}")));
-        given.extend(input_file.iter().map(|path| format!("--input-file {}", path.display())));
         given
+    }
+
+    /// All flags that were given, but for bodies, as they would be written.
+    pub(super) fn given_for_http(&self) -> Vec<String> {
+        let mut given = self.given_head();
+        let files = self.input_file.iter();
+        given.extend(files.map(|path| format!("--input-file {}", path.display())));
+        given
+    }
+
+    /// The flags of bodies that were given, as they would be written.
+    pub(super) fn given_bodies(&self) -> Vec<String> {
+        let body = self.body.iter().map(|_| "--body".to_owned());
+        body.chain(self.body_size.iter().map(|bytes| format!("--body-size {bytes}"))).collect()
+    }
+
+    /// Whether there is a body.
+    pub(super) fn has_body(&self) -> bool {
+        self.body.is_some() || self.body_size.is_some()
+    }
+
+    /// One request over HTTP/0.9 for each of `urls`, or of the list of those on their server.
+    pub(super) fn hq_requests<'u>(
+        &self,
+        mut urls: impl Iterator<Item = &'u Url>,
+    ) -> Result<Vec<HqRequest>, Failure> {
+        let request = |url: &Url| HqRequest::new(&url.path).map_err(Failure::Http);
+        match (&self.input_file, urls.next()) {
+            (Some(path), Some(server)) => list(path, server)?
+                .iter()
+                .map(|(url, weight)| Ok(request(url)?.weighted(*weight)))
+                .collect(),
+            (_, first) => first.into_iter().chain(urls).map(request).collect(),
+        }
     }
 
     /// One request for each of `urls`, or of the list of those that there are on their server.
@@ -110,7 +141,7 @@ impl HttpOptions {
         Ok(request)
     }
 
-    fn body(&self) -> Result<Body, Failure> {
+    pub(super) fn body(&self) -> Result<Body, Failure> {
         if let Some(bytes) = self.body_size {
             return Ok(Body::Zeros(bytes));
         }

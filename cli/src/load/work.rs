@@ -3,17 +3,17 @@
 use clap::Args;
 use quiclane_loadgen::Workload;
 
+use super::protocol::Speaks;
 use crate::flags::{positive_usize, size};
-use crate::target::Scheme;
 
 /// What each connection does.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Workload")]
 pub(super) struct WorkOptions {
     /// With --perf: payload bytes of a request, beside the 8 that name the response size
-    /// [default: 0]
+    /// [default: 0]. With --echo and --raw: bytes of a stream [default: 1k]
     #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "work")]
-    request_size: Option<u64>,
+    pub(super) request_size: Option<u64>,
 
     /// With --perf: bytes of a response [default: 1k]
     #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "work")]
@@ -47,26 +47,31 @@ pub(super) struct WorkOptions {
 }
 
 impl WorkOptions {
-    pub(super) fn workload(&self, scheme: Scheme) -> Workload {
+    pub(super) fn workload(&self, speaks: Speaks<'_>) -> Workload {
         if self.idle.is_some() {
             return Workload::Idle;
         }
-        match (self.download, self.upload, self.handshakes, scheme) {
+        match (self.download, self.upload, self.handshakes, speaks) {
             (Some(bytes), ..) => Workload::Download(bytes),
             (_, Some(bytes), ..) => Workload::Upload(bytes),
             (_, _, true, _) => Workload::Handshakes,
-            (None, None, false, Scheme::Https) => Workload::Http,
-            (None, None, false, Scheme::Quic) => Workload::Requests {
+            (None, None, false, Speaks::Http3 | Speaks::Hq) => Workload::Http,
+            (None, None, false, Speaks::Echo | Speaks::Raw(_)) => Workload::Streams,
+            (None, None, false, Speaks::Perf) => Workload::Requests {
                 request_size: self.request_size.unwrap_or(REQUEST_BYTES),
                 response_size: self.response_size.unwrap_or(RESPONSE_BYTES),
             },
         }
     }
 
-    /// The flags of --perf that were given, as they would be written.
+    /// --request-size, as it would be written.
+    pub(super) fn request_size(&self) -> Option<String> {
+        self.request_size.map(|size| format!("--request-size {size}"))
+    }
+
+    /// The other flags of --perf that were given, as they would be written.
     pub(super) fn given_for_perf(&self) -> Vec<String> {
         let sizes = [
-            ("--request-size", self.request_size),
             ("--response-size", self.response_size),
             ("--download", self.download),
             ("--upload", self.upload),

@@ -10,6 +10,7 @@ mod idle;
 mod keys;
 mod load;
 mod merge;
+mod protocols;
 mod refused;
 mod results;
 mod serve;

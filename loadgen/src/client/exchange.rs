@@ -11,6 +11,7 @@ mod http3;
 mod order;
 mod outgoing;
 mod perf;
+mod plain;
 
 pub(crate) use classes::close_class;
 use classes::{reset_class, violation_class};
@@ -18,6 +19,7 @@ pub(crate) use http3::{Http3, Session, Told};
 pub(crate) use order::round;
 pub(crate) use outgoing::{Next, Outgoing};
 pub(crate) use perf::Perf;
+pub(crate) use plain::Plain;
 
 use quiclane::{CloseReason, VarInt};
 use quiclane_http3::{Code, Violation};
@@ -32,6 +34,8 @@ pub(crate) enum Exchange {
     Perf(Perf),
     /// HTTP, on connections that have a [`Session`].
     Http3(Http3),
+    /// Streams and nothing else.
+    Plain(Plain),
 }
 
 impl Exchange {
@@ -40,6 +44,13 @@ impl Exchange {
         match (&config.protocol, config.workload) {
             (Protocol::Http3(requests), Workload::Http) => {
                 Some(Self::Http3(Http3::new(requests, worker)))
+            }
+            (Protocol::Hq(requests), Workload::Http) => {
+                Some(Self::Plain(Plain::hq(requests, worker)))
+            }
+            (Protocol::Echo(body), Workload::Streams) => Some(Self::Plain(Plain::body(body, true))),
+            (Protocol::Raw { body, .. }, Workload::Streams) => {
+                Some(Self::Plain(Plain::body(body, false)))
             }
             (_, workload) => workload.sizes().map(|(up, down)| Self::Perf(Perf::new(up, down))),
         }
@@ -50,6 +61,7 @@ impl Exchange {
         match self {
             Self::Perf(_) => 0,
             Self::Http3(http) => http.next(),
+            Self::Plain(plain) => plain.next(),
         }
     }
 
@@ -58,6 +70,7 @@ impl Exchange {
         match self {
             Self::Perf(perf) => perf.begin(),
             Self::Http3(http) => http.begin(which),
+            Self::Plain(plain) => plain.begin(which),
         }
     }
 }
@@ -178,8 +191,10 @@ pub(crate) struct Codes {
 impl Codes {
     pub(crate) fn of(protocol: &Protocol) -> Self {
         match protocol {
-            // The draft names none.
-            Protocol::Perf => Self { done: VarInt::from_u32(0), cancelled: VarInt::from_u32(0) },
+            // Their documents name none, where there are documents.
+            Protocol::Perf | Protocol::Hq(_) | Protocol::Echo(_) | Protocol::Raw { .. } => {
+                Self { done: VarInt::from_u32(0), cancelled: VarInt::from_u32(0) }
+            }
             Protocol::Http3(_) => Self {
                 done: VarInt::from_u32(Code::NoError.value()),
                 cancelled: VarInt::from_u32(Code::RequestCancelled.value()),

@@ -248,6 +248,7 @@ impl Client {
         let outcome = match (&mut self.seats.seat_mut(request.seat).session, &self.exchange) {
             (Some(session), _) => session.read(conn, request),
             (None, Some(Exchange::Perf(perf))) => perf.read(conn, request),
+            (None, Some(Exchange::Plain(plain))) => plain.read(conn, request),
             (None, _) => return,
         };
         self.tally.bytes_down += request.received - received;

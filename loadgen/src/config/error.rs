@@ -36,11 +36,19 @@ pub enum LoadError {
         warm_up: Duration,
     },
     /// There is nothing to ask for.
-    #[error("no HTTP request to make: give Protocol::Http3 at least one")]
+    #[error("no HTTP request to make: give Protocol::Http3 or Protocol::Hq at least one")]
     NoHttpRequest,
-    /// HTTP has no such thing.
-    #[error("response sizes cannot be asked for over HTTP: use Workload::Http, or Protocol::Perf")]
+    /// Only `perf` has such a thing.
+    #[error(
+        "response sizes can be asked for with Protocol::Perf alone: use Workload::Http, or \
+         Workload::Streams with Protocol::Echo and Protocol::Raw"
+    )]
     SizesOverHttp,
+    /// There is nothing to send.
+    #[error(
+        "Workload::Streams sends the body of Protocol::Echo or Protocol::Raw: give one of them"
+    )]
+    StreamsNeedBody,
     /// Connections that are held make no requests.
     #[error("idle connections make no requests: end the run by duration, or stop it")]
     IdleNeedsTime,

@@ -16,34 +16,28 @@ use quiclane_http3::{
     Violation,
 };
 
-use super::order::order;
+use super::order::Turns;
 use super::{Failure, Heard, Outgoing, Why};
 use crate::client::requests::Request;
-use crate::protocol::{Body, HttpRequest};
+use crate::protocol::HttpRequest;
 
 /// The requests of one worker, taken in turn, as often as they weigh. Each worker has copies of its
 /// own, so that workers do not count references to the same bytes.
 #[derive(Debug)]
 pub(crate) struct Http3 {
     requests: Vec<(Prepared, Outgoing)>,
-    /// Their turns.
-    order: Vec<u32>,
-    next: usize,
+    turns: Turns,
 }
 
 impl Http3 {
     /// `requests` in turn, the first one of `worker` being another one than its neighbour's.
     pub(crate) fn new(requests: &[HttpRequest], worker: usize) -> Self {
-        let weights: Vec<u32> = requests.iter().map(HttpRequest::weight).collect();
-        let order = order(&weights);
-        let next = worker.checked_rem(order.len()).unwrap_or_default();
-        Self { requests: requests.iter().map(template).collect(), order, next }
+        let turns = Turns::new(requests.iter().map(HttpRequest::weight), worker);
+        Self { requests: requests.iter().map(template).collect(), turns }
     }
 
     pub(super) fn next(&mut self) -> usize {
-        let turn = self.next;
-        self.next = if turn + 1 < self.order.len() { turn + 1 } else { 0 };
-        self.order[turn] as usize
+        self.turns.next()
     }
 
     pub(super) fn begin(&self, which: usize) -> Outgoing {
@@ -53,11 +47,7 @@ impl Http3 {
 
 fn template(request: &HttpRequest) -> (Prepared, Outgoing) {
     let head = request.head();
-    let (payload, zeros) = match request.body() {
-        Body::None => (Bytes::new(), 0),
-        Body::Bytes(bytes) => (bytes.clone(), 0),
-        Body::Zeros(bytes) => (Bytes::new(), *bytes),
-    };
+    let (payload, zeros) = request.body().parts();
     let content = payload.len() as u64 + zeros;
     let mut overhead = head.frame().to_vec();
     if content > 0 {

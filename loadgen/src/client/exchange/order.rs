@@ -1,10 +1,33 @@
 //! order mixes requests by their weights: each as often as its weight says in every round, and as
 //! evenly spread as whole numbers allow.
 
+/// Whose turn it is, on one worker.
+#[derive(Debug)]
+pub(super) struct Turns {
+    order: Vec<u32>,
+    next: usize,
+}
+
+impl Turns {
+    /// The turns of requests with these weights, the first one of `worker` being another one than
+    /// its neighbour's.
+    pub(super) fn new(weights: impl Iterator<Item = u32>, worker: usize) -> Self {
+        let order = order(&weights.collect::<Vec<u32>>());
+        Self { next: worker.checked_rem(order.len()).unwrap_or_default(), order }
+    }
+
+    /// Which request the next one is.
+    pub(super) fn next(&mut self) -> usize {
+        let turn = self.next;
+        self.next = if turn + 1 < self.order.len() { turn + 1 } else { 0 };
+        self.order[turn] as usize
+    }
+}
+
 /// The round of requests with these weights, by their places: request `i` is in it `weights[i]`
 /// times, less what all weights have in common. Among `n` places its k-th turn is the one nearest
 /// to `n * (k + 1/2) / weights[i]`; who comes first in the list wins a tie.
-pub(super) fn order(weights: &[u32]) -> Vec<u32> {
+fn order(weights: &[u32]) -> Vec<u32> {
     let common = weights.iter().copied().fold(0, divisor).max(1);
     let mut turns = Vec::new();
     for (which, weight) in (0..).zip(weights) {
