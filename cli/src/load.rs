@@ -283,7 +283,10 @@ impl LoadArgs {
 
     fn config(&self, address: SocketAddr) -> Result<LoadConfig, Failure> {
         let speaks = self.protocol.speaks(self.url())?;
-        let workload = self.work.workload(speaks);
+        let workload = match self.pace.datagram_size() {
+            Some(size) => Workload::Datagrams { size },
+            None => self.work.workload(speaks),
+        };
         let recording = self.pace.recording(self.url())?;
         let recorded: Option<Vec<&Url>> =
             recording.as_ref().map(|recording| recording.urls.iter().collect());
@@ -573,6 +576,7 @@ mod tests {
             "--raw",
             "--alpn x",
             "--alpn x --raw",
+            "--datagrams 5",
             "--migrate-every 99ms",
             "--migrate-every 1s --handshakes",
             "--connect-rate 0",
@@ -607,6 +611,7 @@ mod tests {
             "quic://a:1 --echo --body x",
             "quic://a:1 --alpn x --raw --request-size 7",
             "quic://a:1 --echo --handshakes",
+            "quic://a:1 --echo --datagrams 1k --datagram-size 100",
             "quic://a:1 --perf --request-size 1",
             "quic://a:1 --perf --idle 3 --reconnect",
             "https://a --local-addr 127.0.0.2,127.1.0.0/16 --migrate-every 100ms",

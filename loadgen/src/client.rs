@@ -10,6 +10,7 @@
 
 mod absence;
 mod connect;
+mod datagrams;
 mod exchange;
 mod flight;
 mod intervals;
@@ -37,6 +38,7 @@ use crate::random::Random;
 use crate::schedule::Schedule;
 use crate::series::Series;
 use crate::tally::Tally;
+use datagrams::Datagrams;
 pub(crate) use exchange::round;
 use exchange::{Codes, Exchange, loss_class};
 use pace::{Pacer, nanos};
@@ -100,6 +102,12 @@ impl Job {
         Some(Rota::new(period?, connections, all, worker, self.workers))
     }
 
+    /// The datagrams of a worker, where those are the work.
+    fn datagrams(&self) -> Option<Datagrams> {
+        let bytes = self.config.workload.datagram_size()?;
+        Some(Datagrams::new(usize::try_from(bytes).unwrap_or(usize::MAX)))
+    }
+
     /// When `worker` may open connections, where those are not the work.
     fn opening(&self, worker: usize) -> Option<Pacer> {
         let is_work = self.config.workload.is_handshakes();
@@ -127,6 +135,8 @@ pub(crate) struct Client {
     pacer: Option<Pacer>,
     /// When connections may be opened that are not the work; `None`: at any time.
     opening: Option<Pacer>,
+    /// Where those are the work.
+    datagrams: Option<Datagrams>,
     /// Whose turn it is to move to another socket; `None`: nobody's.
     migrations: Option<Rota>,
     /// Whose turn it is to take new keys; `None`: nobody's.
@@ -162,6 +172,7 @@ impl Client {
             quota: share.quota,
             pacer: job.pacer(worker, share.connections),
             opening: job.opening(worker),
+            datagrams: job.datagrams(),
             migrations: job.rota(job.config.migrate_every, worker, share.connections),
             key_updates: job.rota(job.config.key_period(), worker, share.connections),
             phase: Phase::Connecting,
@@ -267,6 +278,9 @@ impl App for Client {
             self.begin_session(conn, seat);
             return self.fill(conn, seat);
         }
+        if self.datagrams.is_some() {
+            return;
+        }
         self.note_handshake(now, due, since);
         if !self.makes_handshakes() {
             return self.begin_session(conn, seat);
@@ -328,6 +342,10 @@ impl App for Client {
             (Dir::Bi, Some(seat)) => self.fill(conn, seat),
             (Dir::Bi, None) => {}
         }
+    }
+
+    fn datagrams_received(&mut self, conn: &mut Conn<'_>) {
+        self.take_datagrams(conn);
     }
 
     fn counted(&mut self, _id: ConnId, stats: &ConnectionStats) {

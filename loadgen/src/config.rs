@@ -189,6 +189,7 @@ impl LoadConfig {
         if self.pace.is_some() && (self.workload.is_handshakes() || self.workload.is_idle()) {
             return Err(LoadError::PaceNeedsRequests);
         }
+        self.check_datagrams()?;
         self.check_requests()?;
         self.check_sockets()?;
         let is_open = self.is_open_loop();
@@ -268,6 +269,13 @@ pub enum Workload {
     Http,
     /// The body of [`Protocol::Echo`] or [`Protocol::Raw`] on each stream.
     Streams,
+    /// Unreliable datagrams (RFC 9221), which [`Protocol::Echo`] sends back: at the rate of
+    /// [`LoadConfig::pace`], on the open connections in turn. Those that are not back after two
+    /// seconds are lost; the run waits for the last ones so long.
+    Datagrams {
+        /// Bytes of each, at least 8.
+        size: u64,
+    },
     /// Connect, close, connect again.
     Handshakes,
     /// Open the connections and hold them without any request.
@@ -282,7 +290,18 @@ impl Workload {
             Self::Requests { request_size, response_size } => Some((request_size, response_size)),
             Self::Download(size) => Some((0, size)),
             Self::Upload(size) => Some((size, 0)),
-            Self::Http | Self::Streams | Self::Handshakes | Self::Idle => None,
+            Self::Http | Self::Streams | Self::Datagrams { .. } | Self::Handshakes | Self::Idle => {
+                None
+            }
+        }
+    }
+
+    /// Bytes of a datagram, where those are the work.
+    #[must_use]
+    pub fn datagram_size(&self) -> Option<u64> {
+        match *self {
+            Self::Datagrams { size } => Some(size),
+            _ => None,
         }
     }
 
@@ -352,6 +371,9 @@ pub(crate) struct Share {
 
 /// The sockets that connections left stay open for a second: at ten a second each holds eleven.
 pub const MIGRATE_EVERY_MIN: Duration = Duration::from_millis(100);
+
+/// The payload of the largest UDP datagram over IPv6; paths take far less.
+const DATAGRAM_MAX: u64 = 65_527;
 
 /// Requests of a mix before it repeats itself: 4 MB a worker.
 const ROUND_MAX: u64 = 1_000_000;

@@ -53,8 +53,8 @@ mod read;
 pub use read::ReadError;
 mod report;
 pub use report::{
-    Detail, ErrorReport, Histograms, IdleReport, LatencyReport, QuicReport, Report, ScheduleReport,
-    StreamLimitReport, UnitCounts,
+    DatagramReport, Detail, ErrorReport, Histograms, IdleReport, LatencyReport, QuicReport, Report,
+    ScheduleReport, StreamLimitReport, UnitCounts,
 };
 mod schedule;
 pub use schedule::{Arrivals, RATE_MAX, REPLAY_MAX, Rate, RateError, Replay, ReplayError, Stage};

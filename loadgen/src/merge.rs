@@ -148,6 +148,7 @@ impl Report {
             schedule,
             stream_limit,
             quic,
+            datagrams,
             saturated,
             io,
             histograms,
@@ -197,6 +198,9 @@ impl Report {
             (own, limit) => *own = own.or(limit),
         }
         self.quic.add(&quic);
+        if let (Some(own), Some(datagrams)) = (&mut self.datagrams, datagrams) {
+            own.add(datagrams);
+        }
         self.saturated |= saturated;
         if !self.io.split(", ").any(|known| known == io) {
             self.io = format!("{}, {io}", self.io);
@@ -216,7 +220,7 @@ impl Report {
         self.handshakes_per_s = match self.setup.unit {
             Unit::Handshakes => per_second(self.counts.handshakes.ok, seconds),
             // The connect phases were under way together.
-            Unit::Requests | Unit::Connections => round(self.handshakes_per_s, 1),
+            Unit::Requests | Unit::Connections | Unit::Datagrams => round(self.handshakes_per_s, 1),
         };
         self.gbit_s = gigabits(self.bytes_down + self.bytes_up, seconds);
         let Histograms { latency, service, ttfb, handshake, lag, rtt, outage } = &self.histograms;
@@ -225,6 +229,9 @@ impl Report {
         self.handshake_us = times(handshake);
         self.ttfb_us = ttfb.as_ref().map(times);
         self.quic.rtt_us = rtt.as_ref().map(times).unwrap_or_default();
+        if let Some(datagrams) = &mut self.datagrams {
+            datagrams.complete(self.service_us);
+        }
         if let Some(schedule) = &mut self.schedule {
             schedule.due_per_s = per_second(schedule.due, seconds);
             schedule.sent_per_s = per_second(schedule.sent, seconds);
@@ -257,6 +264,7 @@ fn check(first: &Report, other: &Report, number: usize) -> Result<(), MergeError
     for (what, a, b) in [
         ("a schedule", first.schedule.is_some(), other.schedule.is_some()),
         ("statuses", first.status.is_some(), other.status.is_some()),
+        ("datagrams", first.datagrams.is_some(), other.datagrams.is_some()),
         ("idle connections", first.idle.is_some(), other.idle.is_some()),
         ("handshake counts", first.goaways.is_some(), other.goaways.is_some()),
         ("migrations", first.migrations.is_some(), other.migrations.is_some()),

@@ -1,5 +1,7 @@
 //! report turns what was counted into the numbers people read; the README defines each.
 
+mod datagrams;
+pub use datagrams::DatagramReport;
 mod histograms;
 mod idle;
 mod notes;
@@ -104,6 +106,9 @@ pub struct Report {
     /// What QUIC went through; of nobody in reports of versions that did not count it.
     #[serde(default)]
     pub quic: QuicReport,
+    /// What became of datagrams; absent with every other workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datagrams: Option<DatagramReport>,
     /// The generator itself was at its limit.
     pub saturated: bool,
     /// How datagrams entered and left.
@@ -262,7 +267,7 @@ impl Report {
         let report = Self {
             schema: SCHEMA,
             ok: complete && something && well,
-            duration_s: round(seconds, 6),
+            duration_s: seconds,
             requests: tally.requests.ended(),
             requests_per_s: per_second(tally.requests.ok, seconds),
             errors,
@@ -279,11 +284,7 @@ impl Report {
             connecting_s: round(connecting.as_secs_f64(), 6),
             busy: tally.busy.map(|busy| round(busy, 4)),
             setup: Setup::new(config, workers),
-            status: is_http3.then(|| {
-                let known = |(class, count): &(&str, u64)| *class != "other" || *count > 0;
-                let known = tally.statuses.iter().filter(known);
-                known.map(|(class, count)| (class.to_owned(), count)).collect()
-            }),
+            status: is_http3.then(|| statuses(tally)),
             ttfb_us: is_http.then(|| LatencyReport::new(&tally.first_byte)),
             goaways: is_http3.then_some(tally.goaways),
             migrations: config.migrate_every.map(|_| tally.upkeep.migrations),
@@ -298,6 +299,7 @@ impl Report {
             schedule: config.is_open_loop().then(|| ScheduleReport::new(tally, seconds)),
             stream_limit: StreamLimitReport::new(tally),
             quic: QuicReport::new(tally),
+            datagrams: config.workload.datagram_size().map(|_| DatagramReport::new(tally)),
             saturated: tally.busy.is_some_and(|busy| busy > SATURATED) || lags(tally),
             io,
             histograms: Histograms::new(config, tally),
@@ -318,6 +320,7 @@ impl Report {
     pub(crate) fn units_ok(&self) -> u64 {
         match self.setup.unit {
             Unit::Requests => self.counts.requests.ok,
+            Unit::Datagrams => self.datagrams.map_or(0, |datagrams| datagrams.received),
             Unit::Handshakes | Unit::Connections => self.counts.handshakes.ok,
         }
     }
@@ -401,6 +404,13 @@ impl Detail {
             notes: notes(config, tally),
         }
     }
+}
+
+/// Responses by class; `other` only if there were any.
+fn statuses(tally: &Tally) -> BTreeMap<String, u64> {
+    let known = |(class, count): &(&str, u64)| *class != "other" || *count > 0;
+    let known = tally.statuses.iter().filter(known);
+    known.map(|(class, count)| (class.to_owned(), count)).collect()
 }
 
 /// Of the JSON.

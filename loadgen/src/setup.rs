@@ -49,6 +49,15 @@ pub enum Unit {
     Handshakes,
     /// Connections that are only held.
     Connections,
+    /// Unreliable datagrams.
+    Datagrams,
+}
+
+impl Unit {
+    /// Whether times are those of handshakes.
+    pub(crate) fn is_handshakes(self) -> bool {
+        matches!(self, Self::Handshakes | Self::Connections)
+    }
 }
 
 impl Setup {
@@ -58,6 +67,7 @@ impl Setup {
             unit: match config.workload {
                 Workload::Handshakes => Unit::Handshakes,
                 Workload::Idle => Unit::Connections,
+                Workload::Datagrams { .. } => Unit::Datagrams,
                 _ => Unit::Requests,
             },
             connections: config.connections as u64,
@@ -117,6 +127,9 @@ fn workload(config: &LoadConfig) -> String {
         (Workload::Download(bytes), _) => format!("perf download, {} per stream", size(bytes)),
         (Workload::Upload(bytes), _) => format!("perf upload, {} per stream", size(bytes)),
         (Workload::Http, protocol) => http(config, protocol),
+        (Workload::Datagrams { size: bytes }, protocol) => {
+            format!("{} datagrams, {} each", protocol.name(), size(bytes))
+        }
         (Workload::Streams, protocol) => {
             let name = protocol.name();
             let up = protocol.body_bytes().filter(|bytes| *bytes > 0);

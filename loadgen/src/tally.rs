@@ -9,7 +9,7 @@ use crate::packed::new_histogram;
 use crate::series::{Interval, add_intervals};
 
 use crate::quic::{QuicCounts, StreamLimits};
-use crate::upkeep::Upkeep;
+use crate::upkeep::{DatagramCounts, Upkeep};
 
 /// Requests or handshakes by outcome. Once a run is over, `started` is the sum of the others.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -238,6 +238,8 @@ pub(crate) struct Tally {
     pub(crate) goaways: u64,
     /// Requests sent as 0-RTT data, those with a handshake that ended since measuring began.
     pub(crate) early_data: EarlyData,
+    /// Unreliable datagrams.
+    pub(crate) datagrams: DatagramCounts,
     /// What connections counted.
     pub(crate) quic: QuicCounts,
     /// Nanoseconds of their round-trip times when they ended.
@@ -290,6 +292,7 @@ impl Tally {
             reconnects: 0,
             goaways: 0,
             early_data: EarlyData::default(),
+            datagrams: DatagramCounts::default(),
             quic: QuicCounts::default(),
             rtt: new_histogram(),
             stream_limits: StreamLimits::default(),
@@ -320,6 +323,7 @@ impl Tally {
         (self.sent, self.unsent) = (0, 0);
         self.first_byte.reset();
         self.statuses = Statuses::default();
+        self.datagrams = DatagramCounts::default();
         self.bytes_down = 0;
         self.bytes_up = 0;
         self.early_data = EarlyData { sent: early, accepted: 0 };
@@ -360,6 +364,7 @@ impl Tally {
         self.reconnects += other.reconnects;
         self.early_data.sent += other.early_data.sent;
         self.early_data.accepted += other.early_data.accepted;
+        self.datagrams.merge(other.datagrams);
         self.quic.merge(&other.quic);
         let _ = self.rtt.add(&other.rtt);
         self.stream_limits.merge(&other.stream_limits);

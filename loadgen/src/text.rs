@@ -19,6 +19,13 @@ pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         if let Some(of) = &report.schedule {
             schedule(of, f)?;
         }
+    } else if let Some(datagrams) = &report.datagrams {
+        line("datagrams", &datagrams.to_string(), f)?;
+        if let Some(of) = &report.schedule {
+            schedule(of, f)?;
+        }
+        bytes(report, f)?;
+        connections(report, f)?;
     } else {
         counts("requests", report.counts.requests, report.requests_per_s, f)?;
         if let Some(of) = &report.schedule {
@@ -37,27 +44,20 @@ pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     if let Some(first) = &report.ttfb_us {
         latency("first byte", first, f)?;
     }
-    let is_handshake = report.setup.unit != Unit::Requests;
-    latency(if is_handshake { "handshake" } else { "latency" }, &report.latency_us, f)?;
-    if report.schedule.is_some() {
+    let is_handshake = report.setup.unit.is_handshakes();
+    let what = match report.datagrams {
+        Some(_) => "delay",
+        None if is_handshake => "handshake",
+        None => "latency",
+    };
+    latency(what, &report.latency_us, f)?;
+    if report.schedule.is_some() && report.datagrams.is_none() {
         latency("service", &report.service_us, f)?;
     }
     if !is_handshake {
         latency("handshake", &report.handshake_us, f)?;
     }
-    if report.quic.connections > 0 {
-        latency("rtt", &report.quic.rtt_us, f)?;
-        line("quic", &report.quic.to_string(), f)?;
-    }
-    if let Some(limit) = &report.stream_limit {
-        line("streams", &format!("     {limit}"), f)?;
-    }
-    if let Some(migrations) = report.migrations {
-        line("migrations", &format!("{:>15} to another socket", group(migrations)), f)?;
-    }
-    if let Some(updates) = report.key_updates {
-        line("new keys", &format!("{:>15} key updates", group(updates)), f)?;
-    }
+    transport(report, f)?;
     if let Some(busy) = report.busy {
         let verdict = match (report.saturated, busy > SATURATED) {
             (false, _) => "not saturated",
@@ -72,6 +72,24 @@ pub(crate) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     }
     for note in &detail.notes {
         write!(f, "\nnote: {note}")?;
+    }
+    Ok(())
+}
+
+/// What QUIC went through, and what was done to connections.
+fn transport(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if report.quic.connections > 0 {
+        latency("rtt", &report.quic.rtt_us, f)?;
+        line("quic", &report.quic.to_string(), f)?;
+    }
+    if let Some(limit) = &report.stream_limit {
+        line("streams", &format!("     {limit}"), f)?;
+    }
+    if let Some(migrations) = report.migrations {
+        line("migrations", &format!("{:>15} to another socket", group(migrations)), f)?;
+    }
+    if let Some(updates) = report.key_updates {
+        line("new keys", &format!("{:>15} key updates", group(updates)), f)?;
     }
     Ok(())
 }
@@ -111,6 +129,7 @@ fn headline(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             let most = if report.schedule.is_some() { "up to " } else { "" };
             write!(f, ", {most}{} in flight", group(connections))?;
         }
+        Unit::Datagrams => write!(f, ", {}", plural(connections, "connection"))?,
         Unit::Requests => {
             let streams = plural(u64::from(streams), "stream");
             let most = if report.schedule.is_some() { "up to " } else { "" };

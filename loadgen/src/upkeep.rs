@@ -2,6 +2,26 @@
 
 use crate::tally::Classes;
 
+/// Datagrams of the measured part; the report names them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DatagramCounts {
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    pub(crate) lost: u64,
+    pub(crate) dropped: u64,
+}
+
+impl DatagramCounts {
+    /// Adds another worker's.
+    pub(crate) fn merge(&mut self, other: Self) {
+        let Self { sent, received, lost, dropped } = other;
+        self.sent += sent;
+        self.received += received;
+        self.lost += lost;
+        self.dropped += dropped;
+    }
+}
+
 /// What was done, in the whole run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Upkeep {

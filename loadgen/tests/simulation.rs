@@ -5,14 +5,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use quiclane::apps::Echo;
 use quiclane::sim::{Delivery, Faults, Simulation};
 use quiclane::{
     App, ClientTls, CloseReason, Config, Conn, ConnId, Lane, Provider, Read, Resume, ServerConfig,
     ServerTls, StreamId, Target, Trust,
 };
 use quiclane_loadgen::{
-    Arrivals, Ending, Interval, LoadConfig, OpenInterval, PERF_ALPN, Pace, Rate, Replay, Report,
-    Simulated, Stage, Stop, Workload,
+    Arrivals, Body, ECHO_ALPN, Ending, Interval, LoadConfig, OpenInterval, PERF_ALPN, Pace,
+    Protocol, Rate, Replay, Report, Simulated, Stage, Stop, Workload,
 };
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
@@ -435,4 +436,40 @@ fn quic_counts_what_it_went_through() {
     // Ten microseconds each way, and no stream was waited for.
     assert!((20..=2_000).contains(&quic.rtt_us.p50), "{quic:?}");
     assert!(quic.sent_packets > 1_000 && report.stream_limit.is_none(), "{report}");
+}
+
+/// One way in ten loses a datagram, so that 81 of 100 come back.
+#[test]
+fn datagrams_that_are_lost_are_counted_to_the_last() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let (provider, alpn) = (Provider::default(), || vec![ECHO_ALPN.to_vec()]);
+    let served = vec![made.cert.der().clone()];
+    let server = ServerTls::new(provider, served, key.into(), alpn(), false).unwrap();
+    let tls = ClientTls::new(provider, Trust::Insecure, alpn(), Resume::Off).unwrap();
+    let address = SocketAddr::from(([10, 0, 0, 1], 443));
+    let delay = Duration::from_millis(5);
+    let mut sim = Simulation::new(1, Faults { delay, loss: 100, ..Faults::default() });
+    let server = ServerConfig::new(address, server);
+    let server = Config { server: Some(server), workers: 1, ..Config::default() };
+    sim.server(&server, Delivery::Hash, |_| Echo::new()).unwrap();
+    let target = Target { address, server_name: "localhost".into(), tls, local: None };
+    let config = LoadConfig {
+        protocol: Protocol::Echo(Body::None),
+        connections: 4,
+        pace: Some(even(500.0)),
+        warm_up: Duration::from_secs(1),
+        ..LoadConfig::new(vec![target], Workload::Datagrams { size: 100 }, seconds(10))
+    };
+    let load = Simulated::new(&mut sim, IpAddr::from([10, 0, 0, 2]), config, 2, 7).unwrap();
+    let group = load.group();
+    assert!(sim.run(Duration::from_secs(600), |sim| sim.is_finished(group)).unwrap());
+    let report = load.report();
+    let datagrams = report.datagrams.unwrap();
+    assert_eq!(report.schedule.unwrap().due, 5_000, "{report}");
+    assert_eq!(datagrams.sent, datagrams.received + datagrams.lost, "{report}");
+    assert_eq!(datagrams.sent + datagrams.dropped, 5_000, "{report}");
+    assert!((0.15..0.23).contains(&datagrams.loss), "{report}");
+    assert!((9_900..11_000).contains(&datagrams.delay_us.p50), "{report}");
+    assert!((report.duration_s - 10.0).abs() < 1e-6, "the wait for the last ones is left out");
 }

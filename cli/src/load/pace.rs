@@ -9,7 +9,7 @@ use quiclane_loadgen::{Arrivals, Pace, Rate, Stage};
 
 use super::script::{Recording, recording};
 use crate::exit::Failure;
-use crate::flags::{count, positive_time};
+use crate::flags::{count, positive_time, size};
 use crate::target::Url;
 
 /// When requests are sent, instead of when others have ended.
@@ -43,6 +43,19 @@ pub(super) struct PaceOptions {
           value_parser = speed)]
     replay_speed: f64,
 
+    /// With --echo: unreliable datagrams a second instead of streams, all connections together,
+    /// each of which the server sends back; N or A:B as with --rate. A datagram that is not back
+    /// after two seconds is lost
+    #[arg(long, value_name = "N|A:B", value_parser = ramp, group = "work", requires = "echo",
+          conflicts_with_all = ["rate", "stages", "replay", "requests", "streams", "perf", "hq",
+                                "raw"])]
+    datagrams: Option<(f64, f64)>,
+
+    /// Bytes of a datagram, at least 8
+    #[arg(long, value_name = "SIZE", default_value = "64", requires = "datagrams",
+          value_parser = datagram_size)]
+    datagram_size: u64,
+
     /// Handshakes a second, all workers together. With --handshakes each begins when it is due
     /// and its latency counts from then, with at most -c under way; otherwise connections are
     /// opened, and replaced, no faster than that [default: as fast as handshakes end]
@@ -74,7 +87,13 @@ struct Stages(Rate);
 impl PaceOptions {
     /// Whether requests are sent by a schedule.
     pub(super) fn is_open(&self) -> bool {
-        self.rate.is_some() || self.stages.is_some() || self.replay.is_some()
+        let others = self.replay.is_some() || self.datagrams.is_some();
+        self.rate.is_some() || self.stages.is_some() || others
+    }
+
+    /// Bytes of a datagram, where those are the work.
+    pub(super) fn datagram_size(&self) -> Option<u64> {
+        self.datagrams.map(|_| self.datagram_size)
     }
 
     /// The recording to replay, if there is one, of requests to the server of `url`.
@@ -91,7 +110,7 @@ impl PaceOptions {
     /// The schedule of a run of this `length`, if it has one.
     pub(super) fn pace(&self, length: Option<Duration>) -> Result<Option<Pace>, Failure> {
         let arrivals = self.arrivals();
-        let rate = match (&self.stages, self.rate, length) {
+        let rate = match (&self.stages, self.rate.or(self.datagrams), length) {
             (Some(Stages(rate)), ..) => rate.clone(),
             (None, Some((from, to)), _) if from == to => Rate::constant(from)?,
             (None, Some((from, to)), Some(_)) => Rate::staged(vec![Stage { length, from, to }])?,
@@ -132,6 +151,14 @@ impl PaceOptions {
 fn connect_rate(text: &str) -> Result<f64, String> {
     let rate = rate(text).map_err(|error| error.replace("requests", "handshakes"))?;
     if rate == 0.0 { Err("at a rate of 0 nothing would be opened".into()) } else { Ok(rate) }
+}
+
+/// Bytes of a datagram.
+fn datagram_size(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        bytes @ 8..=65_527 => Ok(bytes),
+        _ => Err("must be 8 to 65527: 8 bytes are its number".into()),
+    }
 }
 
 /// `2x`, `0.5x` or `2`.

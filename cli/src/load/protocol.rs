@@ -131,6 +131,11 @@ impl LoadArgs {
                 let flags = flags.chain(self.http.given_for_http()).chain(more);
                 let remedy = "say what to send with --request-size or --body";
                 without(flags, beside, "which has streams and no such requests", remedy)?;
+                if self.pace.datagram_size().is_some() {
+                    let remedy = "say how large they are with --datagram-size";
+                    let flags = self.http.given_bodies();
+                    without(flags, "--datagrams", "which are no streams", remedy)?;
+                }
                 if self.http.has_body() {
                     let remedy = "it says what to send as well";
                     let flags = self.work.request_size().into_iter();

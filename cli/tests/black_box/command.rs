@@ -232,6 +232,7 @@ pub(crate) fn assert_load_report(value: &Value) {
     if !value["schedule"].is_null() {
         fields.push("schedule");
     }
+    fields.extend((!value["datagrams"].is_null()).then_some("datagrams"));
     fields.extend((!value["ttfb_us"].is_null()).then_some("ttfb_us"));
     fields.extend((!value["stream_limit"].is_null()).then_some("stream_limit"));
     assert_fields(value, &fields);

@@ -46,3 +46,26 @@ fn an_echo_comes_back_whole() {
     let refused = load(&server, "quic", "", "--alpn other --raw -n 1");
     assert!(refused.stderr.contains("does not speak ALPN other"), "{refused:?}");
 }
+
+#[test]
+fn datagrams_come_back_or_are_lost() {
+    let server = Serve::start(&["-q", "--alpn", "echo"]);
+    let flags = "--echo -c 3 --datagrams 1k --datagram-size 200 --warmup 200ms -d 1s";
+    let report = load(&server, "quic", "", flags).json();
+    let datagrams = &report["datagrams"];
+    let count = |name: &str| datagrams[name].as_u64().unwrap_or_default();
+    assert_eq!(count("sent") + count("dropped"), report["schedule"]["sent"], "{report}");
+    assert_eq!(count("received") + count("lost"), count("sent"), "{report}");
+    assert_eq!(report["schedule"]["due"], 1_000, "{report}");
+    assert!(count("received") > 900 && datagrams["delay_us"]["p50"] != 0, "{report}");
+    assert_eq!((&report["ok"], &report["requests"]), (&true.into(), &0.into()), "{report}");
+    assert_eq!(report["bytes_up"], 200 * count("sent"), "{report}");
+    // Larger than what any path takes: none is sent, and that is said.
+    let report = load(&server, "quic", "", "--echo --datagrams 50 --datagram-size 60k -d 300ms");
+    assert_eq!(report.code, 1, "{report:?}");
+    let classes = &report.json()["errors"]["by_class"];
+    assert!(classes["datagram_too_large"].as_u64().unwrap_or_default() > 0, "{report:?}");
+    // Too small to be numbered.
+    let refused = load(&server, "quic", "", "--echo --datagrams 5 --datagram-size 7");
+    assert_eq!(refused.code, 2, "{refused:?}");
+}

@@ -93,7 +93,9 @@ impl Client {
     /// The turn has begun what it could.
     fn settle_openings(&mut self, now: Instant) {
         let is_ready = self.seats.has_ready();
-        if let Some(pacer) = self.pacer.as_mut().filter(|_| self.exchange.is_none()) {
+        if let Some(pacer) =
+            self.pacer.as_mut().filter(|_| self.job.config.workload.is_handshakes())
+        {
             pacer.note_room(now, is_ready);
         }
         if let Some(opening) = self.opening.as_mut().filter(|_| !is_ready) {

@@ -21,10 +21,14 @@ impl Client {
         let makes_requests = self.exchange.is_some();
         let tally = &self.tally;
         let units = if makes_requests { tally.requests } else { tally.handshakes };
+        let (ok, failed) = match self.datagrams {
+            Some(_) => (tally.datagrams.received, 0),
+            None => (units.ok, units.failed),
+        };
         let due = self.pacer.as_mut().map_or(0, |pacer| pacer.count_due(end));
         Totals {
-            ok: units.ok,
-            failed: units.failed,
+            ok,
+            failed,
             bytes_down: tally.bytes_down,
             bytes_up: tally.bytes_up,
             // A run by number ends before its schedule does.

@@ -135,7 +135,7 @@ impl Client {
 
     /// Starts the requests that are due, each on the next connection that has room.
     pub(super) fn start_due(&mut self, lane: &mut Lane<'_>, now: Instant) {
-        if !self.phase.offers_load() || self.makes_handshakes() {
+        if !self.phase.offers_load() || self.exchange.is_none() {
             return;
         }
         for _ in 0..STARTS_PER_TURN {
@@ -177,6 +177,9 @@ impl Client {
         let unsent = self.left.map_or(all, |left| all.min(left));
         let failed = if had_room { 0 } else { waited.min(unsent) };
         self.tally.unsent = unsent;
+        if self.datagrams.is_some() {
+            return;
+        }
         let (counts, errors, why) = if self.makes_handshakes() {
             let why = "as many handshakes as allowed were under way until the run ended";
             (&mut self.tally.handshakes, &mut self.tally.handshake_errors, why)

@@ -79,6 +79,7 @@ impl Client {
         self.connect(lane, now);
         self.fill_some(lane);
         self.start_due(lane, now);
+        self.send_datagrams(lane, now);
         self.keep_up(lane, now);
         self.write_some(lane);
         self.expire(lane, now);
@@ -142,6 +143,7 @@ impl Client {
     fn measure(&mut self, from: Instant) {
         // Connections that are only held count from the first one on.
         self.drop_backlog(from);
+        self.count_datagrams();
         if !self.job.config.workload.is_idle() {
             let connecting = self.seats.connecting() as u64;
             let handshakes = self.makes_handshakes().then_some(connecting);
@@ -158,7 +160,7 @@ impl Client {
 
     /// How the run ends, if it does now.
     fn ending(&self, now: Instant, until: Option<Instant>) -> Option<Ending> {
-        if until.is_some_and(|until| until <= now) {
+        if until.is_some_and(|until| until <= now) && !self.awaits_datagrams(now) {
             return Some(Ending::Complete);
         }
         if self.job.config.workload.is_idle() {
@@ -263,13 +265,14 @@ impl Client {
                 });
             }
             Phase::Warming(until) => next = next.min(until),
-            Phase::Measuring { until: Some(until), .. } => next = next.min(until),
+            // If it is over, datagrams are awaited.
+            Phase::Measuring { until: Some(until), .. } if until > now => next = next.min(until),
             Phase::Connecting | Phase::Measuring { .. } | Phase::Over => {}
         }
         if !self.to_write.is_empty() || (self.phase.offers_load() && !self.to_fill.is_empty()) {
             next = now;
         }
-        if self.phase.offers_load() && self.left != Some(0) {
+        if self.phase.offers_load() && self.left != Some(0) && !self.awaits_datagrams(now) {
             let due = self.pacer.as_ref().and_then(Pacer::wake_at);
             next = due.map_or(next, |at| next.min(at));
         }
@@ -291,7 +294,7 @@ impl Client {
             open: self.seats.open() as u64,
             handshakes: handshakes.ok,
             handshakes_failed: handshakes.failed,
-            requests: requests.ok,
+            requests: requests.ok + self.tally.datagrams.received,
             requests_failed: requests.failed,
             bytes_down: *bytes_down,
             bytes_up: *bytes_up,
@@ -322,17 +325,19 @@ impl Client {
             self.measure(now);
         }
         self.keep_series(now);
-        if let Phase::Measuring { from, thread, .. } = self.phase {
-            self.tally.measured = Some(Span { from, to: now });
-            self.tally.busy = ThreadTime::read()
-                .zip(thread)
-                .map(|(end, start)| end.busy_since(start, now.saturating_duration_since(from)));
-        }
         // A turn that comes late is no longer run.
         let end = match self.phase {
             Phase::Measuring { until: Some(until), .. } => until.min(now),
             _ => now,
         };
+        if let Phase::Measuring { from, thread, .. } = self.phase {
+            let is_over = self.datagrams.is_some();
+            self.tally.measured = Some(Span { from, to: if is_over { end } else { now } });
+            self.tally.busy = ThreadTime::read()
+                .zip(thread)
+                .map(|(end, start)| end.busy_since(start, now.saturating_duration_since(from)));
+        }
+        self.count_lost_datagrams(now);
         let longest = self.longest();
         let stalled = self.stalled(now, longest);
         let is_unfinished = self.requests.iter().any(|request| !request.outgoing.is_done());

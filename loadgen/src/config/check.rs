@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::{
-    KeyUpdates, LoadConfig, LoadError, MIGRATE_EVERY_MIN, ROUND_MAX, Sockets, Stop, Workload,
+    DATAGRAM_MAX, KeyUpdates, LoadConfig, LoadError, MIGRATE_EVERY_MIN, ROUND_MAX, Sockets, Stop,
+    Workload,
 };
 use crate::client::round;
+use crate::protocol::Protocol;
 use crate::series::{INTERVAL_MIN, INTERVALS_MAX, intervals};
 
 impl LoadConfig {
@@ -23,6 +25,18 @@ impl LoadConfig {
         // Whole milliseconds are easy to write.
         let ms = intervals(length, Duration::from_millis(INTERVALS_MAX));
         Err(LoadError::Intervals { count, interval, remedy: Duration::from_millis(ms) })
+    }
+
+    /// Whether datagrams, if they are the work, can be sent and come back.
+    pub(super) fn check_datagrams(&self) -> Result<(), LoadError> {
+        let Some(size) = self.workload.datagram_size() else { return Ok(()) };
+        let is_echoed = matches!(self.protocol, Protocol::Echo(_));
+        let has_time = matches!(self.stop, Stop::Duration(_));
+        let is_paced = self.pace.is_some() && self.replay.is_none();
+        match (8..=DATAGRAM_MAX).contains(&size) && is_echoed && has_time && is_paced {
+            true => Ok(()),
+            false => Err(LoadError::Datagrams),
+        }
     }
 
     /// Whether the mix of requests, or their recording, can be had.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quiclane::{RunError, StartError};
 
-use super::{MIGRATE_EVERY_MIN, ROUND_MAX};
+use super::{DATAGRAM_MAX, MIGRATE_EVERY_MIN, ROUND_MAX};
 use crate::series::{INTERVAL_MIN, INTERVALS_MAX};
 
 /// Why there is no run, or no result of one.
@@ -44,6 +44,12 @@ pub enum LoadError {
          Workload::Streams with Protocol::Echo and Protocol::Raw"
     )]
     SizesOverHttp,
+    /// Datagrams that nobody can send.
+    #[error(
+        "datagrams have 8 to {DATAGRAM_MAX} bytes, a rate and a duration, and go to a server of \
+         Protocol::Echo: give all of these"
+    )]
+    Datagrams,
     /// There is nothing to send.
     #[error(
         "Workload::Streams sends the body of Protocol::Echo or Protocol::Raw: give one of them"
