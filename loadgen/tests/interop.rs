@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::mpsc;
@@ -14,7 +15,10 @@ use quiclane::{
     App, ClientTls, CloseReason, Config, Conn, ConnId, Dir, Engine, Io, Lane, Provider, Read,
     Resume, StreamId, Target, Transport, Trust, VarInt,
 };
-use quiclane_loadgen::{EarlyData, Ending, Load, LoadConfig, PERF_ALPN, Report, Stop, Workload};
+use quiclane_loadgen::{
+    EarlyData, Ending, HQ_ALPN, HqRequest, KeyUpdates, Load, LoadConfig, PERF_ALPN, Protocol,
+    Report, Stop, Workload,
+};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, IdleTimeout, TransportConfig};
 use rustls::RootCertStore;
@@ -33,12 +37,25 @@ struct Setup {
     no_streams: bool,
     /// Closes each connection with code 8 as soon as it is open.
     close_at_once: bool,
+    /// Speaks HTTP/0.9 instead of `perf`: `/N` is N bytes.
+    hq: bool,
 }
+
+impl Setup {
+    fn alpn(self) -> Vec<Vec<u8>> {
+        vec![if self.hq { HQ_ALPN } else { PERF_ALPN }.to_vec()]
+    }
+}
+
+/// Where each stream came from, as the server sees it.
+type Seen = Arc<Mutex<BTreeSet<SocketAddr>>>;
 
 struct Quinn {
     address: SocketAddr,
     certificate: CertificateDer<'static>,
     endpoint: Endpoint,
+    seen: Seen,
+    setup: Setup,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -54,7 +71,7 @@ impl Quinn {
             .with_no_client_auth()
             .with_single_cert(vec![certificate.clone()], key.into())
             .unwrap();
-        tls.alpn_protocols = vec![PERF_ALPN.to_vec()];
+        tls.alpn_protocols = setup.alpn();
         tls.max_early_data_size = if setup.early_data { u32::MAX } else { 0 };
         let tls = QuicServerConfig::try_from(tls).unwrap();
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
@@ -66,6 +83,8 @@ impl Quinn {
         }
         config.transport_config(Arc::new(transport));
         let (ready, started) = mpsc::channel();
+        let seen = Seen::default();
+        let seen_by = Arc::clone(&seen);
         let thread = thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -73,19 +92,18 @@ impl Quinn {
                 let listen = if setup.v6 { "[::1]:0" } else { "127.0.0.1:0" };
                 let endpoint = Endpoint::server(config, listen.parse().unwrap()).unwrap();
                 ready.send((endpoint.local_addr().unwrap(), endpoint.clone())).unwrap();
-                accept(endpoint, setup).await;
+                accept(endpoint, setup, seen_by).await;
             });
         });
         let (address, endpoint) = started.recv().unwrap();
-        Self { address, certificate, endpoint, thread: Some(thread) }
+        Self { address, certificate, endpoint, seen, setup, thread: Some(thread) }
     }
 
     fn target(&self, resume: Resume) -> Target {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
         let trust = Trust::Roots(Arc::new(roots));
-        let alpn = vec![PERF_ALPN.to_vec()];
-        let tls = ClientTls::new(Provider::AwsLcRs, trust, alpn, resume).unwrap();
+        let tls = ClientTls::new(Provider::AwsLcRs, trust, self.setup.alpn(), resume).unwrap();
         Target { address: self.address, server_name: "localhost".into(), tls, local: None }
     }
 }
@@ -97,13 +115,14 @@ impl Drop for Quinn {
     }
 }
 
-async fn accept(endpoint: Endpoint, setup: Setup) {
+async fn accept(endpoint: Endpoint, setup: Setup, seen: Seen) {
     while let Some(incoming) = endpoint.accept().await {
         if setup.retry && !incoming.remote_address_validated() {
             incoming.retry().unwrap();
             continue;
         }
         let Ok(connecting) = incoming.accept() else { continue };
+        let seen = Arc::clone(&seen);
         tokio::spawn(async move {
             let connection = match connecting.into_0rtt() {
                 Ok((connection, _)) => connection,
@@ -117,8 +136,12 @@ async fn accept(endpoint: Endpoint, setup: Setup) {
             }
             while let Ok((send, recv)) = connection.accept_bi().await {
                 let connection = connection.clone();
+                seen.lock().unwrap().insert(connection.remote_address());
                 tokio::spawn(async move {
-                    let done = answer(send, recv).await;
+                    let done = match setup.hq {
+                        true => file(send, recv).await,
+                        false => answer(send, recv).await,
+                    };
                     if done.is_some() && setup.close_after_answer {
                         connection.close(7u32.into(), b"enough");
                     }
@@ -126,6 +149,15 @@ async fn accept(endpoint: Endpoint, setup: Setup) {
             }
         });
     }
+}
+
+/// One stream of HTTP/0.9.
+async fn file(mut send: quinn::SendStream, mut recv: quinn::RecvStream) -> Option<()> {
+    let line = recv.read_to_end(100).await.ok()?;
+    let line = String::from_utf8(line).ok()?;
+    let bytes = line.strip_prefix("GET /")?.strip_suffix("\r\n")?.parse().ok()?;
+    send.write_all(&vec![7; bytes]).await.ok()?;
+    send.finish().ok()
 }
 
 /// One stream of the perf protocol.
@@ -412,5 +444,53 @@ fn early_data_is_sent_where_the_server_allows_it() {
         let sent = log.contains(&"early data accepted: true".to_owned());
         assert_eq!(sent, early_data, "{log:?}");
         assert_eq!(log.iter().filter(|line| *line == "answer of 5").count(), 2, "{log:?}");
+    }
+}
+
+#[test]
+fn files_over_http_0_9() {
+    let server = Quinn::start(Setup { hq: true, ..Setup::default() });
+    let get =
+        |path: &str, weight| HqRequest::new(path).unwrap().weighted(NonZero::new(weight).unwrap());
+    let protocol = Protocol::Hq(vec![get("/1000", 3), get("/100000", 1)]);
+    let (targets, stop) = (vec![server.target(Resume::Off)], Stop::Requests(400));
+    let config = LoadConfig {
+        protocol,
+        connections: 5,
+        streams: 10,
+        workers: 1,
+        ..LoadConfig::new(targets, Workload::Http, stop)
+    };
+    let report = Load::start(config).unwrap().join().unwrap();
+    assert!(report.ok, "{report}");
+    assert_eq!(report.bytes_down, 300 * 1_000 + 100 * 100_000, "{report}");
+    assert!(report.ttfb_us.is_some() && report.status.is_none(), "{report}");
+    assert!(report.to_string().starts_with("HTTP/0.9 GET, 2 URLs in turn"), "{report}");
+}
+
+#[test]
+fn connections_move_and_take_new_keys_with_a_server_of_others() {
+    for locals in [None, Some("127.4.0.0/28".parse().unwrap())] {
+        let server = Quinn::start(Setup::default());
+        let workload = Workload::Requests { request_size: 100, response_size: 1_000 };
+        let stop = Stop::Duration(Duration::from_millis(1_500));
+        let config = LoadConfig {
+            connections: 4,
+            streams: 4,
+            workers: 1,
+            migrate_every: Some(Duration::from_millis(400)),
+            key_updates: Some(KeyUpdates::Every(Duration::from_millis(300))),
+            locals: locals.clone(),
+            ..LoadConfig::new(vec![server.target(Resume::Off)], workload, stop)
+        };
+        let report = Load::start(config).unwrap().join().unwrap();
+        assert!(report.ok && report.handshakes == 4, "{report}");
+        let (migrations, updates) = (report.migrations.unwrap(), report.key_updates.unwrap());
+        assert!(report.errors.total == 0 && migrations >= 8 && updates >= 8, "{report}");
+        // The server follows them. On a busy machine not every place has its request.
+        let seen = server.seen.lock().unwrap().clone();
+        assert!(seen.len() as u64 > 4 + migrations / 2, "{seen:?} {report}");
+        let addresses: BTreeSet<_> = seen.iter().map(SocketAddr::ip).collect();
+        assert_eq!(addresses.len() > 1, locals.is_some(), "{addresses:?}");
     }
 }
