@@ -120,8 +120,8 @@ impl<D: Datapath, A: App> Worker<D, A> {
         let now = self.clock.now();
         self.busy = self.intake.receive(&mut self.datapath);
         self.busy |= self.intake.take_tossed();
-        // Looked at once the packets are here: who comes because a sibling said that the server goes
-        // away must not be taken in by a worker that has not heard of it yet.
+        // Looked at once the packets are here: who comes because a sibling said that the server
+        // goes away must not be taken in by a worker that has not heard of it yet.
         if self.control.stopping().is_some() {
             self.endpoint.stop_accepting();
         }
