@@ -10,6 +10,7 @@ mod part;
 mod protocol;
 mod reports;
 mod script;
+mod search;
 mod sockets;
 mod trust;
 mod work;
@@ -41,6 +42,7 @@ use pace::PaceOptions;
 use part::PartOptions;
 use protocol::{ProtocolOptions, Speaks};
 use reports::{CompareArgs, MergeArgs};
+use search::SearchOptions;
 use sockets::{KeyOptions, SocketOptions};
 use trust::TrustOptions;
 use work::WorkOptions;
@@ -149,6 +151,9 @@ pub(crate) struct LoadArgs {
     trust: TrustOptions,
 
     #[command(flatten)]
+    search: SearchOptions,
+
+    #[command(flatten)]
     sockets: SocketOptions,
 
     #[command(flatten)]
@@ -181,6 +186,9 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
     let addresses = args.url().resolve(local)?;
     let config = args.config(addresses[0])?;
     Load::check(&config)?;
+    if args.search.find_max {
+        return search::run(args, addresses[0], &signals);
+    }
     let files = args.files.open()?;
     if let Some(start) = config.start_at
         && !part::wait(start, config.transport.idle_timeout, &signals)
@@ -197,10 +205,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
     }
     let workload = config.workload;
     let load = Load::start(config)?;
-    let mut meter = match args.plain {
-        true => Meter::plain(args.quiet, workload, load.stop()),
-        false => Meter::live(args.quiet, workload, load.stop(), &args.url().to_string()),
-    };
+    let mut meter = args.meter(workload, load.stop());
     let report = watch(load, &signals, &mut meter)?;
     if args.json {
         output::json(&report)?;
@@ -281,6 +286,19 @@ impl LoadArgs {
         std::iter::once(self.url()).chain(&self.more)
     }
 
+    /// What shows a run while it lasts.
+    fn meter(&self, workload: Workload, stop: Stop) -> Meter {
+        match self.plain {
+            true => Meter::plain(self.quiet, workload, stop),
+            false => Meter::live(self.quiet, workload, stop, &self.url().to_string()),
+        }
+    }
+
+    /// Whether requests are sent by a schedule.
+    fn is_open(&self) -> bool {
+        self.pace.is_open() || self.search.find_max
+    }
+
     fn config(&self, address: SocketAddr) -> Result<LoadConfig, Failure> {
         let speaks = self.protocol.speaks(self.url())?;
         let workload = match self.pace.datagram_size() {
@@ -318,7 +336,10 @@ impl LoadArgs {
         };
         Ok(LoadConfig {
             protocol,
-            pace: self.pace.pace(length)?,
+            pace: match self.search.first(self.pace.arrivals())? {
+                Some(pace) => Some(pace),
+                None => self.pace.pace(length)?,
+            },
             slo: self.slo.clone(),
             connections: self.connections().min(replay.as_ref().map_or(usize::MAX, Replay::len)),
             replay,
@@ -375,7 +396,7 @@ impl LoadArgs {
 
     /// A server that answers slowly holds back a schedule only when so many are in flight.
     fn streams(&self) -> u32 {
-        self.streams.unwrap_or_else(|| if self.pace.is_open() { STREAMS_OPEN } else { 1 })
+        self.streams.unwrap_or_else(|| if self.is_open() { STREAMS_OPEN } else { 1 })
     }
 
     fn stop(&self, workload: Workload) -> Stop {
@@ -383,7 +404,7 @@ impl LoadArgs {
             return Stop::Duration(length);
         }
         match (self.requests, self.duration, workload) {
-            (None, None, _) if self.pace.is_open() => Stop::Duration(DURATION),
+            (None, None, _) if self.is_open() => Stop::Duration(DURATION),
             (Some(requests), ..) => Stop::Requests(requests),
             (_, Some(duration), _) => Stop::Duration(duration),
             (None, None, Workload::Download(_) | Workload::Upload(_)) => {

@@ -139,7 +139,7 @@ impl PaceOptions {
         self.connect_rate.is_some()
     }
 
-    fn arrivals(&self) -> Arrivals {
+    pub(super) fn arrivals(&self) -> Arrivals {
         match self.arrivals {
             ArrivalsFlag::Constant => Arrivals::Constant,
             ArrivalsFlag::Poisson => Arrivals::Poisson,

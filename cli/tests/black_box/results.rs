@@ -228,3 +228,38 @@ fn a_page_needs_nothing_else_and_shows_what_was_said_as_text() {
         assert_eq!(text.matches(open).count(), text.matches(close).count(), "{open}");
     }
 }
+
+#[test]
+fn the_highest_rate_that_keeps_the_objectives_is_found() {
+    let server = Serve::start(&["-q"]);
+    // One at a time, and each takes 20 ms: 50 a second, and a little more for half a second.
+    let url = format!("https://{}/delay/20ms", server.address());
+    let search = "-k -q -c 1 -m 1 -d 500ms --find-max --first-rate 5 --precision 40%";
+    let flags = format!("load {url} {search} --slo p99<200ms,errors<1%");
+    let outcome = line(&format!("{flags} --json"));
+    // On a machine that is too busy for that, nobody can say.
+    assert!([0, 3, 4].contains(&outcome.code), "{outcome:?}");
+    let found = outcome.json();
+    assert!(found["trials"].as_array().unwrap().len() >= 2, "{found}");
+    if outcome.code == 0 {
+        let met = found["met"].as_f64().unwrap();
+        assert!((5.0..=100.0).contains(&met) && found["conclusion"] == "found", "{found}");
+        assert!(found["broken"].as_f64().unwrap() > met, "{found}");
+        assert_eq!(found["report"]["slo"]["kept"], true);
+    }
+    let hopeless = line(&flags.replace("200ms", "1us"));
+    assert_eq!(hopeless.code, 3, "{hopeless:?}");
+    let nobody = flags.replace(server.address(), "127.0.0.1:9");
+    let nobody = line(&nobody);
+    // Not once more at another rate. What was not measured keeps no objective.
+    assert!(nobody.code == 3 && nobody.stderr.contains("no connection could"), "{nobody:?}");
+    assert_eq!(nobody.stdout, "");
+    for (wrong, words) in [
+        ("load https://127.0.0.1:1 --find-max", "--slo"),
+        ("load https://127.0.0.1:1 --slo p99<1s --find-max -R 5", "--rate"),
+        ("load https://127.0.0.1:1 --slo p99<1s --find-max --precision 5", "0.1% to 50%"),
+    ] {
+        let outcome = line(wrong);
+        assert!(outcome.code == 2 && outcome.stderr.contains(words), "{outcome:?}");
+    }
+}
