@@ -32,18 +32,36 @@ pub(crate) fn bind(
     let mut by_worker: Vec<Vec<Socket>> = (0..workers).map(|_| Vec::new()).collect();
     let mut listen = Vec::new();
     for asked in &server.listen {
-        let fail = |source| StartError::Listen { address: *asked, source };
-        let address = reserve(*asked, &options)?;
-        let group: Vec<Socket> = (0..workers)
-            .map(|_| Socket::bind(address, &options))
-            .collect::<Result<_, _>>()
-            .map_err(fail)?;
+        let (address, group) = bind_group(*asked, workers, &options)?;
         listen.push(address);
         for (sockets, socket) in by_worker.iter_mut().zip(group) {
             sockets.push(socket);
         }
     }
     Ok(Bound { sockets: by_worker, listen })
+}
+
+/// A socket for each worker, all on one address.
+fn bind_group(
+    asked: SocketAddr,
+    workers: usize,
+    options: &SocketOptions,
+) -> Result<(SocketAddr, Vec<Socket>), StartError> {
+    let mut tries = 0;
+    loop {
+        let address = reserve(asked, options)?;
+        let group = (0..workers).map(|_| Socket::bind(address, options));
+        match group.collect::<Result<Vec<_>, _>>() {
+            Ok(group) => return Ok((address, group)),
+            // Between the two somebody else was given the port, which any other would do for.
+            Err(SocketError::Bind { source, .. })
+                if source.kind() == ErrorKind::AddrInUse && asked.port() == 0 && tries < 8 =>
+            {
+                tries += 1;
+            }
+            Err(source) => return Err(StartError::Listen { address: asked, source }),
+        }
+    }
 }
 
 /// Makes sure that nobody else receives on `address`, and finds a port if it has none.
