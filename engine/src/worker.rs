@@ -192,7 +192,6 @@ impl<D: Datapath, A: App> Worker<D, A> {
             && let Some(drain) = self.control.stopping()
         {
             self.phase = Phase::Draining { since: now };
-            lane.endpoint.stop_accepting();
             self.app.draining(&mut lane, now + drain);
         }
         self.app.turn(&mut lane);

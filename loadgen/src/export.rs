@@ -87,7 +87,7 @@ fn seconds(seconds: f64) -> Duration {
 const INVERSE: &str = "1/(1-Percentile)";
 
 /// As all of HdrHistogram's tools have it.
-const TICKS_PER_HALF_DISTANCE: u32 = 5;
+pub(crate) const TICKS_PER_HALF_DISTANCE: u32 = 5;
 
 const NANOSECONDS_PER_MS: f64 = 1e6;
 

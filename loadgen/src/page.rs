@@ -10,8 +10,10 @@ use std::io::{self, Write};
 
 use hdrhistogram::Histogram;
 
+use crate::export::TICKS_PER_HALF_DISTANCE;
 use crate::report::{LatencyReport, Report};
 use crate::series::Interval;
+use crate::slo::QUANTILES;
 use crate::text::{group, nanoseconds};
 use markup::escaped;
 use plot::{Axis, Line, Plot};
@@ -295,16 +297,3 @@ const STYLE: &str = include_str!("page/style.css");
 
 /// More points than that no screen shows apart.
 const POINTS_MAX: usize = 600;
-
-/// As the plotters of HdrHistogram have it.
-const TICKS_PER_HALF_DISTANCE: u32 = 5;
-
-const QUANTILES: [(&str, f64); 7] = [
-    ("p50", 0.5),
-    ("p90", 0.9),
-    ("p95", 0.95),
-    ("p99", 0.99),
-    ("p99.9", 0.999),
-    ("p99.99", 0.999_9),
-    ("p99.999", 0.999_99),
-];

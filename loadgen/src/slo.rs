@@ -439,7 +439,8 @@ fn plain(text: &str) -> Option<f64> {
     text.parse().ok().filter(|_| is_plain)
 }
 
-const QUANTILES: [(&str, f64); 7] = [
+/// The percentiles that have a name, with their share of the requests.
+pub(crate) const QUANTILES: [(&str, f64); 7] = [
     ("p50", 0.5),
     ("p90", 0.9),
     ("p95", 0.95),
