@@ -101,6 +101,12 @@ impl Classes {
         self.0.iter().map(|class| class.count).sum()
     }
 
+    /// How many are of these classes.
+    pub(crate) fn of(&self, classes: &[&str]) -> u64 {
+        let counted = self.0.iter().filter(|known| classes.contains(&known.class));
+        counted.map(|class| class.count).sum()
+    }
+
     /// Most frequent first.
     pub(crate) fn sorted(mut self) -> Vec<ClassCount> {
         self.0.sort_by(|a, b| b.count.cmp(&a.count).then(a.class.cmp(b.class)));

@@ -37,6 +37,8 @@ struct Setup {
     no_streams: bool,
     /// Closes each connection with code 8 as soon as it is open.
     close_at_once: bool,
+    /// Stays with the first address of each client.
+    no_migration: bool,
     /// Speaks HTTP/0.9 instead of `perf`: `/N` is N bytes.
     hq: bool,
 }
@@ -81,7 +83,7 @@ impl Quinn {
         if setup.no_streams {
             transport.max_concurrent_bidi_streams(0u32.into());
         }
-        config.transport_config(Arc::new(transport));
+        config.transport_config(Arc::new(transport)).migration(!setup.no_migration);
         let (ready, started) = mpsc::channel();
         let seen = Seen::default();
         let seen_by = Arc::clone(&seen);
@@ -493,4 +495,20 @@ fn connections_move_and_take_new_keys_with_a_server_of_others() {
         let addresses: BTreeSet<_> = seen.iter().map(SocketAddr::ip).collect();
         assert_eq!(addresses.len() > 1, locals.is_some(), "{addresses:?}");
     }
+}
+
+#[test]
+fn a_server_that_stays_with_the_old_address_is_named_as_what_it_may_be() {
+    let server = Quinn::start(Setup { no_migration: true, ..Setup::default() });
+    let workload = Workload::Requests { request_size: 100, response_size: 1_000 };
+    let stop = Stop::Duration(Duration::from_millis(2_500));
+    let config = LoadConfig {
+        connections: 4,
+        workers: 1,
+        migrate_every: Some(Duration::from_millis(400)),
+        ..LoadConfig::new(vec![server.target(Resume::Off)], workload, stop)
+    };
+    let report = Load::start(config).unwrap().join().unwrap();
+    assert_eq!(report.counts.requests.failed, 4, "{report}");
+    assert!(report.to_string().contains("does not follow a client"), "{report}");
 }

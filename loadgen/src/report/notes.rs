@@ -9,72 +9,114 @@ use crate::text;
 
 /// What a reader has to know to judge the numbers, one sentence each.
 pub(super) fn notes(config: &LoadConfig, tally: &Tally) -> Vec<String> {
-    let mut notes = Vec::new();
-    match tally.ending {
+    let all = [
+        ending(config, tally),
+        busy(tally),
+        late(config, tally),
+        unsent(config, tally),
+        silent(tally),
+        lost(config, tally),
+        limited(config, tally),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+/// How it ended, unless it did as it should.
+fn ending(config: &LoadConfig, tally: &Tally) -> Option<String> {
+    Some(match tally.ending {
         Ending::Complete if tally.handshakes.ok > 0 && came_to_nothing(config, tally) => {
-            notes.push(format!(
+            format!(
                 "no request was answered in {:.1} s and no content came back ({} in flight at the \
                  end): see whether the server answers at all, or give the run more time",
                 tally.measured.map_or(Duration::ZERO, Span::length).as_secs_f64(),
                 tally.requests.cancelled
-            ));
+            )
         }
-        Ending::Complete => {}
-        Ending::GaveUp => notes.push(format!(
+        Ending::Complete => return None,
+        Ending::GaveUp => format!(
             "gave up: nothing was answered for {} s and nothing is in flight; {} {} not started",
             config.dark_max().as_secs_f64(),
             not_started(config, tally),
             if config.workload.is_handshakes() { "handshakes" } else { "requests" }
-        )),
-        Ending::Interrupted => notes.push("interrupted: the numbers are those until then".into()),
-        Ending::NothingConnected => notes.push("no connection could be established".into()),
+        ),
+        Ending::Interrupted => "interrupted: the numbers are those until then".into(),
+        Ending::NothingConnected => "no connection could be established".into(),
+    })
+}
+
+/// That the generator may have been the limit.
+fn busy(tally: &Tally) -> Option<String> {
+    let busy = tally.busy.filter(|&busy| busy > SATURATED)?;
+    Some(format!(
+        "the generator had something to do for {:.0} % of the time: the server may be capable of \
+         more; give the generator more workers, or cores or a machine of its own",
+        busy * 100.0
+    ))
+}
+
+/// That the generator was late by itself.
+fn late(config: &LoadConfig, tally: &Tally) -> Option<String> {
+    let lag = lags(tally).then(|| LatencyReport::new(&tally.lag))?;
+    let (what, whose) = match config.workload.is_handshakes() {
+        true => ("began handshakes", "more could be under way"),
+        false => ("sent requests", "connections had room"),
+    };
+    Some(format!(
+        "the generator {what} late by {} us (99th percentile) though {whose}: give it more \
+         workers, or cores or a machine of its own",
+        text::group(lag.p99)
+    ))
+}
+
+/// That much of the schedule was never sent.
+fn unsent(config: &LoadConfig, tally: &Tally) -> Option<String> {
+    if tally.unsent * UNSENT_NOTE <= tally.sent {
+        return None;
     }
-    if let Some(busy) = tally.busy.filter(|&busy| busy > SATURATED) {
-        notes.push(format!(
-            "the generator had something to do for {:.0} % of the time: the server may be capable \
-             of more; give the generator more workers, or cores or a machine of its own",
-            busy * 100.0
-        ));
+    let (what, why) = match (config.workload.is_handshakes(), tally.held) {
+        (true, _) => ("handshakes", "as many as allowed were under way; allow more with -c"),
+        (_, 0) => ("requests", "there was no connection"),
+        _ => (
+            "requests",
+            "no connection had room; with more of them (-c) or streams (-m) the server queues",
+        ),
+    };
+    Some(format!(
+        "{} {what} were due and not sent, and are in none of the times: {why}",
+        text::group(tally.unsent)
+    ))
+}
+
+/// That connections moved and no answer came.
+fn silent(tally: &Tally) -> Option<String> {
+    let silent = tally.request_errors.of(&SILENCE) + tally.idle_losses.of(&SILENCE);
+    (tally.upkeep.migrations > 0 && silent > 0).then(|| {
+        format!(
+            "connections moved {} times, and {} times no answer came: so it is with a server that \
+             does not follow a client to a new address, or follows it a few times only",
+            text::group(tally.upkeep.migrations),
+            text::group(silent)
+        )
+    })
+}
+
+/// That none of the connections that were only held was left.
+fn lost(config: &LoadConfig, tally: &Tally) -> Option<String> {
+    if !config.workload.is_idle() || tally.held > 0 || tally.idle_losses.total() == 0 {
+        return None;
     }
-    if lags(tally) {
-        let lag = LatencyReport::new(&tally.lag);
-        let (what, whose) = match config.workload.is_handshakes() {
-            true => ("began handshakes", "more could be under way"),
-            false => ("sent requests", "connections had room"),
-        };
-        notes.push(format!(
-            "the generator {what} late by {} us (99th percentile) though {whose}: give it more \
-             workers, or cores or a machine of its own",
-            text::group(lag.p99)
-        ));
-    }
-    if tally.unsent * UNSENT_NOTE > tally.sent {
-        let (what, why) = match (config.workload.is_handshakes(), tally.held) {
-            (true, _) => ("handshakes", "as many as allowed were under way; allow more with -c"),
-            (_, 0) => ("requests", "there was no connection"),
-            _ => (
-                "requests",
-                "no connection had room; with more of them (-c) or streams (-m) the server queues",
-            ),
-        };
-        notes.push(format!(
-            "{} {what} were due and not sent, and are in none of the times: {why}",
-            text::group(tally.unsent)
-        ));
-    }
-    if config.workload.is_idle() && tally.held == 0 && tally.idle_losses.total() > 0 {
-        let seconds = tally.measured.map_or(0.0, |span| span.length().as_secs_f64());
-        notes.push(match config.reconnect {
-            true => "no connection was open at the end".into(),
-            false => format!("all connections were lost within {seconds:.1} s, none was left"),
-        });
-    }
-    if let Some(limit) = StreamLimitReport::new(tally)
-        && tally.stream_limited * STREAM_LIMITED_NOTE > tally.requests.started
-    {
-        notes.push(format!("{limit}; it allows fewer than {}, or late", config.streams));
-    }
-    notes
+    let seconds = tally.measured.map_or(0.0, |span| span.length().as_secs_f64());
+    Some(match config.reconnect {
+        true => "no connection was open at the end".into(),
+        false => format!("all connections were lost within {seconds:.1} s, none was left"),
+    })
+}
+
+/// That requests waited for the server's limit of streams.
+fn limited(config: &LoadConfig, tally: &Tally) -> Option<String> {
+    let limit = StreamLimitReport::new(tally)?;
+    (tally.stream_limited * STREAM_LIMITED_NOTE > tally.requests.started)
+        .then(|| format!("{limit}; it allows fewer than {}, or late", config.streams))
 }
 
 /// Whether requests were the work and none of them came to anything, not even to a failure. A run
@@ -115,6 +157,9 @@ const LAG_MAX_US: f64 = 1_000.0;
 
 /// Nor one that is at most this share of the latency it would spoil.
 const LAG_MAX_SHARE: f64 = 0.1;
+
+/// The classes of errors of a server that is not heard of any more.
+const SILENCE: [&str; 3] = ["stalled", "timeout", "idle_timeout"];
 
 /// One request in this many that was not sent is worth a note.
 const UNSENT_NOTE: u64 = 100;

@@ -29,8 +29,10 @@ impl Protocol {
 /// A program that offers load.
 #[derive(Debug)]
 pub(crate) enum Generator {
-    /// `quiclane load`, one worker.
+    /// `quiclane load`, one worker, a socket for each connection as it is by default.
     Quiclane(PathBuf),
+    /// The same with one socket for all connections, as the others have.
+    Shared(PathBuf),
     /// `quinn-client` of this workspace.
     Quinn(PathBuf),
     /// oha, one thread.
@@ -41,6 +43,7 @@ impl Generator {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Quiclane(_) => "quiclane load",
+            Self::Shared(_) => "quiclane load --sockets per-core",
             Self::Quinn(_) => "stock quinn, h3 0.0.8",
             Self::Oha(_) => "oha",
         }
@@ -58,7 +61,7 @@ impl Generator {
             [args.requests, args.connections.into(), args.streams.into()].map(|n| n.to_string());
         let web = format!("https://{address}/bytes/1024");
         match (self, protocol) {
-            (Self::Quiclane(program), _) => {
+            (Self::Quiclane(program) | Self::Shared(program), _) => {
                 command.arg(program).arg("load");
                 match protocol {
                     Protocol::Perf => command.args([&format!("quic://{address}"), "--perf"]),
@@ -66,6 +69,9 @@ impl Generator {
                 };
                 command.args(["-k", "-q", "--json", "--workers", "1"]);
                 command.args(["--cores", &args.client_core.to_string()]);
+                if let Self::Shared(_) = self {
+                    command.args(["--sockets", "per-core"]);
+                }
             }
             (Self::Quinn(program), _) => {
                 let protocol = match protocol {

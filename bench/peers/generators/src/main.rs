@@ -67,11 +67,16 @@ fn run(args: &Args) -> Result<()> {
     let stock = std::env::current_exe()?.with_file_name("quinn-client");
     ensure!(stock.exists(), "no {}: build the workspace first", stock.display());
     println!(
-        "| generator | protocol | CPU us/request median (min-max) | ours / it |\n|---|---|---|---|"
+        "| generator | protocol | CPU us/request median (min-max) | ours / it | \
+         per-core / it |\n|---|---|---|---|---|"
     );
     for protocol in [Protocol::Perf, Protocol::Http3] {
-        let mut generators =
-            vec![Generator::Quiclane(args.quiclane.clone()), Generator::Quinn(stock.clone())];
+        let ours = args.quiclane.clone();
+        let mut generators = vec![
+            Generator::Quiclane(ours.clone()),
+            Generator::Shared(ours),
+            Generator::Quinn(stock.clone()),
+        ];
         if let (Some(oha), Protocol::Http3) = (&args.oha, protocol) {
             generators.push(Generator::Oha(oha.clone()));
         }
@@ -84,10 +89,11 @@ fn run(args: &Args) -> Result<()> {
             }
         }
         for (generator, own) in generators.iter().zip(&costs) {
-            let ratio = median(costs[0].iter().zip(own).map(|(ours, other)| ours / other));
+            let [ratio, shared] = [0, 1]
+                .map(|at| median(costs[at].iter().zip(own).map(|(ours, other)| ours / other)));
             let (low, high) = (own.iter().copied().fold(f64::MAX, f64::min), max(own));
             println!(
-                "| {} | {} | {:.2} ({low:.2}-{high:.2}) | {ratio:.2} |",
+                "| {} | {} | {:.2} ({low:.2}-{high:.2}) | {ratio:.2} | {shared:.2} |",
                 generator.name(),
                 protocol.name(),
                 median(own.iter().copied()),
