@@ -316,13 +316,14 @@ impl LoadArgs {
             (Speaks::Hq, Workload::Http) => Protocol::Hq(self.http.hq_requests(urls())?),
             (Speaks::Hq, _) => Protocol::Hq(Vec::new()),
             (Speaks::Echo, _) => Protocol::Echo(self.stream_body()?),
-            (Speaks::Raw(name), _) => {
-                Protocol::Raw { alpn: name.into(), body: self.stream_body()? }
+            (Speaks::Raw, _) => {
+                let alpn = self.protocol.alpn(speaks).into();
+                Protocol::Raw { alpn, body: self.stream_body()? }
             }
         };
         let provider = self.workers.provider.into();
         seed(provider);
-        let alpn = vec![protocol.alpn().to_vec()];
+        let alpn = vec![self.protocol.alpn(speaks).into()];
         let tls = ClientTls::new(provider, self.trust.trust()?, alpn, self.trust.resume.into())?;
         let target = Target { address, server_name: self.server_name()?.into(), tls, local: None };
         let replay = recording.map(|recording| recording.replay);
@@ -572,7 +573,6 @@ mod tests {
             "-d 0s",
             "--handshakes -m 2",
             "--handshakes --requests-per-conn 2",
-            "--handshakes --resume ticket",
             "--requests-per-conn 0",
             "--idle 0",
             "--idle 1 -c 1",
@@ -595,8 +595,6 @@ mod tests {
             "--hq",
             "--echo",
             "--raw",
-            "--alpn x",
-            "--alpn x --raw",
             "--datagrams 5",
             "--migrate-every 99ms",
             "--migrate-every 1s --handshakes",
@@ -631,6 +629,9 @@ mod tests {
             "https://a/b --hq --idle 3",
             "quic://a:1 --echo --body x",
             "quic://a:1 --alpn x --raw --request-size 7",
+            "quic://a:1 --alpn perf-2 --perf",
+            "https://a/b --alpn h3-29",
+            "https://a/b --alpn hq-29 --hq",
             "quic://a:1 --echo --handshakes",
             "quic://a:1 --echo --datagrams 1k --datagram-size 100",
             "quic://a:1 --perf --request-size 1",
@@ -673,6 +674,11 @@ mod tests {
             ("https://a https://a/b --handshakes", ["https://a/b:", "--handshakes", "requests"]),
             ("https://a --handshakes --reconnect", ["--reconnect:", "--handshakes", "--idle N"]),
             ("quic://a:1 --perf --handshakes --reconnect", ["--reconnect:", "always", "--idle N"]),
+            (
+                "https://a --handshakes --resume 0rtt",
+                ["--resume:", "--handshakes", "--requests-per-conn 1"],
+            ),
+            ("quic://a:1 --alpn x", ["quic://a:1", "--alpn NAME --raw", "https://HOST"]),
             ("https://a --handshakes --timeout 2s", ["--timeout 2s:", "--handshakes", "--connect"]),
             ("quic://a:1 --perf --handshakes --timeout 0", ["--timeout 0s:", "which", "--connect"]),
         ] {

@@ -2,6 +2,7 @@
 
 use super::LoadArgs;
 use super::protocol::without;
+use super::trust::ResumeFlag;
 use crate::exit::Failure;
 use crate::target::Url;
 
@@ -26,6 +27,10 @@ impl LoadArgs {
             let timeout = timeout.map(|timeout| format!("--timeout {timeout}"));
             let remedy = "give --connect-timeout, the limit of a handshake";
             without(timeout, "--handshakes", "which makes no requests", remedy)?;
+            let resume = (self.trust.resume != ResumeFlag::Off).then(|| "--resume".to_owned());
+            let why = "whose connections are closed before a ticket can come";
+            let remedy = "give --requests-per-conn 1 instead, which resumes sessions";
+            without(resume, "--handshakes", why, remedy)?;
             let reconnect = self.work.reconnect.then(|| "--reconnect".to_owned());
             let why = "which always connects again";
             without(reconnect, "--handshakes", why, "hold connections with --idle N")?;

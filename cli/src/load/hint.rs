@@ -15,7 +15,8 @@ pub(super) fn hint(report: &Report, args: &LoadArgs, addresses: &[SocketAddr]) -
         let why = errors.filter(|error| error.class == "tls").find_map(|e| e.example.as_deref());
         let name = args.trust.sni.as_deref().unwrap_or_else(|| args.url().name());
         let speaks = args.protocol.speaks(args.url()).ok()?;
-        return Some(tls(why.unwrap_or_default(), name, speaks));
+        let alpn = args.protocol.alpn(speaks);
+        return Some(tls(why.unwrap_or_default(), name, speaks, alpn));
     }
     if failed("connect_error") {
         let errors = report.detail.handshake_errors.iter();
@@ -41,7 +42,7 @@ pub(super) fn hint(report: &Report, args: &LoadArgs, addresses: &[SocketAddr]) -
 }
 
 /// What helps against a TLS handshake that failed because of `why`, with the server called `name`.
-fn tls(why: &str, name: &str, speaks: Speaks<'_>) -> String {
+fn tls(why: &str, name: &str, speaks: Speaks, alpn: &str) -> String {
     let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
     if says(&["CaUsedAsEndEntity"]) {
         return "the server's own certificate is marked as one of an authority (CA:TRUE), as \
@@ -74,20 +75,21 @@ fn tls(why: &str, name: &str, speaks: Speaks<'_>) -> String {
     // Alert 120 in a CONNECTION_CLOSE: RFC 9001 section 4.8.
     if says(&["0x178", "known protocol"]) {
         return match speaks {
-            Speaks::Http3 => "the server does not speak HTTP/3 (ALPN h3): switch it on there, or \
-                              load a server that does"
-                .into(),
-            Speaks::Perf => "the server does not speak ALPN perf: start `quiclane serve --alpn \
+            Speaks::Http3 => format!(
+                "the server does not speak HTTP/3 (ALPN {alpn}): switch it on there, or load a \
+                 server that does"
+            ),
+            Speaks::Perf if alpn == "perf" => {
+                "the server does not speak ALPN perf: start `quiclane serve --alpn \
                              perf` there, or another server of draft-banks-quic-performance"
-                .into(),
-            Speaks::Hq | Speaks::Echo | Speaks::Raw(_) => format!(
-                "the server does not speak ALPN {}: switch it on there (`quiclane serve --alpn \
-                 NAME`), or load a server that does",
-                String::from_utf8_lossy(speaks.alpn())
+                    .into()
+            }
+            _ => format!(
+                "the server does not speak ALPN {alpn}: switch it on there (`quiclane serve --alpn \
+                 NAME`), load a server that does, or give the name that it has there with --alpn"
             ),
         };
     }
-    let alpn = String::from_utf8_lossy(speaks.alpn());
     format!(
         "the TLS handshake failed: for a certificate that this system does not trust give --cacert \
          FILE, or -k for a server of your own; the server must offer ALPN {alpn}"
@@ -110,19 +112,20 @@ mod tests {
             (CertificateError::UnknownIssuer, "--cacert FILE"),
         ] {
             let why = Error::InvalidCertificate(reason).to_string();
-            let hint = tls(&why, "host", Speaks::Perf);
+            let hint = tls(&why, "host", Speaks::Perf, "perf");
             assert!(hint.contains(remedy) && hint.contains("-k"), "{why}: {hint}");
         }
         let why = Error::NoApplicationProtocol.to_string();
-        for (speaks, alpn) in [
-            (Speaks::Perf, "--alpn perf"),
-            (Speaks::Http3, "ALPN h3"),
-            (Speaks::Hq, "ALPN hq-interop"),
-            (Speaks::Raw("x"), "ALPN x"),
+        for (speaks, alpn, said) in [
+            (Speaks::Perf, "perf", "--alpn perf"),
+            (Speaks::Perf, "perf-2", "ALPN perf-2:"),
+            (Speaks::Http3, "h3", "ALPN h3)"),
+            (Speaks::Hq, "hq-interop", "ALPN hq-interop:"),
+            (Speaks::Raw, "x", "ALPN x:"),
         ] {
-            let hint = tls(&why, "host", speaks);
-            assert!(hint.contains(alpn), "{hint}");
-            assert!(tls("something new", "host", speaks).contains("--cacert FILE"));
+            let hint = tls(&why, "host", speaks, alpn);
+            assert!(hint.contains(said), "{hint}");
+            assert!(tls("something new", "host", speaks, alpn).contains("--cacert FILE"));
         }
     }
 }

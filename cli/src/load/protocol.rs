@@ -1,7 +1,6 @@
 //! protocol is the flags that say what is spoken, and which other flags fit it.
 
 use clap::{ArgGroup, Args};
-use quiclane_loadgen::{H3_ALPN, HQ_ALPN, PERF_ALPN};
 
 use super::LoadArgs;
 use crate::exit::Failure;
@@ -31,15 +30,15 @@ pub(super) struct ProtocolOptions {
     #[arg(long, group = "protocol", requires = "alpn")]
     raw: bool,
 
-    /// With --raw: the name of the protocol in the TLS handshake
-    #[arg(long, value_name = "NAME", requires = "raw", value_parser = alpn,
-          conflicts_with_all = ["perf", "hq", "echo"])]
+    /// The name of the protocol in the TLS handshake, where the server has another one for it, as
+    /// hq-29 is HTTP/0.9 [default: h3, hq-interop, perf or echo]
+    #[arg(long, value_name = "NAME", value_parser = alpn)]
     alpn: Option<String>,
 }
 
 /// A protocol, with all that flags say about it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Speaks<'a> {
+pub(super) enum Speaks {
     /// `perf`.
     Perf,
     /// HTTP/3.
@@ -48,29 +47,26 @@ pub(super) enum Speaks<'a> {
     Hq,
     /// `echo`.
     Echo,
-    /// Streams of this protocol.
-    Raw(&'a str),
-}
-
-impl Speaks<'_> {
-    /// Its name in the TLS handshake.
-    pub(super) fn alpn(&self) -> &[u8] {
-        match self {
-            Self::Perf => PERF_ALPN,
-            Self::Http3 => H3_ALPN,
-            Self::Hq => HQ_ALPN,
-            Self::Echo => b"echo",
-            Self::Raw(name) => name.as_bytes(),
-        }
-    }
+    /// Streams of a protocol that is only known by name.
+    Raw,
 }
 
 impl ProtocolOptions {
+    /// The name in the TLS handshake of what is spoken.
+    pub(super) fn alpn(&self, speaks: Speaks) -> &str {
+        self.alpn.as_deref().unwrap_or_else(|| match speaks {
+            Speaks::Perf => "perf",
+            Speaks::Http3 => "h3",
+            Speaks::Hq => "hq-interop",
+            Speaks::Echo => "echo",
+            Speaks::Raw => unreachable!("clap asks for --alpn"),
+        })
+    }
+
     /// What is spoken with the server of `url`.
-    pub(super) fn speaks(&self, url: &Url) -> Result<Speaks<'_>, Failure> {
-        let Self { perf, hq, echo, raw: _, alpn } = self;
-        let given =
-            [(*perf, "--perf"), (*hq, "--hq"), (*echo, "--echo"), (alpn.is_some(), "--raw")];
+    pub(super) fn speaks(&self, url: &Url) -> Result<Speaks, Failure> {
+        let Self { perf, hq, echo, raw, alpn: _ } = *self;
+        let given = [(perf, "--perf"), (hq, "--hq"), (echo, "--echo"), (raw, "--raw")];
         let given = given.iter().find(|(is_given, _)| *is_given).map(|(_, flag)| *flag);
         let unfit = |flag: &str, why, remedy| {
             let (flags, beside) = (flag.to_owned(), url.to_string());
@@ -93,10 +89,8 @@ impl ProtocolOptions {
                 Err(Failure::Incomplete { given: url.to_string(), needed })
             }
             (Scheme::Quic, Some("--echo")) => Ok(Speaks::Echo),
-            (Scheme::Quic, Some(_)) => match alpn {
-                Some(name) => Ok(Speaks::Raw(name)),
-                None => Ok(Speaks::Perf),
-            },
+            (Scheme::Quic, Some("--raw")) => Ok(Speaks::Raw),
+            (Scheme::Quic, Some(_)) => Ok(Speaks::Perf),
         }
     }
 }
@@ -125,7 +119,7 @@ impl LoadArgs {
                     "write https://HOST:PORT/PATH without --perf; its payload is --request-size";
                 without(http.chain(more), "--perf", "which has no such requests", remedy)?;
             }
-            Speaks::Echo | Speaks::Raw(_) => {
+            Speaks::Echo | Speaks::Raw => {
                 let beside = if speaks == Speaks::Echo { "--echo" } else { "--raw" };
                 let flags = self.work.given_for_perf().into_iter();
                 let flags = flags.chain(self.http.given_for_http()).chain(more);

@@ -24,14 +24,14 @@ pub(super) struct TrustOptions {
     #[arg(long, value_name = "NAME")]
     pub(super) sni: Option<String>,
 
-    /// Resume TLS sessions when connecting again, with the first requests as 0-RTT data if asked
-    #[arg(long, value_enum, value_name = "HOW", default_value_t = ResumeFlag::Off,
-          conflicts_with = "handshakes")]
+    /// Resume TLS sessions when connecting again, with the first requests as 0-RTT data if asked.
+    /// With --requests-per-conn 1 every connection but the first ones resumes
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = ResumeFlag::Off)]
     pub(super) resume: ResumeFlag,
 }
 
 /// What to do with session tickets.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum ResumeFlag {
     /// Every handshake is a full one
     Off,

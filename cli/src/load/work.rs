@@ -47,7 +47,7 @@ pub(super) struct WorkOptions {
 }
 
 impl WorkOptions {
-    pub(super) fn workload(&self, speaks: Speaks<'_>) -> Workload {
+    pub(super) fn workload(&self, speaks: Speaks) -> Workload {
         if self.idle.is_some() {
             return Workload::Idle;
         }
@@ -56,7 +56,7 @@ impl WorkOptions {
             (_, Some(bytes), ..) => Workload::Upload(bytes),
             (_, _, true, _) => Workload::Handshakes,
             (None, None, false, Speaks::Http3 | Speaks::Hq) => Workload::Http,
-            (None, None, false, Speaks::Echo | Speaks::Raw(_)) => Workload::Streams,
+            (None, None, false, Speaks::Echo | Speaks::Raw) => Workload::Streams,
             (None, None, false, Speaks::Perf) => Workload::Requests {
                 request_size: self.request_size.unwrap_or(REQUEST_BYTES),
                 response_size: self.response_size.unwrap_or(RESPONSE_BYTES),

@@ -31,6 +31,8 @@ fn an_echo_comes_back_whole() {
         ("--echo -c 2 -n 50 --body abc", 3),
         ("--echo -c 2 -n 50 -R 500 --body-size 2k", 2 << 10),
         ("--alpn echo --raw -c 2 -n 50 --request-size 7", 7),
+        // It is the name that goes into the handshake, whatever is spoken then.
+        ("--alpn echo --echo -c 2 -n 50", 1 << 10),
     ] {
         let report = load(&server, "quic", "", flags).json();
         assert_load_report(&{
@@ -43,8 +45,16 @@ fn an_echo_comes_back_whole() {
         let moved = (&report["bytes_up"], &report["bytes_down"]);
         assert_eq!(moved, (&(50 * bytes).into(), &(50 * bytes).into()), "{flags}");
     }
-    let refused = load(&server, "quic", "", "--alpn other --raw -n 1");
-    assert!(refused.stderr.contains("does not speak ALPN other"), "{refused:?}");
+    for (scheme, flags) in [
+        ("quic", "--alpn other --raw -n 1"),
+        ("quic", "--alpn other --echo -n 1"),
+        ("quic", "--alpn other --perf -n 1"),
+        ("https", "--alpn other --hq -n 1"),
+        ("https", "--alpn other -n 1"),
+    ] {
+        let refused = load(&server, scheme, "", flags);
+        assert!(refused.stderr.contains("ALPN other"), "{refused:?}");
+    }
 }
 
 #[test]
