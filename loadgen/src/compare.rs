@@ -103,6 +103,9 @@ enum Metric {
 }
 
 impl Comparison {
+    /// What counts as equal unless somebody says otherwise: 5 %.
+    pub const MARGIN: f64 = 0.05;
+
     /// Compares `b` with `a`, neither of which is empty. What is drawn depends on nothing but the
     /// reports.
     #[must_use]

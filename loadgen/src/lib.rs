@@ -51,6 +51,8 @@ mod quic;
 mod random;
 mod read;
 pub use read::ReadError;
+mod repeat;
+pub use repeat::{Side, Spread, Summary};
 mod report;
 pub use report::{
     DatagramReport, Detail, ErrorReport, Histograms, IdleReport, LatencyReport, QuicReport, Report,

@@ -26,7 +26,7 @@ impl fmt::Display for Comparison {
         }
         if self.a.runs.min(self.b.runs) < RUNS {
             let why = "how much runs of one thing differ is not counted";
-            write!(f, "\nnote: {why}: give {RUNS} runs a side (--a, --b) to be sure")?;
+            write!(f, "\nnote: {why}: give {RUNS} runs a side (--a, --b, or --repeat) to be sure")?;
         }
         for warning in &self.warnings {
             write!(f, "\nwarning: {warning}")?;
