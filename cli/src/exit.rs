@@ -28,6 +28,15 @@ pub(crate) enum Exit {
     Interrupted = 130,
 }
 
+impl Exit {
+    /// The one of several that counts.
+    pub(crate) fn first_of(exits: &[Self]) -> Self {
+        let order =
+            [Self::Usage, Self::Interrupted, Self::Invalid, Self::Broken, Self::Failed, Self::Ok];
+        order.into_iter().find(|exit| exits.contains(exit)).unwrap_or(Self::Ok)
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
@@ -68,6 +77,17 @@ pub(crate) enum Failure {
         /// The first one.
         url: String,
         /// Another one.
+        other: String,
+    },
+    /// Servers that cannot be asked alike.
+    #[error(
+        "--versus {other}: {url} has another scheme, and all flags are for both: give two URLs \
+         with https://, or two with quic://"
+    )]
+    Schemes {
+        /// The first one.
+        url: String,
+        /// The other one.
         other: String,
     },
     /// What cannot be asked for over HTTP.
@@ -207,6 +227,7 @@ impl Failure {
             Self::Incomplete { .. }
             | Self::WithoutEffect { .. }
             | Self::Origins { .. }
+            | Self::Schemes { .. }
             | Self::Http(_)
             | Self::Rate(_)
             | Self::Body { .. }
@@ -249,6 +270,22 @@ impl Failure {
             | Self::Start(_)
             | Self::Run(_)
             | Self::Load(_) => Exit::Failed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_codes_the_first_in_their_order_counts() {
+        use Exit::{Broken, Failed, Interrupted, Invalid, Ok, Usage};
+        assert_eq!(Exit::first_of(&[]), Ok);
+        let mut codes = vec![Ok];
+        for code in [Failed, Broken, Invalid, Interrupted, Usage] {
+            codes.insert(codes.len() / 2, code);
+            assert_eq!(Exit::first_of(&codes), code);
         }
     }
 }

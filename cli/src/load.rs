@@ -1,6 +1,7 @@
 //! load offers load to a server and reports what came back.
 
 mod check;
+mod config;
 mod files;
 mod hint;
 mod host;
@@ -8,6 +9,7 @@ mod http;
 mod pace;
 mod part;
 mod protocol;
+mod repeat;
 mod reports;
 mod script;
 mod search;
@@ -16,19 +18,13 @@ mod trust;
 mod work;
 
 use std::net::SocketAddr;
-use std::num::NonZero;
 use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand};
-use quiclane::{ClientTls, Target};
-use quiclane_loadgen::{
-    Body, Ending, Load, LoadConfig, Protocol, Replay, Report, Slo, SloReport, Stop, Workload,
-};
-use rustls::pki_types::ServerName;
+use quiclane_loadgen::{Ending, Load, LoadConfig, Report, Slo, SloReport, Stop, Workload};
 
-use crate::certificate::seed;
 use crate::exit::{Exit, Failure};
 use crate::flags::{positive, positive_time, positive_u32, positive_usize, time};
 use crate::options::{TransportOptions, WorkerOptions};
@@ -40,7 +36,8 @@ use hint::hint;
 use http::HttpOptions;
 use pace::PaceOptions;
 use part::PartOptions;
-use protocol::{ProtocolOptions, Speaks};
+use protocol::ProtocolOptions;
+use repeat::RepeatOptions;
 use reports::{CompareArgs, MergeArgs};
 use search::SearchOptions;
 use sockets::{KeyOptions, SocketOptions};
@@ -52,7 +49,7 @@ use work::WorkOptions;
 /// A closed loop: each connection keeps -m requests in flight and starts the next one when one
 /// ends. With --rate, --stages or --replay an open loop: requests are sent when they are due. The
 /// definition of every number is in loadgen/README.md.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 #[command(subcommand_negates_reqs = true, subcommand_value_name = "COMMAND")]
 #[command(group(ArgGroup::new("stop")))]
@@ -154,6 +151,9 @@ pub(crate) struct LoadArgs {
     search: SearchOptions,
 
     #[command(flatten)]
+    repeat: RepeatOptions,
+
+    #[command(flatten)]
     sockets: SocketOptions,
 
     #[command(flatten)]
@@ -167,7 +167,7 @@ pub(crate) struct LoadArgs {
 }
 
 /// What to do with reports instead of making one.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum ReportCommand {
     Compare(CompareArgs),
     Merge(MergeArgs),
@@ -182,27 +182,23 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
     }
     args.check()?;
     let signals = signals::listen()?;
-    let local = args.sockets.local_addr.as_ref().map(|locals| locals.nth(0));
-    let addresses = args.url().resolve(local)?;
+    if args.repeat.given().is_some() {
+        return repeat::run(args, &signals);
+    }
+    let addresses = args.addresses()?;
     let config = args.config(addresses[0])?;
     Load::check(&config)?;
     if args.search.find_max {
         return search::run(args, addresses[0], &signals);
     }
-    let files = args.files.open()?;
+    let files = args.files.open(None)?;
     if let Some(start) = config.start_at
         && !part::wait(start, config.transport.idle_timeout, &signals)
     {
         output::log("interrupted before the start");
         return Ok(Exit::Interrupted);
     }
-    if let (Some(asked), Some(requests)) = (args.connections, args.requests)
-        && config.connections < asked
-    {
-        output::log(format_args!(
-            "warning: -c {asked} is more than -n {requests}: only {requests} opened"
-        ));
-    }
+    args.warn_of_fewer(&config);
     let workload = config.workload;
     let load = Load::start(config)?;
     let mut meter = args.meter(workload, load.stop());
@@ -213,9 +209,8 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
             output::log(format_args!("note: {note}"));
         }
     } else {
-        let urls: Vec<String> = args.urls().map(Url::to_string).collect();
-        let verdict = if report.is_invalid() { INVALID } else { "" };
-        let mut text = format!("{verdict}{} ({})\n{report}", urls.join(" "), addresses[0]);
+        let verdict = verdict(&report);
+        let mut text = format!("{verdict}{} ({})\n{report}", args.title(), addresses[0]);
         if args.files.latency {
             text.push_str(&format!("\n{}", report.spectrum()));
         }
@@ -225,8 +220,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
             output::result(text)?;
         }
     }
-    let urls: Vec<String> = args.urls().map(Url::to_string).collect();
-    files.write(&report, &urls.join(" "))?;
+    files.write(&report, &args.title())?;
     if let Some(hint) = hint(&report, args, &addresses) {
         output::log(format_args!("hint: {hint}"));
     }
@@ -255,6 +249,11 @@ pub(crate) fn watch(
     }
     meter.clear();
     Ok(load.join()?)
+}
+
+/// What a result begins with that nobody may rely on.
+fn verdict(report: &Report) -> String {
+    if report.is_invalid() { format!("INVALID: {BOTTLENECK}\n") } else { String::new() }
 }
 
 /// The exit code of a run.
@@ -286,6 +285,28 @@ impl LoadArgs {
         std::iter::once(self.url()).chain(&self.more)
     }
 
+    /// All URLs, as they would be written.
+    fn title(&self) -> String {
+        self.urls().map(Url::to_string).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The addresses of the server that can be reached, best first.
+    fn addresses(&self) -> Result<Vec<SocketAddr>, Failure> {
+        let local = self.sockets.local_addr.as_ref().map(|locals| locals.nth(0));
+        Ok(self.url().resolve(local)?)
+    }
+
+    /// Says that fewer connections are opened than were asked for.
+    fn warn_of_fewer(&self, config: &LoadConfig) {
+        if let (Some(asked), Some(requests)) = (self.connections, self.requests)
+            && config.connections < asked
+        {
+            output::log(format_args!(
+                "warning: -c {asked} is more than -n {requests}: only {requests} opened"
+            ));
+        }
+    }
+
     /// What shows a run while it lasts.
     fn meter(&self, workload: Workload, stop: Stop) -> Meter {
         match self.plain {
@@ -293,162 +314,14 @@ impl LoadArgs {
             false => Meter::live(self.quiet, workload, stop, &self.url().to_string()),
         }
     }
-
-    /// Whether requests are sent by a schedule.
-    fn is_open(&self) -> bool {
-        self.pace.is_open() || self.search.find_max
-    }
-
-    fn config(&self, address: SocketAddr) -> Result<LoadConfig, Failure> {
-        let speaks = self.protocol.speaks(self.url())?;
-        let workload = match self.pace.datagram_size() {
-            Some(size) => Workload::Datagrams { size },
-            None => self.work.workload(speaks),
-        };
-        let recording = self.pace.recording(self.url())?;
-        let recorded: Option<Vec<&Url>> =
-            recording.as_ref().map(|recording| recording.urls.iter().collect());
-        let urls = || recorded.clone().unwrap_or_else(|| self.urls().collect()).into_iter();
-        let protocol = match (speaks, workload) {
-            (Speaks::Perf, _) => Protocol::Perf,
-            (Speaks::Http3, Workload::Http) => Protocol::Http3(self.http.requests(urls())?),
-            (Speaks::Http3, _) => Protocol::Http3(Vec::new()),
-            (Speaks::Hq, Workload::Http) => Protocol::Hq(self.http.hq_requests(urls())?),
-            (Speaks::Hq, _) => Protocol::Hq(Vec::new()),
-            (Speaks::Echo, _) => Protocol::Echo(self.stream_body()?),
-            (Speaks::Raw, _) => {
-                let alpn = self.protocol.alpn(speaks).into();
-                Protocol::Raw { alpn, body: self.stream_body()? }
-            }
-        };
-        let provider = self.workers.provider.into();
-        seed(provider);
-        let alpn = vec![self.protocol.alpn(speaks).into()];
-        let tls = ClientTls::new(provider, self.trust.trust()?, alpn, self.trust.resume.into())?;
-        let target = Target { address, server_name: self.server_name()?.into(), tls, local: None };
-        let replay = recording.map(|recording| recording.replay);
-        let stop = match &replay {
-            Some(replay) => Stop::Requests(replay.len() as u64),
-            None => self.stop(workload),
-        };
-        let length = match stop {
-            Stop::Duration(length) => Some(length),
-            Stop::Requests(_) | Stop::Never => None,
-        };
-        Ok(LoadConfig {
-            protocol,
-            pace: match self.search.first(self.pace.arrivals())? {
-                Some(pace) => Some(pace),
-                None => self.pace.pace(length)?,
-            },
-            slo: self.slo.clone(),
-            connections: self.connections().min(replay.as_ref().map_or(usize::MAX, Replay::len)),
-            replay,
-            connect_pace: self.pace.connect_pace()?,
-            streams: self.streams(),
-            requests_per_connection: self.requests_per_conn.and_then(NonZero::new),
-            reconnect: self.work.reconnect,
-            locals: self.sockets.local_addr.clone(),
-            sockets: self.sockets.sockets(),
-            migrate_every: self.sockets.migrate_every,
-            key_updates: self.keys.key_update_every,
-            warm_up: self.warmup,
-            interval: self.files.interval,
-            partition: self.part.partition,
-            start_at: self.part.start_at()?,
-            connect_timeout: self.connect_timeout,
-            request_timeout: self.request_timeout(workload),
-            workers: self.workers.workers(),
-            cores: self.workers.cores(),
-            io: self.workers.io.into(),
-            transport: self.transport.transport(),
-            ..LoadConfig::new(vec![target], workload, stop)
-        })
-    }
-
-    /// What a stream takes up where there is nothing but streams.
-    fn stream_body(&self) -> Result<Body, Failure> {
-        match self.http.has_body() {
-            true => self.http.body(),
-            false => Ok(Body::Zeros(self.work.request_size.unwrap_or(STREAM_BYTES))),
-        }
-    }
-
-    /// The name to ask for. The URL may be something that resolves and yet no name, such as 127.1.
-    fn server_name(&self) -> Result<&str, Failure> {
-        let name = self.trust.sni.as_deref().unwrap_or_else(|| self.url().name());
-        match ServerName::try_from(name) {
-            Ok(_) => Ok(name),
-            Err(_) => Err(Failure::ServerName(name.into())),
-        }
-    }
-
-    /// Connections to open: one without a request would only cost the server a handshake, and
-    /// in the report it would look as if it had carried load.
-    fn connections(&self) -> usize {
-        let default = match self.work.handshakes && self.pace.paces_handshakes() {
-            true => HANDSHAKES_OPEN,
-            false => CONNECTIONS,
-        };
-        let asked = self.work.idle.or(self.connections).unwrap_or(default);
-        let requests = self.requests.and_then(|requests| usize::try_from(requests).ok());
-        requests.map_or(asked, |requests| asked.min(requests))
-    }
-
-    /// A server that answers slowly holds back a schedule only when so many are in flight.
-    fn streams(&self) -> u32 {
-        self.streams.unwrap_or_else(|| if self.is_open() { STREAMS_OPEN } else { 1 })
-    }
-
-    fn stop(&self, workload: Workload) -> Stop {
-        if let Some(length) = self.pace.length() {
-            return Stop::Duration(length);
-        }
-        match (self.requests, self.duration, workload) {
-            (None, None, _) if self.is_open() => Stop::Duration(DURATION),
-            (Some(requests), ..) => Stop::Requests(requests),
-            (_, Some(duration), _) => Stop::Duration(duration),
-            (None, None, Workload::Download(_) | Workload::Upload(_)) => {
-                Stop::Requests((self.connections() as u64).saturating_mul(self.streams().into()))
-            }
-            (None, None, Workload::Idle) => Stop::Never,
-            (None, None, _) => Stop::Duration(DURATION),
-        }
-    }
-
-    fn request_timeout(&self, workload: Workload) -> Option<Duration> {
-        let default = match workload {
-            Workload::Download(_) | Workload::Upload(_) => Duration::ZERO,
-            _ => TIMEOUT,
-        };
-        Some(self.timeout.unwrap_or(default)).filter(|timeout| !timeout.is_zero())
-    }
 }
-
-/// A small message.
-const STREAM_BYTES: u64 = 1 << 10;
-
-/// As many as most servers allow at once by default.
-const STREAMS_OPEN: u32 = 100;
-
-/// Handshakes that may be under way when they begin by a schedule: a second of a thousand a second.
-const HANDSHAKES_OPEN: usize = 1_000;
 
 /// How often the end of the run and signals are looked for.
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// Enough to keep a few cores busy.
-const CONNECTIONS: usize = 10;
-
-/// Long enough for rates to settle.
-const DURATION: Duration = Duration::from_secs(10);
-
-/// A request that takes longer has failed for whoever waits for it.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What a result begins with that nobody may rely on.
-const INVALID: &str =
-    "INVALID: the generator was the bottleneck, these are its own times as much as the server's\n";
+/// Why nobody may rely on a result.
+const BOTTLENECK: &str =
+    "the generator was the bottleneck, these are its own times as much as the server's";
 
 const EXAMPLES: &str = "\
 Sizes take k, m, g (k = 1,024 bytes), numbers k, m (k = 1,000), times s, ms, m.
@@ -469,6 +342,8 @@ Examples:
   quiclane load https://localhost:4433/ -k -R 20k -d 1m --partition 1/2 --start-at +30s --json
   quiclane load quic://localhost:4433 --echo -k --request-size 4k -c 10 -R 1k
   quiclane load https://localhost:4433/bytes/1024 --hq -k -c 10
+  quiclane load https://localhost:4433/ -k -c 50 --repeat 5
+  quiclane load https://localhost:4433/ -k -c 50 --versus https://localhost:4434/
   quiclane load compare before.json after.json
 
 Exit codes: 0 all was done and nothing failed, 1 something failed, 2 usage, 3 an objective of --slo
@@ -487,75 +362,10 @@ mod tests {
         load: LoadArgs,
     }
 
-    fn parse(flags: &str) -> Result<LoadArgs, clap::Error> {
+    /// `load` of a `perf` server with `flags`.
+    pub(super) fn parse(flags: &str) -> Result<LoadArgs, clap::Error> {
         let words = "load quic://localhost:1 --perf".split(' ').chain(flags.split_whitespace());
         Flags::try_parse_from(words).map(|flags| flags.load)
-    }
-
-    #[test]
-    fn workloads_and_stop_rules_have_defaults() {
-        let args = parse("").unwrap();
-        let workload = args.work.workload(Speaks::Perf);
-        assert_eq!(workload, Workload::Requests { request_size: 0, response_size: 1_024 });
-        assert_eq!(args.stop(workload), Stop::Duration(DURATION));
-        assert_eq!(args.request_timeout(workload), Some(TIMEOUT));
-        assert!(args.config("127.0.0.1:1".parse().unwrap()).is_ok() || !args.trust.insecure);
-    }
-
-    #[test]
-    fn bulk_runs_are_one_stream_on_each_and_have_no_time_limit() {
-        let args = parse("--download 1g -c 3 -m 2").unwrap();
-        let workload = args.work.workload(Speaks::Perf);
-        assert_eq!(workload, Workload::Download(1 << 30));
-        assert_eq!(args.stop(workload), Stop::Requests(6));
-        assert_eq!(args.request_timeout(workload), None);
-        assert_eq!(
-            parse("--upload 1m -d 5").unwrap().work.workload(Speaks::Perf),
-            Workload::Upload(1 << 20)
-        );
-    }
-
-    #[test]
-    fn idle_connections_are_held_until_the_time_is_over_or_somebody_interrupts() {
-        let args = parse("--idle 10k --keep-alive 500ms --reconnect").unwrap();
-        assert_eq!(
-            (args.work.workload(Speaks::Perf), args.connections()),
-            (Workload::Idle, 10_000)
-        );
-        assert_eq!(args.stop(Workload::Idle), Stop::Never);
-        assert!(args.work.reconnect && !parse("--idle 1").unwrap().work.reconnect);
-        let args = parse("--idle 3 -d 2s").unwrap();
-        assert_eq!(args.stop(Workload::Idle), Stop::Duration(Duration::from_secs(2)));
-    }
-
-    #[test]
-    fn there_are_no_more_connections_than_requests() {
-        for (flags, connections) in [
-            ("", 10),
-            ("-n 1", 1),
-            ("-c 10 -n 3", 3),
-            ("-c 3 -n 10", 3),
-            ("-c 4 -n 2 --handshakes", 2),
-            ("-c 4 --download 1g", 4),
-            ("-c 4 -n 100m", 4),
-            ("--handshakes", 10),
-            ("--connect-rate 5", 10),
-            ("--handshakes --connect-rate 5", 1_000),
-            ("--handshakes --connect-rate 5 -c 20", 20),
-        ] {
-            assert_eq!(parse(flags).unwrap().connections(), connections, "{flags}");
-        }
-    }
-
-    #[test]
-    fn a_zero_timeout_is_none() {
-        let args = parse("--timeout 0").unwrap();
-        assert_eq!(args.request_timeout(args.work.workload(Speaks::Perf)), None);
-        let args = parse("--timeout 250ms").unwrap();
-        let workload = args.work.workload(Speaks::Perf);
-        assert_eq!(args.request_timeout(workload), Some(Duration::from_millis(250)));
-        let args = parse("--handshakes -n 10k").unwrap();
-        assert_eq!(args.stop(Workload::Handshakes), Stop::Requests(10_000));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::exit::Failure;
 use crate::flags::{Cores, cores, positive_time, positive_usize, size, size_u32, time};
 
 /// Threads, cores and I/O.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Threads and I/O")]
 pub(crate) struct WorkerOptions {
     /// Worker threads [default: one per core this process may use]
@@ -45,7 +45,7 @@ impl WorkerOptions {
 }
 
 /// QUIC settings of each connection.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "QUIC")]
 pub(crate) struct TransportOptions {
     /// Silence after which a connection is dropped

@@ -19,6 +19,8 @@ use view::{Shown, VIEW_INTERVAL, View};
 #[derive(Debug)]
 pub(crate) struct Meter {
     display: Display,
+    /// What lines begin with: which of several runs it is.
+    label: String,
     workload: Workload,
     stop: Stop,
     /// What was shown last, and when.
@@ -53,7 +55,7 @@ impl Meter {
         } else {
             Display::Lines
         };
-        Self { display, workload, stop, last: None, measuring_since: None }
+        Self::shown(display, workload, stop)
     }
 
     /// The same with a live view of the run of `title`, where there is a terminal for it.
@@ -71,7 +73,20 @@ impl Meter {
     /// Lines, wherever it is shown.
     pub(crate) fn plain(quiet: bool, workload: Workload, stop: Stop) -> Self {
         let display = if quiet { Display::Nothing } else { Display::Lines };
-        Self { display, workload, stop, last: None, measuring_since: None }
+        Self::shown(display, workload, stop)
+    }
+
+    fn shown(display: Display, workload: Workload, stop: Stop) -> Self {
+        Self { display, label: String::new(), workload, stop, last: None, measuring_since: None }
+    }
+
+    /// The same, of the run that `label` names among several.
+    pub(crate) fn labelled(mut self, label: &str) -> Self {
+        self.label = format!("{label}: ");
+        if let Display::View(live) = &mut self.display {
+            live.shown.title.insert_str(0, &self.label);
+        }
+        self
     }
 
     /// Shows how far the run is, if it is time to.
@@ -114,10 +129,10 @@ impl Meter {
                 shown.push(rate.0, progress.p99_ns);
                 view.draw(shown);
             }
-            Display::Lines => output::log(text),
+            Display::Lines => output::log(format_args!("{}{text}", self.label)),
             Display::Bar(bar) => {
                 bar.set_position(position);
-                bar.set_message(text);
+                bar.set_message(format!("{}{text}", self.label));
             }
         }
         self.last = Some((now, progress));

@@ -14,6 +14,7 @@ impl LoadArgs {
             let flags = ["--series -".to_owned()];
             without(flags, "--json", "which takes stdout for the report", "give --series FILE")?;
         }
+        self.check_repeat()?;
         if let Some(other) = self.more.iter().find(|other| !self.url().has_origin_of(other)) {
             return Err(Failure::Origins { url, other: other.to_string() });
         }
@@ -39,5 +40,25 @@ impl LoadArgs {
         let why = "where no connection has a socket to leave";
         without(migrates, "--sockets per-core", why, "give each its own with per-conn")?;
         self.check_protocol()
+    }
+
+    /// Refuses what has no meaning for several runs.
+    fn check_repeat(&self) -> Result<(), Failure> {
+        let Some(given) = self.repeat.given() else { return Ok(()) };
+        if self.files.takes_stdout() {
+            let series = ["--series -".to_owned()];
+            without(series, &given, "whose runs are told on stdout", "give --series FILE")?;
+        }
+        if self.work.idle.is_some() && self.duration.is_none() {
+            let needed = "-d TIME beside --idle, which ends only when it is interrupted";
+            return Err(Failure::Incomplete { given, needed });
+        }
+        match &self.repeat.versus {
+            Some(other) if other.scheme != self.url().scheme => {
+                let url = self.url().to_string();
+                Err(Failure::Schemes { url, other: other.to_string() })
+            }
+            _ => Ok(()),
+        }
     }
 }

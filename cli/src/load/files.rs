@@ -16,7 +16,7 @@ use crate::exit::Failure;
 use crate::flags::positive_time;
 
 /// What to write beside the report.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Results")]
 pub(super) struct FileOptions {
     /// Print whole distributions: latency, service with --rate, first byte over HTTP/3, handshake
@@ -55,10 +55,12 @@ impl FileOptions {
         self.series.as_deref() == Some(Path::new("-"))
     }
 
-    /// Opens them all.
-    pub(super) fn open(&self) -> Result<Files, Failure> {
-        let open =
-            |flag, path: Option<&PathBuf>| path.map(|path| Output::open(flag, path)).transpose();
+    /// Opens them all; of one of several runs those with its number.
+    pub(super) fn open(&self, run: Option<usize>) -> Result<Files, Failure> {
+        let open = |flag, path: Option<&PathBuf>| {
+            let path = path.map(|path| run.map_or_else(|| path.clone(), |run| numbered(path, run)));
+            path.map(|path| Output::open(flag, &path)).transpose()
+        };
         Ok(Files {
             series: open("--series", self.series.as_ref().filter(|_| !self.takes_stdout()))?,
             series_on_stdout: self.takes_stdout(),
@@ -67,6 +69,18 @@ impl FileOptions {
             report: open("--report", self.report.as_ref())?,
         })
     }
+}
+
+/// `FILE.html` of the second run is `FILE.2.html`.
+fn numbered(path: &Path, run: usize) -> PathBuf {
+    let Some(stem) = path.file_stem() else { return path.into() };
+    let mut name = stem.to_owned();
+    name.push(format!(".{run}"));
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
 }
 
 /// Files that are open.
@@ -155,6 +169,19 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"something long and old");
         output.write(|file| file.write_all(b"new")).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn files_of_several_runs_are_numbered_before_their_extension() {
+        for (path, of_the_second) in [
+            ("run.html", "run.2.html"),
+            ("a.b/run", "a.b/run.2"),
+            ("/x/run.tar.gz", "/x/run.tar.2.gz"),
+            (".hidden", ".hidden.2"),
+            ("..", ".."),
+        ] {
+            assert_eq!(numbered(Path::new(path), 2), Path::new(of_the_second));
+        }
     }
 
     #[test]

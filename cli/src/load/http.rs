@@ -15,7 +15,7 @@ use crate::flags::size;
 use crate::target::Url;
 
 /// What to ask for.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "HTTP/3 requests")]
 pub(super) struct HttpOptions {
     /// Method of the requests [default: GET, with a body POST]

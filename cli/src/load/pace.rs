@@ -13,7 +13,7 @@ use crate::flags::{count, positive_time, size};
 use crate::target::Url;
 
 /// When requests are sent, instead of when others have ended.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Open loop")]
 pub(super) struct PaceOptions {
     /// Requests a second, all connections together, sent when they are due whatever became of

@@ -12,7 +12,7 @@ use crate::flags::time;
 use crate::output;
 
 /// One of several generators.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Several generators")]
 pub(super) struct PartOptions {
     /// Do part I of N, from 1/N to N/N: the parts of -c, -n and --rate are exactly the whole. Give

@@ -7,7 +7,7 @@ use crate::exit::Failure;
 use crate::target::{Scheme, Url};
 
 /// What is spoken.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(group(ArgGroup::new("protocol")))]
 pub(super) struct ProtocolOptions {
     /// With quic://: speak `perf` (draft-banks-quic-performance), as quiclane serve, msquic and

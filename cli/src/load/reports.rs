@@ -18,7 +18,7 @@ use super::files::Output;
 /// of A, each with a 95 % interval, from a bootstrap over the intervals of the runs. Better and
 /// worse are said of a ratio beyond the margin whose interval excludes 1, equal of an interval
 /// within the margin. More in loadgen/README.md.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(after_help = COMPARE_EXAMPLES)]
 #[command(group(ArgGroup::new("what").args(["files", "a"]).required(true)))]
 pub(super) struct CompareArgs {
@@ -63,9 +63,7 @@ pub(super) fn compare(args: &CompareArgs) -> Result<Exit, Failure> {
     let comparison = Comparison::new(&a, &b, args.margin);
     if args.json {
         output::json(&comparison)?;
-        for warning in &comparison.warnings {
-            output::log(format_args!("warning: {warning}"));
-        }
+        log_warnings(&comparison);
     } else {
         output::result(&comparison)?;
     }
@@ -73,12 +71,19 @@ pub(super) fn compare(args: &CompareArgs) -> Result<Exit, Failure> {
     Ok(if fails { Exit::Broken } else { Exit::Ok })
 }
 
+/// What makes a comparison doubtful, where stdout is for JSON.
+pub(super) fn log_warnings(comparison: &Comparison) {
+    for warning in &comparison.warnings {
+        output::log(format_args!("warning: {warning}"));
+    }
+}
+
 /// Add up the reports of several generators that loaded one server at the same time
 ///
 /// Reads reports of `quiclane load --json`, made with --partition I/N and --start-at on each
 /// machine. Counts and distributions are added, intervals by the clocks of the machines;
 /// percentiles are those of the sum. The result is a report that compare and merge take.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(after_help = MERGE_EXAMPLES)]
 pub(super) struct MergeArgs {
     /// The reports
@@ -103,8 +108,7 @@ pub(super) fn merge(args: &MergeArgs) -> Result<Exit, Failure> {
                 serde_json::to_writer_pretty(&mut *file, &merged)?;
                 file.write_all(b"\n")
             })?;
-            let verdict = if merged.is_invalid() { super::INVALID } else { "" };
-            output::result(format_args!("{verdict}{merged}"))?;
+            output::result(format_args!("{}{merged}", super::verdict(&merged)))?;
         }
         None => {
             output::json(&merged)?;
@@ -154,7 +158,21 @@ Exit codes: 0 ok, 1 a file is no report or none of the same run, 2 usage. With -
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        compare: CompareArgs,
+    }
+
+    #[test]
+    fn the_margin_is_that_of_versus_unless_it_is_given() {
+        let flags = Flags::try_parse_from(["compare", "a", "b"]).unwrap();
+        assert_eq!(flags.compare.margin, Comparison::MARGIN);
+    }
 
     #[test]
     fn margins_are_per_cent() {

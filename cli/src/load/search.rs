@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure};
 use crate::output;
 
 /// How to search.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Search")]
 pub(super) struct SearchOptions {
     /// Search the highest -R at which all objectives of --slo are kept, in runs of -d each: the

@@ -9,7 +9,7 @@ use quiclane_loadgen::{KeyUpdates, LocalAddresses, MIGRATE_EVERY_MIN, Sockets};
 use crate::flags::{count, time};
 
 /// Where connections come from.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Sockets and addresses")]
 pub(super) struct SocketOptions {
     /// Local addresses to send from, taken in turn by the connections: addresses and networks, with
@@ -28,7 +28,7 @@ pub(super) struct SocketOptions {
 }
 
 /// Keys of open connections.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "QUIC")]
 pub(super) struct KeyOptions {
     /// Update the keys of each connection (RFC 9001 section 6) once in this time, at least 100ms,

@@ -9,7 +9,7 @@ use crate::certificate::{trust_file, trust_system};
 use crate::exit::Failure;
 
 /// Whom to trust.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Trust")]
 pub(super) struct TrustOptions {
     /// Trust any certificate: for servers of your own

@@ -7,7 +7,7 @@ use super::protocol::Speaks;
 use crate::flags::{positive_usize, size};
 
 /// What each connection does.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Workload")]
 pub(super) struct WorkOptions {
     /// With --perf: payload bytes of a request, beside the 8 that name the response size

@@ -12,6 +12,7 @@ mod load;
 mod merge;
 mod protocols;
 mod refused;
+mod repeat;
 mod results;
 mod serve;
 mod steering;

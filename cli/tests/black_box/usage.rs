@@ -25,6 +25,8 @@ fn every_command_has_help() {
                 "compare",
                 "merge",
                 "--partition",
+                "--repeat",
+                "--versus",
                 "1,024",
                 "Examples",
             ],
@@ -128,6 +130,37 @@ fn usage_errors_exit_with_2_and_name_value_and_remedy() {
     ] {
         refused(arguments, value, remedy);
     }
+}
+
+#[test]
+fn what_has_no_meaning_for_several_runs_is_refused() {
+    let url = "load https://127.0.0.1:1 -k";
+    for (flags, value, remedy) in [
+        ("--repeat 0", "'0'", "at least 1"),
+        ("--repeat 1001", "'1001'", "at most 1000"),
+        ("--repeat 2 --series -", "--series -: without effect with --repeat 2", "--series FILE"),
+        ("--repeat 2 --idle 3", "--repeat 2 needs -d TIME", "--idle"),
+        ("--repeat 2 --find-max --slo p99<1s", "--repeat", "--find-max"),
+        ("--repeat 2 --start-at +3s", "--repeat", "--start-at"),
+        ("--repeat 2 --partition 1/2", "--repeat", "--partition"),
+        ("--repeat 2 -L", "--repeat", "--latency"),
+        ("--repeat 2 --hlog /nowhere/run.hlog", "--hlog /nowhere/run.1.hlog", "may write"),
+        ("--versus quic://a:1", "--versus quic://a:1: https://127.0.0.1:1/", "two with quic://"),
+        ("--versus a:1", "a:1", "write quic://HOST:PORT"),
+        ("--versus https://a https://127.0.0.1:1/b", "--versus", "MORE URLS"),
+        ("--versus https://a -i f", "--versus", "--input-file"),
+        ("--versus https://a --replay f", "--versus", "--replay"),
+        ("--versus https://a --series -", "--series -", "--versus https://a/"),
+        ("--versus https://a --idle 3", "--versus https://a/ needs -d TIME", "--idle"),
+        ("--versus https://a --find-max --slo p99<1s", "--versus", "--find-max"),
+        ("--versus https://a --start-at +3s", "--versus", "--start-at"),
+        ("--versus https://a --partition 1/2", "--versus", "--partition"),
+        ("--versus https://a -L", "--versus", "--latency"),
+    ] {
+        refused(&format!("{url} {flags}"), value, remedy);
+    }
+    refused("load compare a b --repeat 2", "--repeat", "Usage");
+    refused("load merge a b --versus https://a", "--versus", "Usage");
 }
 
 #[test]
