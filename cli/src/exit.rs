@@ -242,23 +242,8 @@ impl Failure {
             | Self::RootBeyondReach { .. }
             | Self::Certificate(_)
             | Self::Tls(_)
-            | Self::Start(StartError::Config(_))
-            | Self::Load(
-                LoadError::NoTarget
-                | LoadError::NothingInFlight { .. }
-                | LoadError::NoWork
-                | LoadError::PaceNeedsRequests
-                | LoadError::Weights { .. }
-                | LoadError::KeyUpdates
-                | LoadError::LocalAddress { .. }
-                | LoadError::WarmUpNeedsDuration { .. }
-                | LoadError::OpenFiles { .. }
-                | LoadError::EmptyPart { .. }
-                | LoadError::Slo { .. }
-                | LoadError::IntervalTooShort { .. }
-                | LoadError::Intervals { .. }
-                | LoadError::Start(StartError::Config(_)),
-            ) => Exit::Usage,
+            | Self::Start(StartError::Config(_)) => Exit::Usage,
+            Self::Load(error) if error.is_usage() => Exit::Usage,
             Self::Target(error) if error.is_usage() => Exit::Usage,
             Self::Metrics { .. }
             | Self::Write { .. }
@@ -277,6 +262,17 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_another_command_line_would_have_avoided_is_usage() {
+        for error in [LoadError::Replay, LoadError::Migration, LoadError::NoHttpRequest] {
+            assert_eq!(Failure::Load(error).exit(), Exit::Usage);
+        }
+        let (local, target) = ([127, 0, 0, 1].into(), "[::1]:1".parse().unwrap());
+        assert_eq!(Failure::Load(LoadError::LocalFamily { local, target }).exit(), Exit::Usage);
+        let thread = StartError::Worker { worker: 1, reason: "no memory".into() };
+        assert_eq!(Failure::Load(LoadError::Start(thread)).exit(), Exit::Failed);
+    }
 
     #[test]
     fn of_several_codes_the_first_in_their_order_counts() {

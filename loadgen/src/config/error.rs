@@ -164,3 +164,35 @@ pub enum LoadError {
     #[error(transparent)]
     Run(#[from] RunError),
 }
+
+impl LoadError {
+    /// Whether another configuration would have avoided it.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::NoTarget
+            | Self::NothingInFlight { .. }
+            | Self::NoWork
+            | Self::WarmUpNeedsDuration { .. }
+            | Self::NoHttpRequest
+            | Self::SizesOverHttp
+            | Self::Datagrams
+            | Self::StreamsNeedBody
+            | Self::IdleNeedsTime
+            | Self::PaceNeedsRequests
+            | Self::EmptyPart { .. }
+            | Self::Slo { .. }
+            | Self::IntervalTooShort { .. }
+            | Self::Intervals { .. }
+            | Self::Weights { .. }
+            | Self::Replay
+            | Self::LocalAddress { .. }
+            | Self::LocalFamily { .. }
+            | Self::KeyUpdates
+            | Self::Migration
+            | Self::OpenFiles { .. }
+            | Self::Start(StartError::Config(_)) => true,
+            Self::Start(_) | Self::Run(_) => false,
+        }
+    }
+}
