@@ -46,7 +46,7 @@ pub(super) fn recording(path: &Path, url: &Url, speed: f64) -> Result<Recording,
         let which = match uri.trim() {
             "" => 0,
             uri if url.scheme == Scheme::Quic => {
-                return Err(format!("{uri:?}: --perf has no paths: leave it out"));
+                return Err(format!("{uri:?}: there are no paths over quic://: leave it out"));
             }
             uri => {
                 let found = of_server(url, uri)?;
@@ -197,7 +197,9 @@ mod tests {
         let quic = "quic://a:1".parse().unwrap();
         let times = |text: &str| with(text.as_bytes(), |path| recording(path, &quic, 1.0));
         assert_eq!(times("1\n2\r\n3").unwrap().replay.len(), 3);
-        assert!(times("1 /a").unwrap_err().to_string().contains("line 1: \"/a\": --perf"));
+        assert!(
+            times("1 /a").unwrap_err().to_string().contains("line 1: \"/a\": there are no paths")
+        );
     }
 
     #[test]
