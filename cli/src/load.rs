@@ -328,22 +328,23 @@ Sizes take k, m, g (k = 1,024 bytes), numbers k, m (k = 1,000), times s, ms, m.
 
 Examples:
   quiclane load https://localhost:4433/ -k -c 100 -m 10 -d 30s
-  quiclane load https://localhost:4433/ -k -R 20k --arrivals poisson -d 1m
-  quiclane load https://localhost:4433/ -k -R 20k -d 1m --slo 'p99<250ms,errors<1%,rate>99%'
   quiclane load https://localhost:4433/a https://localhost:4433/b -k -H 'accept: */*'
-  quiclane load https://localhost:4433/ -k --replay times.tsv --replay-speed 2x
-  quiclane load https://localhost:4433/ -k --handshakes --connect-rate 500 -d 30s
   quiclane load https://localhost:4433/form -k -n 1k --body @form.json -H 'x-key: 1'
-  quiclane load quic://localhost:4433 --perf -k -c 100 -m 10 -d 30s
-  quiclane load quic://localhost:4433 --perf -k -c 4 --download 1g
-  quiclane load quic://localhost:4433 --perf -k -c 50 --handshakes -d 10s --json
-  quiclane load quic://localhost:4433 --perf -k -c 50 --requests-per-conn 10 --resume 0rtt
-  quiclane load quic://localhost:4433 --perf -k --idle 10k --keep-alive 5s --reconnect
-  quiclane load https://localhost:4433/ -k -R 20k -d 1m --partition 1/2 --start-at +30s --json
-  quiclane load quic://localhost:4433 --echo -k --request-size 4k -c 10 -R 1k
-  quiclane load https://localhost:4433/bytes/1024 --hq -k -c 10
+  quiclane load https://localhost:4433/ -k -R 20k --arrivals poisson -d 1m --report run.html
+  quiclane load https://localhost:4433/ -k --stages 30s@0:5k,1m@5k,10s@5k:0
+  quiclane load https://localhost:4433/ -k --replay times.tsv --replay-speed 2x
+  quiclane load https://localhost:4433/ -k -R 20k -d 1m --slo 'p99<250ms,errors<1%,rate>99%'
+  quiclane load https://localhost:4433/ -k -d 20s --slo 'p99<50ms,errors<1%' --find-max
   quiclane load https://localhost:4433/ -k -c 50 --repeat 5
   quiclane load https://localhost:4433/ -k -c 50 --versus https://localhost:4434/
+  quiclane load https://localhost:4433/ -k -R 20k -d 1m --partition 1/2 --start-at +30s --json
+  quiclane load https://localhost:4433/ -k --handshakes --connect-rate 500 -d 30s
+  quiclane load https://localhost:4433/ -k -c 1k --local-addr 127.1.0.0/24 --migrate-every 10s
+  quiclane load https://localhost:4433/bytes/1024 --hq -k -c 10
+  quiclane load quic://localhost:4433 --perf -k -c 4 --download 1g
+  quiclane load quic://localhost:4433 --perf -k -c 50 --requests-per-conn 10 --resume 0rtt
+  quiclane load quic://localhost:4433 --perf -k --idle 10k --keep-alive 5s --reconnect
+  quiclane load quic://localhost:4433 --echo -k --request-size 4k -c 10 -R 1k
   quiclane load compare before.json after.json
 
 Exit codes: 0 all was done and nothing failed, 1 something failed, 2 usage, 3 an objective of --slo
@@ -366,6 +367,32 @@ mod tests {
     pub(super) fn parse(flags: &str) -> Result<LoadArgs, clap::Error> {
         let words = "load quic://localhost:1 --perf".split(' ').chain(flags.split_whitespace());
         Flags::try_parse_from(words).map(|flags| flags.load)
+    }
+
+    #[test]
+    fn every_example_can_be_given_and_each_kind_of_run_has_one() {
+        let lines = EXAMPLES.lines().filter_map(|line| line.strip_prefix("  quiclane "));
+        for line in lines {
+            // What is in quotes is one word.
+            let words = line.split('\'').enumerate().flat_map(|(at, part)| match at % 2 {
+                0 => part.split_whitespace().collect(),
+                _ => vec![part],
+            });
+            assert!(Flags::try_parse_from(words).is_ok(), "{line}");
+        }
+        for flag in [
+            " --find-max",
+            " --replay ",
+            " --stages ",
+            " --slo ",
+            " --report ",
+            " --migrate-every ",
+            " --local-addr ",
+            " --versus ",
+            " --repeat ",
+        ] {
+            assert!(EXAMPLES.contains(flag), "{flag}");
+        }
     }
 
     #[test]
