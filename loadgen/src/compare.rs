@@ -203,7 +203,10 @@ fn ratios(sides: &[Side<'_>; 2], grid: &Grid, margin: f64) -> Vec<Ratio> {
 /// Why these runs can say nothing of `metric`, whatever they are drawn to.
 fn reason(metric: Metric, sums: &[Row; 2], few: usize) -> Option<String> {
     if few < INTERVALS_MIN {
-        return Some(format!("{few} intervals are too few: at least {INTERVALS_MIN} are needed"));
+        return Some(format!(
+            "{few} intervals are too few: at least {INTERVALS_MIN} are needed, so longer runs (-d) or \
+             a shorter --interval"
+        ));
     }
     let Metric::Quantile(quantile) = metric else { return None };
     let measured = sums.iter().map(total).fold(f64::INFINITY, f64::min);

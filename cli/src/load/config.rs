@@ -235,4 +235,31 @@ mod tests {
         let args = parse("--handshakes -n 10k").unwrap();
         assert_eq!(args.stop(Workload::Handshakes), Stop::Requests(10_000));
     }
+
+    #[test]
+    fn the_words_of_other_tools_mean_the_same() {
+        for (theirs, ours) in [
+            ("--clients 3", "-c 3"),
+            ("--max-concurrent-streams 4", "-m 4"),
+            ("--threads 1", "--workers 1"),
+            ("--warm-up-time 1s", "--warmup 1s"),
+            ("--no-tui", "--plain"),
+            ("--congestion newreno", "--cc newreno"),
+            ("--method PUT", "-X PUT"),
+            ("--header a:b", "-H a:b"),
+            ("--insecure", "-k"),
+        ] {
+            let [theirs, ours] = [theirs, ours].map(|flags| format!("{:?}", parse(flags).unwrap()));
+            assert_eq!(theirs, ours);
+            assert_ne!(theirs, format!("{:?}", parse("").unwrap()));
+        }
+    }
+
+    #[test]
+    fn windows_reach_the_connections() {
+        let config = |flags| parse(flags).unwrap().config("127.0.0.1:1".parse().unwrap()).unwrap();
+        let transport = config("-k --window 3m --stream-window 2m --mtu-max 1300").transport;
+        let windows = (transport.receive_window, transport.stream_receive_window);
+        assert_eq!((windows, transport.mtu_max), ((3 << 20, 2 << 20), Some(1_300)));
+    }
 }

@@ -160,7 +160,10 @@ fn latencies_and_failures_are_judged_by_their_distributions() {
 fn too_little_is_inconclusive_and_says_so() {
     let few = Comparison::new(&[report(1, 10, 1_000.0, 0)], &[report(2, 60, 2_000.0, 9)], 0.05);
     assert!(few.metrics.iter().all(|of| of.verdict == Verdict::Inconclusive), "{few}");
-    assert!(few.to_string().contains("9 intervals are too few"), "{few}");
+    assert!(
+        few.to_string().contains("9 intervals are too few: at least 10 are needed, so longer"),
+        "{few}"
+    );
     let nothing = [report(1, 0, 1.0, 0)];
     let nothing = Comparison::new(&nothing, &nothing, 0.05);
     assert!(nothing.metrics.iter().all(|of| of.verdict == Verdict::Inconclusive), "{nothing}");
