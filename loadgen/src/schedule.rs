@@ -79,8 +79,13 @@ impl Schedule {
         match &mut self.0 {
             Source::Rate { next, .. } if next.is_none_or(|next| next >= end) => 0,
             Source::Rate { rate, places, next } => {
-                let skipped = 1 + places.skip_before(rate.expected(end));
+                // To the last one or two in one step, and on by their times.
+                let mut skipped = 1 + places.skip_before(rate.expected(end) - places.step());
                 *next = rate.time_of(places.next());
+                while next.is_some_and(|next| next < end) {
+                    *next = rate.time_of(places.next());
+                    skipped += 1;
+                }
                 skipped
             }
             Source::Replay(part) => part.skip_before(end),
@@ -142,6 +147,26 @@ mod tests {
                     }
                     assert_eq!(skips.skip_before(end), taken, "{arrivals:?} {ms}");
                     assert_eq!(skips.peek(), takes.peek(), "{arrivals:?} {ms}");
+                }
+            }
+        }
+    }
+
+    /// Places are numbers with an error, times are rounded to nanoseconds: it is the times that
+    /// say what is due.
+    #[test]
+    fn what_is_due_at_the_end_is_not_due_before_it() {
+        for per_s in [0.7, 333.3, 1_000.0, 70_000.0] {
+            for worker in 0..WORKERS {
+                let rate = Rate::constant(per_s).unwrap();
+                let start = Schedule::new(rate, Arrivals::Constant, worker, WORKERS, 0);
+                let mut takes = start.clone();
+                for taken in 0..3_000 {
+                    let end = takes.peek().unwrap();
+                    assert_eq!(start.clone().skip_before(end), taken, "{per_s} {end:?}");
+                    takes.take(end).unwrap();
+                    let end = end + Duration::from_nanos(1);
+                    assert_eq!(start.clone().skip_before(end), taken + 1, "{per_s} {end:?}");
                 }
             }
         }

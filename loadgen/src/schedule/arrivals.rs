@@ -86,6 +86,11 @@ impl Places {
         }
     }
 
+    /// Between two of ours, on average.
+    pub(super) fn step(&self) -> f64 {
+        self.workers
+    }
+
     /// Between two random ones.
     fn gap(&mut self) -> f64 {
         self.random.exponential() * self.workers
