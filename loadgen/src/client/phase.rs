@@ -56,9 +56,7 @@ impl Client {
         if self.phase.is_over() {
             return;
         }
-        if self.job.gate.is_stopped() {
-            return self.conclude(lane, self.ending_when_stopped());
-        }
+        let is_stopped = self.job.gate.is_stopped();
         let now = lane.now();
         self.keep_series(now);
         let lost_some = self.seats.schedule(now, &mut self.random);
@@ -83,6 +81,10 @@ impl Client {
         self.keep_up(lane, now);
         self.write_some(lane);
         self.expire(lane, now);
+        // Not before: what is due by now would count as not sent, as if there had been no room.
+        if is_stopped && !self.phase.is_over() {
+            self.conclude(lane, self.ending_when_stopped());
+        }
         self.publish();
         if !self.phase.is_over() {
             lane.wake_at(self.next_turn(now));

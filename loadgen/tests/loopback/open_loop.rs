@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use quiclane_loadgen::{Arrivals, Load, LoadConfig, LoadError, Pace, Rate, Report, Stop, Workload};
+use quiclane_loadgen::{
+    Arrivals, Ending, Load, LoadConfig, LoadError, Pace, Rate, Report, Stop, Workload,
+};
 
 use crate::servers::{Fault, Server};
 
@@ -80,5 +82,27 @@ fn what_makes_no_requests_has_no_rate() {
         let config = LoadConfig { workload, ..config(&server, rate(1.0), seconds(1)) };
         let error = Load::start(config).unwrap_err();
         assert!(matches!(error, LoadError::PaceNeedsRequests), "{error}");
+    }
+}
+
+/// What was to be sent later is not due, and nothing is said of it.
+#[test]
+fn an_interruption_holds_nothing_against_anybody() {
+    let server = Server::start(Fault::None);
+    for per_s in [40.0, 1_000.0] {
+        let load = Load::start(config(&server, rate(per_s), seconds(60))).unwrap();
+        while load.progress().requests < 20 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        load.stopper().stop();
+        let report = load.join().unwrap();
+        assert_eq!(report.ending, Ending::Interrupted);
+        assert!(report.counts.requests.is_balanced(), "{report}");
+        let schedule = report.schedule.unwrap();
+        assert_eq!((schedule.not_sent, schedule.due), (0, schedule.sent), "{report}");
+        let due: u64 = report.intervals.iter().map(|of| of.open.unwrap().due).sum();
+        assert_eq!(due, schedule.due, "{report}");
+        let notes = &report.detail.notes;
+        assert!(!notes.iter().any(|note| note.contains("not sent")), "{notes:?}");
     }
 }
