@@ -85,8 +85,9 @@ impl Client {
         if is_stopped && !self.phase.is_over() {
             self.conclude(lane, self.ending_when_stopped());
         }
-        self.publish();
+        // Once it is over there is nothing more to show: the tally is gone.
         if !self.phase.is_over() {
+            self.publish();
             lane.wake_at(self.next_turn(now));
         }
     }

@@ -129,6 +129,18 @@ fn a_run_can_be_stopped_early() {
 }
 
 #[test]
+fn what_was_counted_can_be_seen_when_the_run_is_over() {
+    let server = Server::start(Fault::None);
+    let load = Load::start(config(&server, SMALL, Stop::Requests(40))).unwrap();
+    while !load.is_finished() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let progress = load.progress();
+    assert_eq!((progress.requests, progress.measuring), (40, 2), "{progress:?}");
+    assert!(load.join().unwrap().ok);
+}
+
+#[test]
 fn faults_of_the_server_have_their_class() {
     for (fault, class) in [
         (Fault::ShortResponse, "short_response"),
