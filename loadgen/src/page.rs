@@ -131,7 +131,7 @@ fn over_time(report: &Report, to: &mut impl Write) -> io::Result<()> {
         .collect();
     let at = |quantile: f64| {
         let point = |(x, times): &(f64, Histogram<u64>)| {
-            let time = times.value_at_quantile(quantile).min(times.max()) as f64;
+            let time = times.value_at_quantile(quantile) as f64;
             (!times.is_empty()).then_some((*x, time))
         };
         times.iter().map(point).collect::<Vec<_>>()
@@ -214,7 +214,7 @@ fn distribution(report: &Report, to: &mut impl Write) -> io::Result<()> {
     };
     row("count", &|times| group(times.len()))?;
     for (name, quantile) in QUANTILES {
-        row(name, &|times| nanoseconds(times.value_at_quantile(quantile).min(times.max())))?;
+        row(name, &|times| nanoseconds(times.value_at_quantile(quantile)))?;
     }
     row("max", &|times| nanoseconds(times.max()))?;
     writeln!(to, "</tbody></table></div>\n</section>")

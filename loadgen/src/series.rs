@@ -230,7 +230,7 @@ impl Series {
     /// The open interval is over, and by then so much had been counted.
     pub(crate) fn close(&mut self, now: Totals) {
         if !self.latency.is_empty() {
-            self.last_p99_ns = self.latency.value_at_quantile(0.99).min(self.latency.max());
+            self.last_p99_ns = self.latency.value_at_quantile(0.99);
         }
         self.pack(now);
         self.left = self.left.saturating_sub(1);

@@ -357,7 +357,7 @@ impl Statistic {
         }
         let times = packed.histogram();
         Some(match self {
-            Self::Quantile(quantile) => times.value_at_quantile(quantile).min(times.max()) as f64,
+            Self::Quantile(quantile) => times.value_at_quantile(quantile) as f64,
             Self::Mean => times.mean(),
             Self::Max => times.max() as f64,
         })
