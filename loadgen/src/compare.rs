@@ -204,8 +204,8 @@ fn ratios(sides: &[Side<'_>; 2], grid: &Grid, margin: f64) -> Vec<Ratio> {
 fn reason(metric: Metric, sums: &[Row; 2], few: usize) -> Option<String> {
     if few < INTERVALS_MIN {
         return Some(format!(
-            "{few} intervals are too few: at least {INTERVALS_MIN} are needed, so longer runs (-d) or \
-             a shorter --interval"
+            "{few} intervals are too few: at least {INTERVALS_MIN} are needed, so longer runs \
+             (-d) or a shorter --interval"
         ));
     }
     let Metric::Quantile(quantile) = metric else { return None };
