@@ -31,6 +31,7 @@ use quiclane::{
 };
 
 use crate::config::{LoadConfig, Pace, Workload};
+use crate::feed::Part;
 use crate::gate::Gate;
 use crate::live::Live;
 use crate::partition::Partition;
@@ -58,6 +59,8 @@ pub(crate) struct Job {
     pub(crate) gate: Gate,
     /// One for each worker.
     pub(crate) lives: Vec<Live>,
+    /// Who wants to know intervals as they end, if somebody does.
+    pub(crate) feed: Option<Sender<Part>>,
     /// The monotonic and the wall clock when the run was made, for the time of day of its numbers.
     pub(crate) made: (Instant, Duration),
     /// For the waits between attempts, and random arrivals.
@@ -70,7 +73,8 @@ impl Job {
         let lives = (0..workers).map(|_| Live::default()).collect();
         let made = (clock::now(), clock::unix_time());
         let not_before = config.start_at.map(|at| made.0 + at.saturating_sub(made.1));
-        Self { config, workers, gate: Gate::new(workers, not_before), lives, made, seed }
+        let gate = Gate::new(workers, not_before);
+        Self { config, workers, gate, lives, feed: None, made, seed }
     }
 
     /// The time of day of an instant, in milliseconds since 1970.

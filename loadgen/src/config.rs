@@ -68,6 +68,9 @@ pub struct LoadConfig {
     /// shorter one shows shorter stalls, and takes a few hundred bytes to a few kilobytes of memory
     /// each; there are at most 100,000 of them.
     pub interval: Duration,
+    /// Hand intervals out while the run lasts ([`Load::intervals`](crate::Load::intervals));
+    /// default false, because what nobody takes is kept twice.
+    pub live_intervals: bool,
     /// How long a handshake may take before it counts as failed.
     pub connect_timeout: Duration,
     /// How long a request may take from its first byte to the end of its response before it is
@@ -117,6 +120,7 @@ impl LoadConfig {
             partition: None,
             start_at: None,
             interval: Duration::from_secs(1),
+            live_intervals: false,
             connect_timeout: Duration::from_secs(10),
             request_timeout: None,
             locals: None,

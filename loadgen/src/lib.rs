@@ -26,6 +26,7 @@ pub use config::{
 };
 mod cpu;
 mod export;
+mod feed;
 mod find_max;
 pub use find_max::{Conclusion, Found, Outcome, Search, Trial, find_max};
 mod gate;

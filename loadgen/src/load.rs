@@ -11,9 +11,11 @@ use quiclane::{Config, Engine, Limits, Transport, clock};
 
 use crate::client::{Client, Job};
 use crate::config::{LoadConfig, LoadError, Stop};
+use crate::feed::Feed;
 use crate::live::{Live, Progress};
 use crate::protocol::Protocol;
 use crate::report::Report;
+use crate::series::Interval;
 use crate::tally::Tally;
 
 /// A run under way.
@@ -22,6 +24,7 @@ pub struct Load {
     engine: Engine,
     job: Arc<Job>,
     results: Receiver<Tally>,
+    feed: Option<Feed>,
 }
 
 impl Load {
@@ -43,13 +46,19 @@ impl Load {
             locals.check(config.connections as u64)?;
         }
         let seed = u64::from(clock::unix_time().subsec_nanos());
-        let job = Arc::new(Job::new(config, workers, seed));
+        let mut job = Job::new(config, workers, seed);
+        let feed = job.config.live_intervals.then(|| {
+            let (sender, feed) = Feed::new(workers);
+            job.feed = Some(sender);
+            feed
+        });
+        let job = Arc::new(job);
         let (sender, results) = mpsc::channel();
         let shared = Arc::clone(&job);
         let engine = Engine::start(engine, move |worker| {
             Client::new(Arc::clone(&shared), worker.id, sender.clone())
         })?;
-        Ok(Self { engine, job, results })
+        Ok(Self { engine, job, results, feed })
     }
 
     /// Whether `config` can be started, as far as that is known before.
@@ -64,6 +73,13 @@ impl Load {
     #[must_use]
     pub fn progress(&self) -> Progress {
         Live::sum(&self.job.lives)
+    }
+
+    /// The intervals that have ended since the last call, in their order, of a run with
+    /// [`LoadConfig::live_intervals`]: the first ones of [`Report::intervals`]. The last one ends
+    /// with the run.
+    pub fn intervals(&mut self) -> Vec<Interval> {
+        self.feed.as_mut().map(Feed::take).unwrap_or_default()
     }
 
     /// Threads that offer load.

@@ -25,7 +25,7 @@ use crate::export;
 use crate::page::{self, About};
 use crate::protocol::Protocol;
 use crate::read::{few_names, maybe_names};
-use crate::series::{self, Interval};
+use crate::series::Interval;
 use crate::setup::{Setup, Unit};
 use crate::slo::SloReport;
 use crate::spectrum::Spectrum;
@@ -338,7 +338,7 @@ impl Report {
     /// # Errors
     /// When `to` cannot be written.
     pub fn write_series(&self, to: &mut impl Write) -> io::Result<()> {
-        series::write_lines(&self.intervals, to)
+        self.intervals.iter().try_for_each(|interval| interval.write_line(to))
     }
 
     /// Writes an interval log of HdrHistogram.

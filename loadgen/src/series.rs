@@ -73,6 +73,29 @@ impl Interval {
             self.service.get_or_insert_default().add(service);
         }
     }
+
+    /// Writes it as a line of JSON, with percentiles instead of whole distributions.
+    ///
+    /// # Errors
+    /// When `to` cannot be written.
+    pub fn write_line(&self, to: &mut impl Write) -> io::Result<()> {
+        let Self { start_s, length_s, ok, failed, bytes_down, bytes_up, open, .. } = *self;
+        let times = |packed: &Packed| LatencyReport::new(&packed.histogram());
+        let (latency_us, service_us) = (times(&self.latency), self.service.as_ref().map(times));
+        let line = Line {
+            start_s,
+            length_s,
+            ok,
+            failed,
+            bytes_down,
+            bytes_up,
+            open,
+            latency_us,
+            service_us,
+        };
+        serde_json::to_writer(&mut *to, &line)?;
+        to.write_all(b"\n")
+    }
 }
 
 /// Adds another worker's intervals to those of the same time.
@@ -99,30 +122,6 @@ struct Line {
     latency_us: LatencyReport,
     #[serde(skip_serializing_if = "Option::is_none")]
     service_us: Option<LatencyReport>,
-}
-
-/// Writes each interval as a line of JSON.
-pub(crate) fn write_lines(intervals: &[Interval], to: &mut impl Write) -> io::Result<()> {
-    for interval in intervals {
-        let Interval { start_s, length_s, ok, failed, bytes_down, bytes_up, open, .. } = *interval;
-        let times = |packed: &Packed| LatencyReport::new(&packed.histogram());
-        let (latency_us, service_us) =
-            (times(&interval.latency), interval.service.as_ref().map(times));
-        let line = Line {
-            start_s,
-            length_s,
-            ok,
-            failed,
-            bytes_down,
-            bytes_up,
-            open,
-            latency_us,
-            service_us,
-        };
-        serde_json::to_writer(&mut *to, &line)?;
-        to.write_all(b"\n")?;
-    }
-    Ok(())
 }
 
 /// What a worker has counted since measuring began.
@@ -167,6 +166,13 @@ struct Closed {
     lag_max_ns: u64,
     latency_bytes: usize,
     service_bytes: usize,
+}
+
+impl Closed {
+    /// Bytes of its histograms.
+    fn bytes(&self) -> usize {
+        self.latency_bytes + self.service_bytes
+    }
 }
 
 impl Series {
@@ -273,35 +279,43 @@ impl Series {
         self.end = None;
         let last = self.closed.len() - 1;
         let mut bytes = &self.bytes[..];
-        let mut unpack = |length: usize| {
-            let (packed, rest) = bytes.split_at(length);
-            bytes = rest;
-            Packed::from_packed(packed)
-        };
         let intervals = (0..).zip(&self.closed).map(|(at, closed)| {
-            let Closed { counts, lag_max_ns, latency_bytes, service_bytes } = *closed;
-            let Totals { ok, failed, bytes_down, bytes_up, due, sent } = counts;
+            let (packed, rest) = bytes.split_at(closed.bytes());
+            bytes = rest;
             let length =
                 if at < last { self.interval } else { end.saturating_duration_since(start) };
-            let latency = unpack(latency_bytes);
-            let service = unpack(service_bytes);
-            let lag_max_us = lag_max_ns / 1_000;
-            Interval {
-                start_s: micros(at as f64 * self.interval.as_secs_f64()),
-                length_s: micros(length.as_secs_f64()),
-                ok,
-                failed,
-                bytes_down,
-                bytes_up,
-                open: self.is_open_loop.then_some(OpenInterval { due, sent, lag_max_us }),
-                latency,
-                service: self.is_open_loop.then_some(service),
-            }
+            self.unpack(at, closed, packed, length)
         });
         let intervals = intervals.collect();
         self.closed.clear();
         self.bytes.clear();
         intervals
+    }
+
+    /// The interval that was closed last.
+    pub(crate) fn last_closed(&self) -> Option<Interval> {
+        let closed = self.closed.last()?;
+        let packed = &self.bytes[self.bytes.len() - closed.bytes()..];
+        Some(self.unpack(self.closed.len() - 1, closed, packed, self.interval))
+    }
+
+    /// The interval `at`, whose histograms are `packed`.
+    fn unpack(&self, at: usize, closed: &Closed, packed: &[u8], length: Duration) -> Interval {
+        let Closed { counts, lag_max_ns, latency_bytes, service_bytes: _ } = *closed;
+        let Totals { ok, failed, bytes_down, bytes_up, due, sent } = counts;
+        let (latency, service) = packed.split_at(latency_bytes);
+        let lag_max_us = lag_max_ns / 1_000;
+        Interval {
+            start_s: micros(at as f64 * self.interval.as_secs_f64()),
+            length_s: micros(length.as_secs_f64()),
+            ok,
+            failed,
+            bytes_down,
+            bytes_up,
+            open: self.is_open_loop.then_some(OpenInterval { due, sent, lag_max_us }),
+            latency: Packed::from_packed(latency),
+            service: self.is_open_loop.then(|| Packed::from_packed(service)),
+        }
     }
 }
 
@@ -346,9 +360,11 @@ mod tests {
         series.record(1_000, Some(500));
         assert_eq!(series.is_over(start + ms(99)), None);
         let mut closed = Vec::new();
+        let mut told = Vec::new();
         while let Some(end) = series.is_over(start + ms(320)) {
             closed.push(end - start);
             series.close(totals(6));
+            told.extend(series.last_closed());
         }
         assert_eq!(closed, [ms(100), ms(200), ms(300)]);
         series.record(9_000, None);
@@ -358,6 +374,7 @@ mod tests {
         assert_eq!(counts, [(1, 10), (0, 0), (0, 0), (3, 30)]);
         let lengths: Vec<_> = intervals.iter().map(|of| (of.start_s, of.length_s)).collect();
         assert_eq!(lengths, [(0.0, 0.1), (0.1, 0.1), (0.2, 0.1), (0.3, 0.05)]);
+        assert_eq!(told, intervals[..3], "what is told at once is what comes at the end");
         let recorded: Vec<_> = intervals.iter().map(|of| of.latency.histogram().len()).collect();
         assert_eq!(recorded, [1, 0, 0, 1]);
         assert_eq!(intervals[0].service.as_ref().unwrap().histogram().max(), 500);
@@ -420,7 +437,9 @@ mod tests {
         let latency = Packed::new(&histogram);
         let interval = Interval { ok: 1, latency, ..Interval::default() };
         let mut lines = Vec::new();
-        write_lines(&[interval.clone(), interval], &mut lines).unwrap();
+        for interval in [interval.clone(), interval] {
+            interval.write_line(&mut lines).unwrap();
+        }
         let lines = String::from_utf8(lines).unwrap();
         for line in lines.lines() {
             let line: serde_json::Value = serde_json::from_str(line).unwrap();

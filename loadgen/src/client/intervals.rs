@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use super::Client;
-use crate::series::Totals;
+use crate::feed::Part;
+use crate::series::{Interval, Series, Totals};
 
 impl Client {
     /// Closes the intervals that are over at `now`. Called before anything that happens at `now` is
@@ -13,6 +14,16 @@ impl Client {
         while let Some(end) = self.series.is_over(now) {
             let totals = self.totals(end);
             self.series.close(totals);
+            self.tell(|series| series.last_closed(), false);
+        }
+    }
+
+    /// Tells who looks on of an interval.
+    pub(super) fn tell(&self, interval: impl FnOnce(&Series) -> Option<Interval>, is_over: bool) {
+        if let Some(feed) = &self.job.feed {
+            let part = Part { worker: self.worker, interval: interval(&self.series), is_over };
+            // The receiver is gone only when nobody wants to know.
+            let _ = feed.send(part);
         }
     }
 

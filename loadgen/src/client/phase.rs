@@ -368,6 +368,7 @@ impl Client {
         self.tally.ending = ending;
         let totals = self.totals(end);
         self.tally.intervals = self.series.finish(now, totals);
+        self.tell(|_| self.tally.intervals.last().cloned(), true);
         self.phase = Phase::Over;
         self.publish();
         // The receiver is gone only when nobody wants to know.
