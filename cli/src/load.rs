@@ -13,10 +13,12 @@ mod repeat;
 mod reports;
 mod script;
 mod search;
+mod series;
 mod sockets;
 mod trust;
 mod work;
 
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::sync::mpsc::Receiver;
 use std::thread;
@@ -40,6 +42,7 @@ use protocol::ProtocolOptions;
 use repeat::RepeatOptions;
 use reports::{CompareArgs, MergeArgs};
 use search::SearchOptions;
+use series::SeriesOutput;
 use sockets::{KeyOptions, SocketOptions};
 use trust::TrustOptions;
 use work::WorkOptions;
@@ -191,7 +194,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
     if args.search.find_max {
         return search::run(args, addresses[0], &signals);
     }
-    let files = args.files.open(None)?;
+    let mut files = args.files.open(None)?;
     if let Some(start) = config.start_at
         && !part::wait(start, config.transport.idle_timeout, &signals)
     {
@@ -202,7 +205,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
     let workload = config.workload;
     let load = Load::start(config)?;
     let mut meter = args.meter(workload, load.stop());
-    let report = watch(load, &signals, &mut meter)?;
+    let report = watch_and_write(load, &signals, &mut meter, files.series.as_mut())?;
     if args.json {
         output::json(&report)?;
         for note in &report.detail.notes {
@@ -234,9 +237,22 @@ pub(crate) fn watch(
     signals: &Receiver<()>,
     meter: &mut Meter,
 ) -> Result<Report, Failure> {
+    watch_and_write(load, signals, meter, None)
+}
+
+/// The same, and writes its `series`.
+fn watch_and_write(
+    mut load: Load,
+    signals: &Receiver<()>,
+    meter: &mut Meter,
+    mut series: Option<&mut SeriesOutput>,
+) -> Result<Report, Failure> {
     let mut asked = false;
     while !load.is_finished() {
         meter.show(load.progress());
+        if let Some(series) = &mut series {
+            series.add(&load.intervals());
+        }
         if signals.try_recv().is_ok() {
             if asked {
                 meter.clear();
@@ -309,9 +325,11 @@ impl LoadArgs {
 
     /// What shows a run while it lasts.
     fn meter(&self, workload: Workload, stop: Stop) -> Meter {
+        // Lines of a series on a terminal show how far it is, and would be drawn over.
+        let quiet = self.quiet || (self.files.takes_stdout() && io::stdout().is_terminal());
         match self.plain {
-            true => Meter::plain(self.quiet, workload, stop),
-            false => Meter::live(self.quiet, workload, stop, &self.url().to_string()),
+            true => Meter::plain(quiet, workload, stop),
+            false => Meter::live(quiet, workload, stop, &self.url().to_string()),
         }
     }
 }

@@ -71,6 +71,7 @@ impl LoadArgs {
             key_updates: self.keys.key_update_every,
             warm_up: self.warmup,
             interval: self.files.interval,
+            live_intervals: self.files.has_series(),
             partition: self.part.partition,
             start_at: self.part.start_at()?,
             connect_timeout: self.connect_timeout,

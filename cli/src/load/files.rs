@@ -1,10 +1,12 @@
 //! files writes what a run leaves beside its report.
 //!
-//! Each file is opened before the run begins: a run of an hour whose result nobody can write is an
-//! hour lost. What is in it stays until there is something new.
+//! A series is written as it grows (series.rs), everything else at the end. Each file is opened
+//! before the run begins: a run of an hour whose result nobody can write is an hour lost. What is
+//! in it stays until there is something new.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use clap::Args;
 use quiclane_loadgen::Report;
 
 use super::host::about;
+use super::series::SeriesOutput;
 use crate::exit::Failure;
 use crate::flags::positive_time;
 
@@ -28,8 +31,8 @@ pub(super) struct FileOptions {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = positive_time)]
     pub(super) interval: Duration,
 
-    /// Write a line of JSON for each interval, at the end of the run; - is stdout, and then the
-    /// report goes to stderr
+    /// Write a line of JSON for each interval, as it ends; - is stdout, and then the report goes to
+    /// stderr
     #[arg(long, value_name = "FILE|-")]
     series: Option<PathBuf>,
 
@@ -55,15 +58,20 @@ impl FileOptions {
         self.series.as_deref() == Some(Path::new("-"))
     }
 
+    /// Whether intervals are wanted as they end.
+    pub(super) fn has_series(&self) -> bool {
+        self.series.is_some()
+    }
+
     /// Opens them all; of one of several runs those with its number.
     pub(super) fn open(&self, run: Option<usize>) -> Result<Files, Failure> {
         let open = |flag, path: Option<&PathBuf>| {
             let path = path.map(|path| run.map_or_else(|| path.clone(), |run| numbered(path, run)));
             path.map(|path| Output::open(flag, &path)).transpose()
         };
+        let file = open("--series", self.series.as_ref().filter(|_| !self.takes_stdout()))?;
         Ok(Files {
-            series: open("--series", self.series.as_ref().filter(|_| !self.takes_stdout()))?,
-            series_on_stdout: self.takes_stdout(),
+            series: self.has_series().then(|| SeriesOutput::new(file)),
             hlog: open("--hlog", self.hlog.as_ref())?,
             hgrm: open("--hgrm", self.hgrm.as_ref())?,
             report: open("--report", self.report.as_ref())?,
@@ -86,8 +94,7 @@ fn numbered(path: &Path, run: usize) -> PathBuf {
 /// Files that are open.
 #[derive(Debug)]
 pub(super) struct Files {
-    series: Option<Output>,
-    series_on_stdout: bool,
+    pub(super) series: Option<SeriesOutput>,
     hlog: Option<Output>,
     hgrm: Option<Output>,
     report: Option<Output>,
@@ -96,9 +103,9 @@ pub(super) struct Files {
 impl Files {
     /// Writes what `report` has for each.
     pub(super) fn write(self, report: &Report, target: &str) -> Result<(), Failure> {
-        let Self { series, series_on_stdout, hlog, hgrm, report: page } = self;
+        let Self { series, hlog, hgrm, report: page } = self;
         if let Some(series) = series {
-            series.write(|file| report.write_series(file))?;
+            series.finish(report)?;
         }
         if let Some(hlog) = hlog {
             hlog.write(|file| report.write_interval_log(file))?;
@@ -110,11 +117,6 @@ impl Files {
             let about = about(report, target);
             page.write(|file| report.write_page(&about, file))?;
         }
-        if series_on_stdout {
-            let mut stdout = BufWriter::new(io::stdout().lock());
-            let written = report.write_series(&mut stdout).and_then(|()| stdout.flush());
-            return crate::output::unless_gone(written);
-        }
         Ok(())
     }
 }
@@ -125,6 +127,8 @@ pub(crate) struct Output {
     flag: &'static str,
     path: PathBuf,
     file: File,
+    /// Whether what was in it is gone.
+    is_new: bool,
 }
 
 impl Output {
@@ -132,27 +136,37 @@ impl Output {
     pub(crate) fn open(flag: &'static str, path: &Path) -> Result<Self, Failure> {
         let mut options = OpenOptions::new();
         match options.write(true).create(true).truncate(false).open(path) {
-            Ok(file) => Ok(Self { flag, path: path.into(), file }),
+            Ok(file) => Ok(Self { flag, path: path.into(), file, is_new: false }),
             Err(source) => Err(Failure::File { flag, path: path.into(), source }),
         }
     }
 
     /// Replaces what is in it.
     pub(crate) fn write(
-        self,
+        mut self,
         write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
     ) -> Result<(), Failure> {
-        let Self { flag, path, file } = self;
-        let replace = || {
+        self.add(write)
+    }
+
+    /// Replaces what was in it at first, and then adds to what was written.
+    pub(super) fn add(
+        &mut self,
+        write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        let file = &self.file;
+        let is_new = mem::replace(&mut self.is_new, true);
+        let add = || {
             // Pipes and devices have no length.
-            if file.metadata()?.is_file() {
+            if !is_new && file.metadata()?.is_file() {
                 file.set_len(0)?;
             }
-            let mut buffered = BufWriter::new(&file);
+            let mut buffered = BufWriter::new(file);
             write(&mut buffered)?;
             buffered.flush()
         };
-        replace().map_err(|source| Failure::Write { flag, path, source })
+        let (flag, path) = (self.flag, &self.path);
+        add().map_err(|source| Failure::Write { flag, path: path.clone(), source })
     }
 }
 

@@ -12,7 +12,8 @@ use quiclane_loadgen::{Comparison, Ending, Load, Report, Side, Summary};
 use serde::Serialize;
 
 use super::hint::hint;
-use super::{BOTTLENECK, LoadArgs, exit, reports, watch};
+use super::series::SeriesOutput;
+use super::{BOTTLENECK, LoadArgs, exit, reports, watch_and_write};
 use crate::exit::{Exit, Failure};
 use crate::flags::positive_usize;
 use crate::output;
@@ -68,12 +69,17 @@ impl Target {
     }
 
     /// Makes a run. Each has TLS sessions of its own, so that none profits from the one before.
-    fn measure(&self, label: &Label, signals: &Receiver<()>) -> Result<Report, Failure> {
+    fn measure(
+        &self,
+        label: &Label,
+        signals: &Receiver<()>,
+        series: Option<&mut SeriesOutput>,
+    ) -> Result<Report, Failure> {
         let config = self.args.config(self.addresses[0])?;
         let workload = config.workload;
         let load = Load::start(config)?;
         let mut meter = self.args.meter(workload, load.stop()).labelled(&label.to_string());
-        watch(load, signals, &mut meter)
+        watch_and_write(load, signals, &mut meter, series)
     }
 }
 
@@ -163,8 +169,8 @@ impl Course {
         signals: &Receiver<()>,
     ) -> Result<bool, Failure> {
         let args = &target.args;
-        let files = args.files.open(Some(label.number))?;
-        let report = target.measure(label, signals)?;
+        let mut files = args.files.open(Some(label.number))?;
+        let report = target.measure(label, signals, files.series.as_mut())?;
         let ended = exit(&report);
         self.exits.push(ended);
         if ended == Exit::Interrupted {
