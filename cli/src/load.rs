@@ -205,7 +205,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
     let workload = config.workload;
     let load = Load::start(config)?;
     let mut meter = args.meter(workload, load.stop());
-    let report = watch_and_write(load, &signals, &mut meter, files.series.as_mut())?;
+    let (report, _) = watch_and_write(load, &signals, &mut meter, files.series.as_mut())?;
     if args.json {
         output::json(&report)?;
         for note in &report.detail.notes {
@@ -237,16 +237,17 @@ pub(crate) fn watch(
     signals: &Receiver<()>,
     meter: &mut Meter,
 ) -> Result<Report, Failure> {
-    watch_and_write(load, signals, meter, None)
+    Ok(watch_and_write(load, signals, meter, None)?.0)
 }
 
-/// The same, and writes its `series`.
+/// The same, and writes its `series`. Says, too, whether there was a signal: the run may have come
+/// to its end all the same.
 fn watch_and_write(
     mut load: Load,
     signals: &Receiver<()>,
     meter: &mut Meter,
     mut series: Option<&mut SeriesOutput>,
-) -> Result<Report, Failure> {
+) -> Result<(Report, bool), Failure> {
     let mut asked = false;
     while !load.is_finished() {
         meter.show(load.progress());
@@ -264,7 +265,7 @@ fn watch_and_write(
         thread::sleep(INTERVAL);
     }
     meter.clear();
-    Ok(load.join()?)
+    Ok((load.join()?, asked))
 }
 
 /// What a result begins with that nobody may rely on.

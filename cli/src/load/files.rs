@@ -4,7 +4,7 @@
 //! before the run begins: a run of an hour whose result nobody can write is an hour lost. What is
 //! in it stays until there is something new.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -65,23 +65,47 @@ impl FileOptions {
 
     /// Opens them all; of one of several runs those with its number.
     pub(super) fn open(&self, run: Option<usize>) -> Result<Files, Failure> {
-        let open = |flag, path: Option<&PathBuf>| {
-            let path = path.map(|path| run.map_or_else(|| path.clone(), |run| numbered(path, run)));
-            path.map(|path| Output::open(flag, &path)).transpose()
-        };
-        let file = open("--series", self.series.as_ref().filter(|_| !self.takes_stdout()))?;
+        let [series, hlog, hgrm, report] = self.named().map(|(flag, path)| {
+            path.map(|path| Output::open(flag, &numbered(path, run))).transpose()
+        });
+        let series = series?;
         Ok(Files {
-            series: self.has_series().then(|| SeriesOutput::new(file)),
-            hlog: open("--hlog", self.hlog.as_ref())?,
-            hgrm: open("--hgrm", self.hgrm.as_ref())?,
-            report: open("--report", self.report.as_ref())?,
+            series: self.has_series().then(|| SeriesOutput::new(series)),
+            hlog: hlog?,
+            hgrm: hgrm?,
+            report: report?,
         })
+    }
+
+    /// Whether those of a run that is to come can be written; leaves no new ones behind.
+    pub(super) fn probe(&self, run: usize) -> Result<(), Failure> {
+        for (flag, path) in self.named() {
+            let Some(path) = path.map(|path| numbered(path, Some(run))) else { continue };
+            let is_new = !path.exists();
+            let output = Output::open(flag, &path)?;
+            if is_new {
+                let failed = |source| Failure::File { flag, path: output.path, source };
+                fs::remove_file(&path).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Those that have a name, by flag.
+    fn named(&self) -> [(&'static str, Option<&Path>); 4] {
+        let series = self.series.as_deref().filter(|_| !self.takes_stdout());
+        [
+            ("--series", series),
+            ("--hlog", self.hlog.as_deref()),
+            ("--hgrm", self.hgrm.as_deref()),
+            ("--report", self.report.as_deref()),
+        ]
     }
 }
 
-/// `FILE.html` of the second run is `FILE.2.html`.
-fn numbered(path: &Path, run: usize) -> PathBuf {
-    let Some(stem) = path.file_stem() else { return path.into() };
+/// `FILE.html` of the second of several runs is `FILE.2.html`.
+fn numbered(path: &Path, run: Option<usize>) -> PathBuf {
+    let (Some(run), Some(stem)) = (run, path.file_stem()) else { return path.into() };
     let mut name = stem.to_owned();
     name.push(format!(".{run}"));
     if let Some(extension) = path.extension() {
@@ -178,11 +202,11 @@ mod tests {
     fn a_file_keeps_what_it_has_until_there_is_something_new() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("series");
-        std::fs::write(&path, "something long and old").unwrap();
+        fs::write(&path, "something long and old").unwrap();
         let output = Output::open("--series", &path).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"something long and old");
+        assert_eq!(fs::read(&path).unwrap(), b"something long and old");
         output.write(|file| file.write_all(b"new")).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read(&path).unwrap(), b"new");
     }
 
     #[test]
@@ -194,7 +218,8 @@ mod tests {
             (".hidden", ".hidden.2"),
             ("..", ".."),
         ] {
-            assert_eq!(numbered(Path::new(path), 2), Path::new(of_the_second));
+            assert_eq!(numbered(Path::new(path), None), Path::new(path));
+            assert_eq!(numbered(Path::new(path), Some(2)), Path::new(of_the_second));
         }
     }
 

@@ -74,7 +74,7 @@ impl Target {
         label: &Label,
         signals: &Receiver<()>,
         series: Option<&mut SeriesOutput>,
-    ) -> Result<Report, Failure> {
+    ) -> Result<(Report, bool), Failure> {
         let config = self.args.config(self.addresses[0])?;
         let workload = config.workload;
         let load = Load::start(config)?;
@@ -140,7 +140,7 @@ pub(super) fn run(args: &LoadArgs, signals: &Receiver<()>) -> Result<Exit, Failu
     };
     for number in 1..=order.len() {
         // The last one shall not be the first to find that it cannot be written.
-        drop(args.files.open(Some(number))?);
+        args.files.probe(number)?;
     }
     let mut course = Course::default();
     for (number, side) in (1..).zip(&order) {
@@ -170,7 +170,7 @@ impl Course {
     ) -> Result<bool, Failure> {
         let args = &target.args;
         let mut files = args.files.open(Some(label.number))?;
-        let report = target.measure(label, signals, files.series.as_mut())?;
+        let (report, is_asked_to_end) = target.measure(label, signals, files.series.as_mut())?;
         let ended = exit(&report);
         self.exits.push(ended);
         if ended == Exit::Interrupted {
@@ -197,6 +197,11 @@ impl Course {
         }
         let ending = report.ending;
         target.reports.push(report);
+        if is_asked_to_end {
+            output::log(format_args!("interrupted after {label}"));
+            self.exits.push(Exit::Interrupted);
+            return Ok(false);
+        }
         if ending == Ending::NothingConnected && label.number < label.of {
             // To find out again that nobody is there would only take time.
             output::log("the runs that are left are not made");

@@ -161,13 +161,17 @@ fn an_interrupted_run_is_left_out_and_those_before_it_are_not() {
         let common = ["load", &url, "--perf", "-k", "-t", "1", "-c", "2"];
         Running::start(&[&common[..], flags].concat())
     };
-    let mut load = start(&["-d", "1500ms", "--json", "--repeat", "3"]);
+    let directory = tempfile::tempdir().unwrap();
+    let hlog = directory.path().join("run.hlog");
+    let hlog = hlog.to_str().unwrap();
+    let mut load = start(&["-d", "1500ms", "--json", "--repeat", "3", "--hlog", hlog]);
     load.until("run 1 of 3: ");
     load.until("run 2 of 3: ");
     load.signal("INT");
     let outcome = load.wait();
     assert_eq!(outcome.code, 130, "{outcome:?}");
     assert!(outcome.stderr.contains("interrupted: run 2 of 3 is left out"), "{outcome:?}");
+    assert!(!directory.path().join("run.3.hlog").exists(), "that run was never made");
     let all = outcome.json();
     assert_eq!((reports(&all).len(), all["summary"]["a"]["runs"].as_u64()), (1, Some(1)));
     // Between two runs, or at the beginning of the next on a busy machine.
