@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use quiclane::{RunError, StartError, TlsError};
-use quiclane_loadgen::{HttpError, LoadError, MergeError, RateError, ReadError};
+use quiclane_loadgen::{DefenceError, HttpError, LoadError, MergeError, RateError, ReadError};
 
 use crate::certificate::CertificateError;
 use crate::target::TargetError;
@@ -215,9 +215,21 @@ pub(crate) enum Failure {
     /// The load generator.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A test of a server's defences.
+    #[error(transparent)]
+    Defence(DefenceError),
     /// No rate to send at.
     #[error(transparent)]
     Rate(#[from] RateError),
+}
+
+impl From<DefenceError> for Failure {
+    fn from(error: DefenceError) -> Self {
+        match error {
+            DefenceError::Load(error) => Self::Load(error),
+            error => Self::Defence(error),
+        }
+    }
 }
 
 impl Failure {
@@ -242,6 +254,7 @@ impl Failure {
             | Self::RootBeyondReach { .. }
             | Self::Certificate(_)
             | Self::Tls(_)
+            | Self::Defence(DefenceError::NotYours(_) | DefenceError::Rate(_))
             | Self::Start(StartError::Config(_)) => Exit::Usage,
             Self::Load(error) if error.is_usage() => Exit::Usage,
             Self::Target(error) if error.is_usage() => Exit::Usage,
@@ -252,6 +265,7 @@ impl Failure {
             | Self::Signals(_)
             | Self::Output(_)
             | Self::Target(_)
+            | Self::Defence(_)
             | Self::Start(_)
             | Self::Run(_)
             | Self::Load(_) => Exit::Failed,

@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod defence;
 mod files;
 mod hint;
 mod host;
@@ -33,6 +34,7 @@ use crate::options::{TransportOptions, WorkerOptions};
 use crate::progress::Meter;
 use crate::target::Url;
 use crate::{output, signals};
+use defence::DefenceArgs;
 use files::FileOptions;
 use hint::hint;
 use http::HttpOptions;
@@ -59,7 +61,7 @@ use work::WorkOptions;
 #[command(group(ArgGroup::new("work")))]
 pub(crate) struct LoadArgs {
     #[command(subcommand)]
-    command: Option<ReportCommand>,
+    command: Option<Command>,
 
     /// What to load: https://HOST[:PORT][/PATH] over HTTP/3, or quic://HOST:PORT with --perf.
     /// IPv6 addresses in brackets
@@ -169,18 +171,20 @@ pub(crate) struct LoadArgs {
     transport: TransportOptions,
 }
 
-/// What to do with reports instead of making one.
+/// What to do instead of offering load.
 #[derive(Clone, Debug, Subcommand)]
-enum ReportCommand {
+enum Command {
     Compare(CompareArgs),
     Merge(MergeArgs),
+    Defence(Box<DefenceArgs>),
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
     match &args.command {
-        Some(ReportCommand::Compare(args)) => return reports::compare(args),
-        Some(ReportCommand::Merge(args)) => return reports::merge(args),
+        Some(Command::Compare(args)) => return reports::compare(args),
+        Some(Command::Merge(args)) => return reports::merge(args),
+        Some(Command::Defence(args)) => return defence::run(args),
         None => {}
     }
     args.check()?;
@@ -365,6 +369,7 @@ Examples:
   quiclane load quic://localhost:4433 --perf -k --idle 10k --keep-alive 5s --reconnect
   quiclane load quic://localhost:4433 --echo -k --request-size 4k -c 10 -R 1k
   quiclane load compare before.json after.json
+  quiclane load defence initial-flood https://localhost:4433/ -k
 
 Exit codes: 0 all was done and nothing failed, 1 something failed, 2 usage, 3 an objective of --slo
 was broken, 4 in an open loop the generator was the bottleneck, 130 interrupted. When

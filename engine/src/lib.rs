@@ -66,6 +66,7 @@ mod notices;
 pub use notices::Notice;
 
 mod placement;
+pub use placement::allowed as allowed_cores;
 
 mod plan;
 pub use plan::Plan;

@@ -5,7 +5,8 @@ use core_affinity::CoreId;
 use crate::error::ConfigError;
 
 /// The cores this process may use, in order.
-pub(crate) fn allowed() -> Vec<usize> {
+#[must_use]
+pub fn allowed() -> Vec<usize> {
     let mut cores: Vec<_> =
         core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
     cores.sort_unstable();

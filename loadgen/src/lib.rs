@@ -25,6 +25,12 @@ pub use config::{
     KeyUpdates, LoadConfig, LoadError, MIGRATE_EVERY_MIN, Pace, Sockets, Stop, Workload,
 };
 mod cpu;
+mod defence;
+pub use defence::{
+    AbuseReport, Calmness, CloseCount, CloseLayer, ConnectionCounts, DEFENCE_RATE_MAX,
+    DatagramAnswers, Defence, DefenceConfig, DefenceError, DefenceReport, Kind, PhaseReport,
+    ProbeReport, StreamCounts, Traffic,
+};
 mod export;
 mod feed;
 mod find_max;

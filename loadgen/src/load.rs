@@ -35,12 +35,7 @@ impl Load {
     pub fn start(config: LoadConfig) -> Result<Self, LoadError> {
         let config = config.own_part()?;
         config.check(open_files_max())?;
-        let workers = match (config.workers, config.cores.len()) {
-            (0, 0) => thread::available_parallelism().map_or(1, NonZero::get),
-            (0, cores) => cores,
-            (workers, _) => workers,
-        };
-        let workers = workers.min(config.connections);
+        let workers = workers(&config);
         let engine = engine_config(&config, workers);
         if let Some(locals) = &config.locals {
             locals.check(config.connections as u64)?;
@@ -145,6 +140,16 @@ pub(crate) fn report(job: &Job, io: String, results: &Receiver<Tally>) -> Report
         ));
     }
     report
+}
+
+/// Threads for `config`: never more than connections.
+pub(crate) fn workers(config: &LoadConfig) -> usize {
+    let workers = match (config.workers, config.cores.len()) {
+        (0, 0) => thread::available_parallelism().map_or(1, NonZero::get),
+        (0, cores) => cores,
+        (workers, _) => workers,
+    };
+    workers.min(config.connections)
 }
 
 /// What the engine needs for a load.

@@ -11,15 +11,27 @@ impl Random {
         Self(seed)
     }
 
-    /// The next number, from 0 to just under 1.
-    pub(crate) fn unit(&mut self) -> f64 {
+    /// The next 64 bits.
+    fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
+        z ^ (z >> 31)
+    }
+
+    /// The next bytes.
+    pub(crate) fn fill(&mut self, bytes: &mut [u8]) {
+        for piece in bytes.chunks_mut(8) {
+            let bits = self.bits().to_le_bytes();
+            piece.copy_from_slice(&bits[..piece.len()]);
+        }
+    }
+
+    /// The next number, from 0 to just under 1.
+    pub(crate) fn unit(&mut self) -> f64 {
         // 53 bits, the precision of an f64.
-        (z >> 11) as f64 / (1_u64 << 53) as f64
+        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// The next whole number below `end`, which is not 0.

@@ -258,7 +258,7 @@ fn classes(what: &str, classes: &[ClassCount], f: &mut fmt::Formatter<'_>) -> fm
     Ok(())
 }
 
-fn line(what: &str, text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(crate) fn line(what: &str, text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "\n{what:<11}{text}")
 }
 
@@ -316,7 +316,7 @@ pub fn nanoseconds(ns: u64) -> String {
 }
 
 /// A time with three significant digits or so, in the unit that suits it.
-fn time(time: Duration) -> String {
+pub(crate) fn time(time: Duration) -> String {
     let us = time.as_secs_f64() * 1e6;
     match us {
         0.0..1_000.0 => format!("{us:.0} us"),

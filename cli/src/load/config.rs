@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use quiclane::{ClientTls, Target};
 use quiclane_loadgen::{Body, LoadConfig, Protocol, Replay, Stop, Workload};
-use rustls::pki_types::ServerName;
 
 use super::LoadArgs;
 use super::protocol::Speaks;
@@ -42,7 +41,12 @@ impl LoadArgs {
         seed(provider);
         let alpn = vec![self.protocol.alpn(speaks).into()];
         let tls = ClientTls::new(provider, self.trust.trust()?, alpn, self.trust.resume.into())?;
-        let target = Target { address, server_name: self.server_name()?.into(), tls, local: None };
+        let target = Target {
+            address,
+            server_name: self.trust.server_name(self.url())?.into(),
+            tls,
+            local: None,
+        };
         let replay = recording.map(|recording| recording.replay);
         let stop = match &replay {
             Some(replay) => Stop::Requests(replay.len() as u64),
@@ -89,15 +93,6 @@ impl LoadArgs {
         match self.http.has_body() {
             true => self.http.body(),
             false => Ok(Body::Zeros(self.work.request_size.unwrap_or(STREAM_BYTES))),
-        }
-    }
-
-    /// The name to ask for. The URL may be something that resolves and yet no name, such as 127.1.
-    fn server_name(&self) -> Result<&str, Failure> {
-        let name = self.trust.sni.as_deref().unwrap_or_else(|| self.url().name());
-        match ServerName::try_from(name) {
-            Ok(_) => Ok(name),
-            Err(_) => Err(Failure::ServerName(name.into())),
         }
     }
 
@@ -149,7 +144,7 @@ impl LoadArgs {
 }
 
 /// A small message.
-const STREAM_BYTES: u64 = 1 << 10;
+pub(super) const STREAM_BYTES: u64 = 1 << 10;
 
 /// As many as most servers allow at once by default.
 const STREAMS_OPEN: u32 = 100;

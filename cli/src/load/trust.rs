@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use quiclane::{Resume, Trust};
+use rustls::pki_types::ServerName;
 
 use crate::certificate::{trust_file, trust_system};
 use crate::exit::Failure;
+use crate::target::Url;
 
 /// Whom to trust.
 #[derive(Args, Clone, Debug)]
@@ -59,5 +61,14 @@ impl TrustOptions {
             (None, true) => Trust::Insecure,
             (None, false) => trust_system()?,
         })
+    }
+
+    /// The name to ask for. The URL may be something that resolves and yet no name, such as 127.1.
+    pub(super) fn server_name<'a>(&'a self, url: &'a Url) -> Result<&'a str, Failure> {
+        let name = self.sni.as_deref().unwrap_or_else(|| url.name());
+        match ServerName::try_from(name) {
+            Ok(_) => Ok(name),
+            Err(_) => Err(Failure::ServerName(name.into())),
+        }
     }
 }

@@ -1,0 +1,62 @@
+//! conduct takes a test through its three parts.
+
+use std::sync::Arc;
+
+use super::abuse::Abuse;
+use super::placement::place;
+use super::probe::Probe;
+use super::report::DefenceReport;
+use super::switch::Switch;
+use super::{DefenceConfig, DefenceError};
+use crate::config::LoadError;
+use crate::tally::Ending;
+
+/// The whole test.
+pub(super) fn conduct(
+    mut config: DefenceConfig,
+    switch: &Arc<Switch>,
+) -> Result<DefenceReport, DefenceError> {
+    let allowed = quiclane::allowed_cores();
+    let (abuse, probe) = place(&config.abuse.cores, config.abuse.workers, &allowed);
+    config.abuse.cores = abuse;
+    config.probe.cores = probe.into_iter().collect();
+    let config = &config;
+    let target = config.abuse.targets.first().ok_or(LoadError::NoTarget)?;
+
+    let before = Probe::start(config, config.calm, switch)?.watch(switch)?;
+    let mut report = DefenceReport::new(config, target.address, &before);
+    report.ending = match before.users.ending {
+        _ if switch.is_interrupted() => Ending::Interrupted,
+        Ending::Complete if before.users.counts.requests.ok == 0 => Ending::NothingConnected,
+        ending => ending,
+    };
+    if report.ending != Ending::Complete {
+        return Ok(report);
+    }
+
+    // Its users have connected when the server is still calm, as those who were there before.
+    let probe = Probe::start(config, config.length, switch)?;
+    switch.begin();
+    let abuse = Abuse::start(config, target, switch).inspect_err(|_| probe.stop())?;
+    let during = probe.watch(switch);
+    switch.end();
+    let after = match switch.is_interrupted() {
+        true => None,
+        false => {
+            Some(Probe::start(config, config.calm, switch).and_then(|probe| probe.watch(switch)))
+        }
+    };
+    // Whatever became of the probe, no thread is left behind.
+    switch.close();
+    let abuse = abuse.join()?;
+
+    report.during(config, &during?);
+    if let Some(after) = after.transpose()? {
+        report.after(&after);
+    }
+    if switch.is_interrupted() {
+        report.ending = Ending::Interrupted;
+    }
+    report.conclude(config, abuse);
+    Ok(report)
+}

@@ -1,0 +1,129 @@
+//! seats are the connections that abuse keeps open, and the streams that it leaves open on them.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use quiclane::{ConnId, Dir, StreamId};
+
+/// As many connections as were asked for, or what will become one.
+#[derive(Debug)]
+pub(super) struct Seats {
+    seats: Vec<Seat>,
+    /// Who sits where.
+    places: HashMap<ConnId, usize>,
+    /// Whose turn it is.
+    turn: usize,
+}
+
+/// A connection.
+#[derive(Debug, Default)]
+pub(super) struct Seat {
+    id: Option<ConnId>,
+    is_open: bool,
+    /// When another connection may be tried; `None`: at once.
+    not_before: Option<Instant>,
+    /// The streams that are left open.
+    streams: HashSet<StreamId>,
+    /// How many of them are unidirectional.
+    uni: u64,
+}
+
+impl Seats {
+    /// Empty ones.
+    pub(super) fn new(seats: usize) -> Self {
+        let seats = (0..seats).map(|_| Seat::default()).collect();
+        Self { seats, places: HashMap::new(), turn: 0 }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// A place for a new connection, if there is one.
+    pub(super) fn vacant(&self, now: Instant) -> Option<usize> {
+        let is_ready = |seat: &Seat| seat.not_before.is_none_or(|at| at <= now);
+        self.seats.iter().position(|seat| seat.id.is_none() && is_ready(seat))
+    }
+
+    /// A connection was tried for the place.
+    pub(super) fn take(&mut self, place: usize, id: ConnId) {
+        self.seats[place] = Seat { id: Some(id), ..Seat::default() };
+        self.places.insert(id, place);
+    }
+
+    /// No connection could be tried.
+    pub(super) fn put_off(&mut self, place: usize, now: Instant) {
+        self.seats[place] = Seat { not_before: Some(now + AGAIN_AFTER), ..Seat::default() };
+    }
+
+    /// The seat of a connection.
+    pub(super) fn of(&mut self, id: ConnId) -> Option<&mut Seat> {
+        self.seats.get_mut(*self.places.get(&id)?)
+    }
+
+    /// The connection is gone; returns what it was.
+    pub(super) fn vacate(&mut self, id: ConnId, now: Instant) -> Option<Seat> {
+        let place = self.places.remove(&id)?;
+        let fresh = Seat { not_before: Some(now + AGAIN_AFTER), ..Seat::default() };
+        Some(std::mem::replace(&mut self.seats[place], fresh))
+    }
+
+    /// The next open connection in turn, if there is one.
+    pub(super) fn next(&mut self) -> Option<(ConnId, &mut Seat)> {
+        let seats = self.seats.len();
+        let at =
+            (0..seats).map(|step| (self.turn + step) % seats).find(|at| self.seats[*at].is_open)?;
+        self.turn = (at + 1) % seats;
+        let seat = &mut self.seats[at];
+        Some((seat.id?, seat))
+    }
+
+    /// All connections, open or not yet.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ConnId, &Seat)> {
+        self.seats.iter().filter_map(|seat| Some((seat.id?, seat)))
+    }
+}
+
+impl Seat {
+    /// The handshake is complete.
+    pub(super) fn open(&mut self) {
+        self.is_open = true;
+    }
+
+    /// Whether the handshake is complete.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// A stream is left open.
+    pub(super) fn leave_open(&mut self, stream: StreamId) {
+        if self.streams.insert(stream) && stream.dir() == Dir::Uni {
+            self.uni += 1;
+        }
+    }
+
+    /// The server has ended a stream; false if it was none that is left open.
+    pub(super) fn ended(&mut self, stream: StreamId) -> bool {
+        let was_open = self.streams.remove(&stream);
+        self.uni -= u64::from(was_open && stream.dir() == Dir::Uni);
+        was_open
+    }
+
+    /// How many streams are left open.
+    pub(super) fn streams(&self) -> u64 {
+        self.streams.len() as u64
+    }
+
+    /// How many of one direction.
+    pub(super) fn streams_of(&self, dir: Dir) -> u64 {
+        match dir {
+            Dir::Uni => self.uni,
+            Dir::Bi => self.streams() - self.uni,
+        }
+    }
+}
+
+/// A server that closes what abuses it meets the next attempt a little later, as it would from
+/// somebody who means it.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
