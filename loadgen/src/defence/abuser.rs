@@ -58,12 +58,12 @@ pub(super) struct Abuser {
     seats: Seats,
     /// Handshakes that are the work, under way.
     handshakes: HashSet<ConnId>,
-    /// Handshakes that were completed in the last turn.
+    /// Handshakes that were completed in this turn.
+    complete: Vec<ConnId>,
+    /// Those of the last one.
     to_close: Vec<ConnId>,
     /// Requests that were sent in the last turn.
     to_reset: Vec<(ConnId, StreamId)>,
-    /// Which direction the next stream has.
-    next_dir: Dir,
     report: AbuseReport,
     connections: ConnectionCounts,
     streams: StreamCounts,
@@ -82,9 +82,9 @@ impl Abuser {
             codes: Codes::of(&task.config.protocol),
             seats: Seats::new(connections),
             handshakes: HashSet::new(),
+            complete: Vec::new(),
             to_close: Vec::new(),
             to_reset: Vec::new(),
-            next_dir: Dir::Bi,
             report: AbuseReport::default(),
             connections: ConnectionCounts::default(),
             streams: StreamCounts::default(),
@@ -165,9 +165,7 @@ impl Abuser {
             let Some(mut conn) = lane.conn(id) else { continue };
             let opened = match self.task.kind {
                 Kind::StreamExhaustion => {
-                    let first = self.next_dir;
-                    let dirs = [first, other(first)];
-                    let opened = dirs.into_iter().find_map(|dir| {
+                    let opened = seat.dirs().into_iter().find_map(|dir| {
                         let stream = conn.open(dir);
                         if stream.is_none() {
                             let control = u64::from(is_http3(&self.task.config) && dir == Dir::Uni);
@@ -175,7 +173,6 @@ impl Abuser {
                         }
                         stream
                     });
-                    self.next_dir = other(first);
                     if let Some(stream) = opened {
                         seat.leave_open(stream);
                         let _ = conn.write(stream, &mut first_byte(stream.dir()));
@@ -204,7 +201,8 @@ impl Abuser {
 
     /// Takes back what was done in the last turn, which is on its way by now.
     fn take_back(&mut self, lane: &mut Lane<'_>) {
-        for id in mem::take(&mut self.to_close) {
+        let complete = mem::take(&mut self.complete);
+        for id in mem::replace(&mut self.to_close, complete) {
             if let Some(mut conn) = lane.conn(id) {
                 conn.close(self.codes.done, "done");
             }
@@ -252,7 +250,7 @@ impl App for Abuser {
         self.connections.opened += 1;
         if self.churns() {
             self.handshakes.remove(&conn.id());
-            return self.to_close.push(conn.id());
+            return self.complete.push(conn.id());
         }
         if let Some(seat) = self.seats.of(conn.id()) {
             seat.open();
@@ -339,13 +337,6 @@ impl StreamCounts {
 
 fn is_http3(config: &LoadConfig) -> bool {
     matches!(config.protocol, Protocol::Http3(_))
-}
-
-fn other(dir: Dir) -> Dir {
-    match dir {
-        Dir::Bi => Dir::Uni,
-        Dir::Uni => Dir::Bi,
-    }
 }
 
 /// The beginning of something that never comes: in HTTP/3 of a HEADERS frame, and of a stream type

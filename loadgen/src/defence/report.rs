@@ -10,7 +10,8 @@ use serde::Serialize;
 use super::calmness::{Calmness, recovered};
 use super::probe::Seen;
 use super::{DefenceConfig, Kind};
-use crate::report::{LatencyReport, Report};
+use crate::protocol::H3_ALPN;
+use crate::report::{LatencyReport, Report, SATURATED};
 use crate::slo::SloReport;
 use crate::tally::Ending;
 
@@ -102,7 +103,7 @@ impl PhaseReport {
             handshakes_failed: newcomers.counts.handshakes.failed,
             handshake_us: newcomers.latency_us,
             errors,
-            saturated: users.is_invalid() || newcomers.is_invalid(),
+            saturated: [users, newcomers].into_iter().any(is_late),
         }
     }
 }
@@ -308,8 +309,7 @@ impl AbuseReport {
     }
 
     /// Derives what follows from the counts.
-    pub(super) fn finish(&mut self, config: &DefenceConfig) {
-        let is_http3 = config.abuse.protocol.alpn() == crate::protocol::H3_ALPN;
+    fn finish(&mut self, kind: Kind, is_http3: bool) {
         for close in &mut self.closes {
             close.name = close.code.and_then(|code| close_name(close.layer, code, is_http3));
         }
@@ -319,10 +319,13 @@ impl AbuseReport {
         let sent = self.sent.bytes;
         let factor = if sent > 0 { self.received.bytes as f64 / sent as f64 } else { 0.0 };
         self.amplification = factor;
-        // Who followed a Retry has proved an address, who completed a handshake as well.
-        let followed = self.answers.is_none_or(|answers| answers.retries > 0)
-            && config.kind != Kind::InitialFlood;
-        self.amplified = !followed && factor > AMPLIFICATION_MAX;
+        // Who completes handshakes proves an address, and who follows a Retry as well.
+        let is_validated = match kind {
+            Kind::InitialFlood | Kind::Junk => false,
+            Kind::HandshakeAbandon => self.answers.is_some_and(|answers| answers.retries > 0),
+            Kind::Churn | Kind::RapidReset | Kind::SlowReader | Kind::StreamExhaustion => true,
+        };
+        self.amplified = !is_validated && factor > AMPLIFICATION_MAX;
     }
 
     /// Pieces that were due, and that the generator alone did not do.
@@ -375,7 +378,7 @@ impl DefenceReport {
 
     /// Notes the abuse itself, and judges.
     pub(super) fn conclude(&mut self, config: &DefenceConfig, mut abuse: AbuseReport) {
-        abuse.finish(config);
+        abuse.finish(config.kind, config.abuse.protocol.alpn() == H3_ALPN);
         self.saturated |= abuse.is_behind();
         self.abuse = Some(abuse);
         if self.ending != Ending::Complete || self.saturated {
@@ -391,6 +394,12 @@ impl DefenceReport {
     pub fn is_begun(&self) -> bool {
         self.abuse.is_some()
     }
+}
+
+/// Whether the probe was late by its own doing, so that it cannot be said who kept users waiting.
+fn is_late(report: &Report) -> bool {
+    let lag_us = report.schedule.map_or(0, |schedule| schedule.lag_us.p99);
+    lag_us > LAG_MAX_US || report.busy.is_some_and(|busy| busy > SATURATED)
 }
 
 /// What objectives are held against: the requests of those who were there, the handshakes of those
@@ -444,6 +453,10 @@ const TRANSPORT_CODES: [&str; 17] = [
 //# address to three times the amount of data received from that address
 const AMPLIFICATION_MAX: f64 = 3.0;
 
+/// Half of what makes a server [slower](Calmness::Slower). Not the millisecond of a load: of a few
+/// requests the 99th percentile is the longest, and one late turn on a busy host would spoil it.
+const LAG_MAX_US: u64 = 5_000;
+
 /// A generator that left out a larger share of what was due did another test than the one that was
 /// asked for.
 const BEHIND_MAX: f64 = 0.05;
@@ -489,6 +502,29 @@ mod tests {
         assert!(!of(95, 0).is_behind() && of(94, 0).is_behind());
         assert!(!of(10, 90).is_behind() && of(10, 80).is_behind());
         assert_eq!(of(10, 80).not_kept_up(), 10);
+    }
+
+    #[test]
+    fn more_than_three_times_is_too_much_before_an_address_is_validated() {
+        let traffic = |bytes| Traffic { datagrams: 1, bytes };
+        let of = |kind, bytes, retries| {
+            let answers = Some(DatagramAnswers { retries, ..DatagramAnswers::default() });
+            let (sent, received) = (traffic(1_200), traffic(bytes));
+            let mut report = AbuseReport { sent, received, answers, ..AbuseReport::default() };
+            report.finish(kind, true);
+            report.amplified
+        };
+        for (kind, bytes, retries, is_amplified) in [
+            (Kind::InitialFlood, 3_600, 0, false),
+            (Kind::InitialFlood, 3_601, 0, true),
+            (Kind::InitialFlood, 3_601, 1, true),
+            (Kind::Junk, 3_601, 0, true),
+            (Kind::HandshakeAbandon, 3_601, 0, true),
+            (Kind::HandshakeAbandon, 3_601, 1, false),
+            (Kind::SlowReader, 1 << 20, 0, false),
+        ] {
+            assert_eq!(of(kind, bytes, retries), is_amplified, "{kind} {bytes} {retries}");
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(super) struct Seat {
     streams: HashSet<StreamId>,
     /// How many of them are unidirectional.
     uni: u64,
+    is_uni_next: bool,
 }
 
 impl Seats {
@@ -108,6 +109,15 @@ impl Seat {
         let was_open = self.streams.remove(&stream);
         self.uni -= u64::from(was_open && stream.dir() == Dir::Uni);
         was_open
+    }
+
+    /// Which direction the next stream has, in turn, and which one if there is none.
+    pub(super) fn dirs(&mut self) -> [Dir; 2] {
+        self.is_uni_next = !self.is_uni_next;
+        match self.is_uni_next {
+            true => [Dir::Bi, Dir::Uni],
+            false => [Dir::Uni, Dir::Bi],
+        }
     }
 
     /// How many streams are left open.
