@@ -353,3 +353,103 @@ Exit codes: 0 the test was done, whatever it found, 1 nobody was answered before
 was not begun, or the test failed, 2 usage, 3 an objective of --slo was broken during the abuse,
 4 this generator was the bottleneck, 130 interrupted. When several hold, the first of 2, 130, 4, 3,
 1.";
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        defence: DefenceArgs,
+    }
+
+    fn config(line: &str) -> Result<DefenceConfig, String> {
+        let flags = Flags::try_parse_from(["defence"].into_iter().chain(line.split_whitespace()));
+        let flags = flags.map_err(|error| error.to_string())?;
+        flags.defence.config().map_err(|error| error.to_string())
+    }
+
+    fn path(config: &LoadConfig) -> String {
+        format!("{:?}", config.protocol)
+    }
+
+    #[test]
+    fn flags_say_what_is_done_and_who_watches() {
+        let of =
+            |flags: &str| config(&format!("slow-reader https://127.0.0.1/a -k {flags}")).unwrap();
+        let plain = of("");
+        assert_eq!((plain.kind, plain.rate), (Kind::SlowReader, 1_000));
+        assert_eq!((plain.length, plain.calm), (Duration::from_secs(10), Duration::from_secs(3)));
+        assert_eq!((plain.abuse.connections, plain.abuse.streams), (10, 10));
+        let (abuse, probe) = (path(&plain.abuse), path(&plain.probe));
+        assert!(probe == abuse && !plain.is_own && plain.probe.slo.is_none());
+        let pace = |rate| {
+            let rate = Rate::constant(rate).unwrap();
+            Some(Pace { rate, arrivals: Arrivals::Constant })
+        };
+        assert_eq!(plain.probe.pace, pace(50.0));
+        assert_eq!(plain.probe.request_timeout, Some(Duration::from_secs(10)));
+        assert_eq!(plain.probe.connect_timeout, Duration::from_secs(5));
+
+        let given = of("-R 7k -d 2s --calm 1s -c 3 -m 4 -t 2 --cores 0,1");
+        assert_eq!((given.rate, given.length), (7_000, Duration::from_secs(2)));
+        assert_eq!(given.calm, Duration::from_secs(1));
+        assert_eq!((given.abuse.connections, given.abuse.streams), (3, 4));
+        assert_eq!((given.abuse.workers, given.abuse.cores), (2, vec![0, 1]));
+        assert_eq!((given.probe.workers, given.probe.connections), (1, PROBE_CONNECTIONS));
+        let given = of("--probe-url https://127.0.0.1/b --probe-rate 9 --slo p99<1s");
+        assert!(path(&given.probe) != abuse && path(&given.abuse) == abuse);
+        assert!(given.probe.pace == pace(9.0) && given.probe.slo.is_some());
+        let given = of("--timeout 1s --connect-timeout 2s --idle-timeout 9s -H a:b");
+        assert_eq!(given.probe.request_timeout, Some(Duration::from_secs(1)));
+        assert_eq!(given.probe.connect_timeout, Duration::from_secs(2));
+        assert_eq!(given.abuse.transport.idle_timeout, Duration::from_secs(9));
+        assert_ne!(path(&given.abuse), abuse);
+        assert_eq!(config("churn https://127.0.0.1 -k").unwrap().abuse.connections, HANDSHAKES);
+    }
+
+    #[test]
+    fn responses_of_perf_have_a_size() {
+        let size = |line: &str| {
+            let config = config(&format!("{line} quic://127.0.0.1:1 --perf -k")).unwrap();
+            [config.abuse, config.probe].map(|load| load.workload.sizes().unwrap().1)
+        };
+        assert_eq!(size("rapid-reset"), [RESPONSE_BYTES, RESPONSE_BYTES]);
+        assert_eq!(size("slow-reader"), [SLOW_RESPONSE_BYTES, RESPONSE_BYTES]);
+        assert_eq!(size("slow-reader --response-size 1g"), [1 << 30, RESPONSE_BYTES]);
+    }
+
+    #[test]
+    fn somebody_has_to_say_that_a_server_is_theirs() {
+        let own = "junk https://192.0.2.1/ -k --i-own-this-target";
+        assert!(config(own).unwrap().check().is_ok());
+        let error = config("junk https://192.0.2.1/ -k").unwrap().check().unwrap_err();
+        assert_eq!(Failure::from(error).exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn what_makes_no_sense_together_is_refused() {
+        for (line, words) in [
+            ("junk quic://127.0.0.1:1 -k", ["quic://127.0.0.1:1", "--perf"]),
+            ("junk https://127.0.0.1 --perf -k", ["--perf", "quic://HOST"]),
+            ("churn https://127.0.0.1 -k --body x", ["--body", "without defence"]),
+            ("churn https://127.0.0.1 -k --response-size 5", ["--response-size 5", "URL"]),
+            ("churn https://127.0.0.1 -k --hq -X PUT", ["-X PUT", "--hq"]),
+            ("churn quic://127.0.0.1:1 --perf -k -H a:b", ["-H 'a: b'", "https://HOST"]),
+            (
+                "churn https://127.0.0.1 -k --probe-url https://127.0.0.2",
+                ["127.0.0.2", "one server"],
+            ),
+            ("churn https://127.0.0.1 -k -d 0", ["-d", "more than 0"]),
+            ("churn https://127.0.0.1 -k --slo x", ["--slo", "x"]),
+        ] {
+            let error = config(line).unwrap_err();
+            for word in words {
+                assert!(error.contains(word), "{line}: {word}: {error}");
+            }
+        }
+    }
+}

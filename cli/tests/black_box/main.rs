@@ -3,6 +3,7 @@
 mod browser;
 mod command;
 mod compare;
+mod defence;
 mod demo;
 mod doctor;
 mod http3;

@@ -15,6 +15,10 @@ fn every_command_has_help() {
         (vec!["load", "compare", "--help"], vec!["--margin", "--fail-on", "Exit codes", "before"]),
         (vec!["load", "merge", "--help"], vec!["--output", "--slo", "--partition I/N"]),
         (
+            vec!["load", "defence", "--help"],
+            vec!["initial-flood", "slow-reader", "--i-own-this-target", "--slo", "Exit codes"],
+        ),
+        (
             vec!["load", "--help"],
             vec![
                 "--connections",
