@@ -103,8 +103,9 @@ impl Kind {
         }
     }
 
-    /// Whether it needs no connection, only datagrams.
-    const fn is_datagrams(self) -> bool {
+    /// Whether it needs no connection, only datagrams, which come from one thread.
+    #[must_use]
+    pub const fn is_datagrams(self) -> bool {
         matches!(self, Self::InitialFlood | Self::HandshakeAbandon | Self::Junk)
     }
 }

@@ -58,12 +58,12 @@ pub(super) struct DefenceArgs {
     #[arg(short, long, value_name = "N", value_parser = positive_usize)]
     connections: Option<usize>,
 
-    /// With slow-reader: responses left lying on each connection
-    #[arg(short = 'm', long, value_name = "N", default_value = "10", value_parser = positive_u32)]
-    streams: u32,
+    /// With slow-reader: responses left lying on each connection [default: 10]
+    #[arg(short = 'm', long, value_name = "N", value_parser = positive_u32)]
+    streams: Option<u32>,
 
-    /// With --perf: bytes of the responses that the abuse asks for [default: 1k; with slow-reader
-    /// 16m]
+    /// With --perf, and rapid-reset or slow-reader: bytes of the responses that are asked for
+    /// [default: 1k; with slow-reader 16m]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     response_size: Option<u64>,
 
@@ -232,7 +232,7 @@ impl DefenceArgs {
         let abuse = LoadConfig {
             protocol,
             connections: self.connections.unwrap_or(connections),
-            streams: self.streams,
+            streams: self.streams.unwrap_or(STREAMS),
             workers: self.workers.workers(),
             cores: self.workers.cores(),
             ..base.clone()
@@ -255,8 +255,33 @@ impl DefenceArgs {
         Ok(DefenceConfig { kind, rate: self.rate, length, calm: self.calm, is_own, abuse, probe })
     }
 
+    /// Refuses flags that the kind has no use for.
+    fn check_kind(&self) -> Result<(), Failure> {
+        let kind = Kind::from(self.kind);
+        if kind.is_datagrams() {
+            let threads = self.workers.workers.map(|workers| format!("-t {workers}"));
+            let cores = self.workers.cores.as_ref().map(|_| "--cores".to_owned());
+            let connections = self.connections.map(|connections| format!("-c {connections}"));
+            let flags = connections.into_iter().chain(threads).chain(cores);
+            let why = "whose datagrams come from one thread and 16 ports";
+            without(flags, kind.name(), why, "say how many with --rate")?;
+        }
+        if kind != Kind::SlowReader {
+            let streams = self.streams.map(|streams| format!("-m {streams}"));
+            let why = "which leaves no number of responses lying";
+            without(streams, kind.name(), why, "say how many with --rate")?;
+        }
+        if !matches!(kind, Kind::RapidReset | Kind::SlowReader) {
+            let size = self.response_size.map(|size| format!("--response-size {size}"));
+            let why = "which asks for no response";
+            without(size, kind.name(), why, "use rapid-reset or slow-reader")?;
+        }
+        Ok(())
+    }
+
     /// Refuses what makes no sense together.
     fn check(&self) -> Result<(), Failure> {
+        self.check_kind()?;
         let speaks = self.protocol.speaks(&self.url)?;
         let remedy = "use load without defence for them";
         without(self.http.given_bodies(), "defence", "whose requests have no content", remedy)?;
@@ -328,6 +353,9 @@ const PROBE_STREAMS: u32 = 100;
 
 /// Each is a seat that a server has for clients.
 const CONNECTIONS: usize = 10;
+
+/// As many as browsers ask for at once.
+const STREAMS: u32 = 10;
 
 /// At a thousand a second they may take a tenth of a second each.
 const HANDSHAKES: usize = 100;
@@ -436,7 +464,11 @@ mod tests {
             ("junk quic://127.0.0.1:1 -k", ["quic://127.0.0.1:1", "--perf"]),
             ("junk https://127.0.0.1 --perf -k", ["--perf", "quic://HOST"]),
             ("churn https://127.0.0.1 -k --body x", ["--body", "without defence"]),
-            ("churn https://127.0.0.1 -k --response-size 5", ["--response-size 5", "URL"]),
+            ("slow-reader https://127.0.0.1 -k --response-size 5", ["--response-size 5", "URL"]),
+            ("churn quic://127.0.0.1:1 --perf -k --response-size 5", ["-size 5", "rapid-reset"]),
+            ("churn https://127.0.0.1 -k -m 5", ["-m 5", "churn"]),
+            ("junk https://127.0.0.1 -k -c 5", ["-c 5", "--rate"]),
+            ("junk https://127.0.0.1 -k -t 5 --cores 0", ["-t 5, --cores", "junk"]),
             ("churn https://127.0.0.1 -k --hq -X PUT", ["-X PUT", "--hq"]),
             ("churn quic://127.0.0.1:1 --perf -k -H a:b", ["-H 'a: b'", "https://HOST"]),
             (

@@ -163,6 +163,13 @@ impl Abuser {
         for _ in 0..self.seats.len() {
             let Some((id, seat)) = self.seats.next() else { return false };
             let Some(mut conn) = lane.conn(id) else { continue };
+            if seat.is_full() {
+                if self.task.kind == Kind::RapidReset {
+                    // Its successor goes on; what was left open on others is what they are for.
+                    conn.close(self.codes.done, "done");
+                }
+                continue;
+            }
             let opened = match self.task.kind {
                 Kind::StreamExhaustion => {
                     let opened = seat.dirs().into_iter().find_map(|dir| {
@@ -192,6 +199,7 @@ impl Abuser {
                 }),
             };
             if opened.is_some() {
+                seat.opened();
                 self.streams.opened += 1;
                 return true;
             }

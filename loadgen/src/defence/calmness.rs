@@ -4,18 +4,20 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::probe::NEWCOMERS_PER_S;
 use super::report::PhaseReport;
 
 /// What became of a server's users while it was abused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Calmness {
-    /// Nothing failed, and the 99th percentile was not [slower](Self::Slower).
+    /// Nothing failed, and nothing was [slower](Self::Slower).
     Calm,
-    /// Nothing failed, but the 99th percentile was more than three times that before, and by more
-    /// than 10 ms.
+    /// Nothing failed, but the 99th percentile of requests, or of handshakes, was more than three
+    /// times that before, and by more than 10 ms.
     Slower,
-    /// Requests, handshakes or connections failed.
+    /// Requests, handshakes or connections failed; or more newcomers were left waiting at the end
+    /// than come in a second.
     Failing,
     /// No request was answered.
     Down,
@@ -27,6 +29,7 @@ impl Calmness {
         match during {
             during if during.requests_ok == 0 => Self::Down,
             during if !during.errors.is_empty() => Self::Failing,
+            during if during.handshakes_unfinished > NEWCOMERS_PER_S => Self::Failing,
             during if is_slower(before, during) => Self::Slower,
             _ => Self::Calm,
         }
@@ -51,8 +54,13 @@ pub(super) fn recovered(before: &PhaseReport, after: &PhaseReport) -> bool {
 
 /// Whether a part of the test was much slower than that before.
 fn is_slower(before: &PhaseReport, then: &PhaseReport) -> bool {
-    let [before, then] = [before, then].map(|phase| phase.latency_us.p99);
-    then > before.saturating_mul(SLOWER_TIMES) && then > before.saturating_add(SLOWER_BY_US)
+    let times = [
+        (before.latency_us.p99, then.latency_us.p99),
+        (before.handshake_us.p99, then.handshake_us.p99),
+    ];
+    times.into_iter().any(|(before, then)| {
+        then > before.saturating_mul(SLOWER_TIMES) && then > before.saturating_add(SLOWER_BY_US)
+    })
 }
 
 /// Twice as slow is what any load on a shared core does to whoever comes beside it.
@@ -91,5 +99,13 @@ mod tests {
         let slow = phase(150, 100_000, 0);
         assert_eq!(Calmness::new(&slow, &phase(1, 300_000, 0)), Calmness::Calm);
         assert_eq!(Calmness::new(&slow, &phase(1, 300_001, 0)), Calmness::Slower);
+        let of_newcomers = |p99, handshakes_unfinished| {
+            let mut during = PhaseReport { handshakes_unfinished, ..phase(500, 4_000, 0) };
+            during.handshake_us.p99 = p99;
+            Calmness::new(&before, &during)
+        };
+        assert_eq!(of_newcomers(10_000, 5), Calmness::Calm);
+        assert_eq!(of_newcomers(10_001, 5), Calmness::Slower);
+        assert_eq!(of_newcomers(1_000, 6), Calmness::Failing);
     }
 }

@@ -74,7 +74,7 @@ fn users(config: &DefenceConfig, length: Duration) -> LoadConfig {
 }
 
 fn newcomers(config: &DefenceConfig, length: Duration) -> Result<LoadConfig, LoadError> {
-    let rate = Rate::constant(NEWCOMERS_PER_S).map_err(|_| LoadError::NoWork)?;
+    let rate = Rate::constant(NEWCOMERS_PER_S as f64).map_err(|_| LoadError::NoWork)?;
     Ok(LoadConfig {
         workload: Workload::Handshakes,
         pace: None,
@@ -87,7 +87,7 @@ fn newcomers(config: &DefenceConfig, length: Duration) -> Result<LoadConfig, Loa
 }
 
 /// Fifteen in three seconds, and far below what any server limits.
-const NEWCOMERS_PER_S: f64 = 5.0;
+pub(super) const NEWCOMERS_PER_S: u64 = 5;
 
 /// Those of ten seconds: a server that lets nobody in for that long holds none of them back.
 const NEWCOMERS_AT_ONCE: usize = 50;

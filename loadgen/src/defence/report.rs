@@ -74,12 +74,16 @@ pub struct PhaseReport {
     pub requests_ok: u64,
     /// Requests that failed.
     pub requests_failed: u64,
+    /// Requests that were due and had not ended when the part did.
+    pub requests_unfinished: u64,
     /// Time to answer, from when a request was due.
     pub latency_us: LatencyReport,
     /// Handshakes of newcomers completed.
     pub handshakes_ok: u64,
     /// Handshakes of newcomers that failed.
     pub handshakes_failed: u64,
+    /// Handshakes of newcomers that were due and had not ended when the part did.
+    pub handshakes_unfinished: u64,
     /// Time to complete one, from when it was due.
     pub handshake_us: LatencyReport,
     /// Everything that failed, by class.
@@ -98,9 +102,11 @@ impl PhaseReport {
             duration_s: users.duration_s,
             requests_ok: users.counts.requests.ok,
             requests_failed: users.counts.requests.failed,
+            requests_unfinished: unfinished(users, users.counts.requests.ended()),
             latency_us: users.latency_us,
             handshakes_ok: newcomers.counts.handshakes.ok,
             handshakes_failed: newcomers.counts.handshakes.failed,
+            handshakes_unfinished: unfinished(newcomers, newcomers.counts.handshakes.ended()),
             handshake_us: newcomers.latency_us,
             errors,
             saturated: [users, newcomers].into_iter().any(is_late),
@@ -394,6 +400,11 @@ impl DefenceReport {
     pub fn is_begun(&self) -> bool {
         self.abuse.is_some()
     }
+}
+
+/// How much of what was due had not ended.
+fn unfinished(report: &Report, ended: u64) -> u64 {
+    report.schedule.map_or(0, |schedule| schedule.due.saturating_sub(ended))
 }
 
 /// Whether the probe was late by its own doing, so that it cannot be said who kept users waiting.

@@ -27,6 +27,8 @@ pub(super) struct Seat {
     /// How many of them are unidirectional.
     uni: u64,
     is_uni_next: bool,
+    /// How many streams it has had.
+    opened: u64,
 }
 
 impl Seats {
@@ -97,6 +99,16 @@ impl Seat {
         self.is_open
     }
 
+    /// A stream was opened.
+    pub(super) fn opened(&mut self) {
+        self.opened += 1;
+    }
+
+    /// Whether it has had as many streams as we keep track of.
+    pub(super) fn is_full(&self) -> bool {
+        self.opened >= STREAMS_MAX
+    }
+
     /// A stream is left open.
     pub(super) fn leave_open(&mut self, stream: StreamId) {
         if self.streams.insert(stream) && stream.dir() == Dir::Uni {
@@ -134,6 +146,62 @@ impl Seat {
     }
 }
 
+/// A server may allow 2^60 streams, and never acknowledge one: each costs us some hundred bytes.
+const STREAMS_MAX: u64 = 100_000;
+
 /// A server that closes what abuses it meets the next attempt a little later, as it would from
 /// somebody who means it.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use quiclane::VarInt;
+
+    use super::*;
+
+    fn stream(number: u32) -> StreamId {
+        StreamId::from(VarInt::from_u32(number))
+    }
+
+    #[test]
+    fn streams_are_counted_once_and_by_direction() {
+        let mut seat = Seat::default();
+        // The last two bits are those of direction and side (RFC 9000 section 2.1).
+        for number in [0, 0, 4, 2, 6, 6] {
+            seat.leave_open(stream(number));
+        }
+        assert_eq!(
+            (seat.streams(), seat.streams_of(Dir::Bi), seat.streams_of(Dir::Uni)),
+            (4, 2, 2)
+        );
+        assert!(seat.ended(stream(6)) && !seat.ended(stream(6)) && !seat.ended(stream(8)));
+        assert_eq!((seat.streams_of(Dir::Bi), seat.streams_of(Dir::Uni)), (2, 1));
+    }
+
+    #[test]
+    fn directions_take_turns() {
+        let mut seat = Seat::default();
+        let first: Vec<Dir> = (0..4).map(|_| seat.dirs()[0]).collect();
+        assert_eq!(first, [Dir::Bi, Dir::Uni, Dir::Bi, Dir::Uni]);
+    }
+
+    #[test]
+    fn a_seat_has_no_more_streams_than_we_keep_track_of() {
+        let mut seat = Seat::default();
+        (1..STREAMS_MAX).for_each(|_| seat.opened());
+        assert!(!seat.is_full());
+        seat.opened();
+        assert!(seat.is_full());
+    }
+
+    #[test]
+    fn who_could_not_be_tried_is_tried_again_later() {
+        let (mut seats, now) = (Seats::new(2), quiclane::clock::now());
+        assert_eq!(seats.vacant(now), Some(0));
+        seats.put_off(0, now);
+        assert_eq!(seats.vacant(now), Some(1));
+        seats.put_off(1, now);
+        assert_eq!((seats.vacant(now), seats.vacant(now + AGAIN_AFTER)), (None, Some(0)));
+        assert!(seats.next().is_none() && seats.iter().count() == 0);
+    }
+}

@@ -158,20 +158,19 @@ fn came_back(abuse: &AbuseReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 fn write_phase(name: &str, phase: &PhaseReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let text = format!(
-        "requests   {} ok, {} failed: {}",
-        group(phase.requests_ok),
-        group(phase.requests_failed),
-        times(&phase.latency_us)
-    );
-    line(name, &text, f)?;
-    let text = format!(
-        "handshakes {} ok, {} failed: {}",
-        group(phase.handshakes_ok),
-        group(phase.handshakes_failed),
-        times(&phase.handshake_us)
-    );
-    line("", &text, f)?;
+    let outcome = |ok, failed, unfinished| {
+        let unfinished = match unfinished {
+            0 => String::new(),
+            unfinished => format!(", {} unfinished", group(unfinished)),
+        };
+        format!("{} ok, {} failed{unfinished}", group(ok), group(failed))
+    };
+    let PhaseReport { requests_ok, requests_failed, requests_unfinished, .. } = *phase;
+    let requests = outcome(requests_ok, requests_failed, requests_unfinished);
+    line(name, &format!("requests   {requests}: {}", times(&phase.latency_us)), f)?;
+    let PhaseReport { handshakes_ok, handshakes_failed, handshakes_unfinished, .. } = *phase;
+    let handshakes = outcome(handshakes_ok, handshakes_failed, handshakes_unfinished);
+    line("", &format!("handshakes {handshakes}: {}", times(&phase.handshake_us)), f)?;
     for (class, count) in &phase.errors {
         line("", &format!("{} x {class}", group(*count)), f)?;
     }
