@@ -7,7 +7,9 @@ use crate::command::{Outcome, Running, Serve, assert_fields, line};
 /// A short test of `server` with the words of `flags`.
 fn defence(server: &Serve, kind: &str, flags: &str) -> Outcome {
     let url = format!("https://{}/", server.address());
-    line(&format!("load defence {kind} {url} -k -q -d 300ms --calm 200ms {flags}"))
+    let outcome = line(&format!("load defence {kind} {url} -k -q -d 300ms --calm 200ms {flags}"));
+    assert_eq!(outcome.stderr, "", "-q is quiet");
+    outcome
 }
 
 #[test]

@@ -111,6 +111,23 @@ fn handshakes_are_abandoned_beyond_the_retry() {
 }
 
 #[test]
+fn newcomers_who_find_all_places_taken_make_it_failing() {
+    let limits = Limits { half_open: 10, ..Limits::default() };
+    let server = Server::start(H3_ALPN, limits, Retry::Always);
+    let mut config = config(server.target(), Kind::HandshakeAbandon, Some("/"));
+    config.probe.connect_timeout = Duration::from_millis(300);
+    let (report, abuse) = run(config);
+    assert!(abuse.answers.unwrap().flights <= 20, "two workers, ten each: {report}");
+    assert!(server.sum(|worker| worker.ignored) > 0, "{report}");
+    let during = report.probe.during.as_ref().unwrap();
+    assert!(during.handshakes_failed + during.handshakes_unfinished > 0, "{report}");
+    assert!(during.requests_ok > 0, "who was there before stays: {report}");
+    assert!(report.saturated || report.verdict == Some(Calmness::Failing), "{report}");
+    // The deadline of what was abandoned is ten seconds.
+    assert!(report.saturated || report.recovered == Some(false), "{report}");
+}
+
+#[test]
 fn churning_handshakes_are_complete_for_the_server() {
     let server = Server::start(H3_ALPN, Limits::default(), Retry::Auto);
     let mut config = config(server.target(), Kind::Churn, Some("/"));
