@@ -135,7 +135,7 @@ fn codes_of_all_runs_are_one() {
     assert_eq!(failed.code, 1, "{failed:?}");
     assert!(failed.stdout.contains("20 errors"), "{failed:?}");
     // More than anybody can send: the runs say nothing of the server.
-    let invalid = server.load("-R 10m -d 200ms -c 1000 --repeat 2 --slo p50<1ns");
+    let invalid = server.load("-R 10m -d 700ms -c 200 --repeat 2 --slo p50<1ns");
     assert_eq!(invalid.code, 4, "before a broken objective: {invalid:?}");
     assert!(invalid.stdout.contains("\nINVALID: run 1 of 2, run 2 of 2: the gen"), "{invalid:?}");
     let held = server.load("--idle 5 -d 200ms --repeat 2");
