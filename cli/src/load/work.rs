@@ -28,7 +28,7 @@ pub(super) struct WorkOptions {
     upload: Option<u64>,
 
     /// Connect, close and connect again, with -c handshakes in flight
-    #[arg(long, group = "work", conflicts_with_all = ["streams", "resume"])]
+    #[arg(long, group = "work", conflicts_with = "streams")]
     pub(super) handshakes: bool,
 
     /// Open N connections and hold them without requests for -d TIME, or until interrupted.
