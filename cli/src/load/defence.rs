@@ -27,7 +27,8 @@ use crate::{output, signals};
 ///
 /// For -d TIME it does what KIND says, from this host's own addresses, while an ordinary user asks
 /// at a low, constant rate, before, during and after: the difference is the finding. Against
-/// loopback addresses; others need --i-own-this-target. Definitions are in loadgen/README.md.
+/// loopback addresses; others need --i-own-this-target. Requests have no content; streams of --echo
+/// and --raw take up 1 KiB. Definitions are in loadgen/README.md.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct DefenceArgs {

@@ -394,12 +394,6 @@ impl DefenceReport {
         self.verdict = during.as_ref().map(|during| Calmness::new(before, during));
         self.recovered = after.as_ref().map(|after| recovered(before, after));
     }
-
-    /// Whether the users were answered at all before the abuse, so that it was begun.
-    #[must_use]
-    pub fn is_begun(&self) -> bool {
-        self.abuse.is_some()
-    }
 }
 
 /// How much of what was due had not ended.

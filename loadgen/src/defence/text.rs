@@ -130,12 +130,9 @@ fn came_back(abuse: &AbuseReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
     if let Some(streams) = abuse.streams {
         let mut text = format!("{} opened", group(streams.opened));
-        if streams.allowed_bidi + streams.allowed_uni > 0 {
-            text += &format!(
-                ", {} bidi and {} uni allowed on a connection",
-                group(streams.allowed_bidi),
-                group(streams.allowed_uni)
-            );
+        let allowed = [("bidi", streams.allowed_bidi), ("uni", streams.allowed_uni)];
+        for (dir, allowed) in allowed.into_iter().filter(|(_, allowed)| *allowed > 0) {
+            text += &format!(", {} {dir} allowed on a connection", group(allowed));
         }
         let [ended, open] = [streams.ended_by_server, streams.open_at_end].map(group);
         text += &format!(", {ended} ended by the server, {open} open at the end");
