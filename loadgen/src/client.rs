@@ -31,6 +31,7 @@ use quiclane::{
 };
 
 use crate::config::{LoadConfig, Pace, Workload};
+use crate::farewell::Farewell;
 use crate::feed::Part;
 use crate::gate::Gate;
 use crate::live::Live;
@@ -147,6 +148,8 @@ pub(crate) struct Client {
     key_updates: Option<Rota>,
     phase: Phase,
     seats: Seats,
+    /// Handshakes that are complete, where those are the work.
+    farewell: Farewell,
     requests: Requests,
     /// Open seats that may start requests, to be looked at in one of the next turns.
     to_fill: VecDeque<usize>,
@@ -181,6 +184,7 @@ impl Client {
             key_updates: job.rota(job.config.key_period(), worker, share.connections),
             phase: Phase::Connecting,
             seats: Seats::new(share.connections),
+            farewell: Farewell::default(),
             requests: Requests::new(),
             to_fill: VecDeque::new(),
             to_write: VecDeque::new(),
@@ -292,7 +296,7 @@ impl App for Client {
         self.dark_since = None;
         self.seats.seat_mut(seat).failures = 0;
         self.seats.vacate(seat, Again::AtOnce);
-        conn.close(self.codes.done, "done");
+        self.farewell.note(conn.id());
     }
 
     fn opened(&mut self, conn: &mut Conn<'_>, stream: StreamId) {

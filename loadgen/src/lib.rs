@@ -32,6 +32,7 @@ pub use defence::{
     ProbeReport, StreamCounts, Traffic,
 };
 mod export;
+mod farewell;
 mod feed;
 mod find_max;
 pub use find_max::{Conclusion, Found, Outcome, Search, Trial, find_max};

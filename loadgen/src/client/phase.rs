@@ -53,8 +53,9 @@ impl Phase {
 impl Client {
     /// Everything that is due in this turn.
     pub(super) fn go_on(&mut self, lane: &mut Lane<'_>) {
+        self.farewell.say(lane, self.codes.done);
         if self.phase.is_over() {
-            return;
+            return self.let_go(lane);
         }
         let is_stopped = self.job.gate.is_stopped();
         let now = lane.now();
@@ -272,6 +273,9 @@ impl Client {
             Phase::Measuring { until: Some(until), .. } if until > now => next = next.min(until),
             Phase::Connecting | Phase::Measuring { .. } | Phase::Over => {}
         }
+        if !self.farewell.is_said() {
+            next = now;
+        }
         if !self.to_write.is_empty() || (self.phase.offers_load() && !self.to_fill.is_empty()) {
             next = now;
         }
@@ -373,7 +377,15 @@ impl Client {
         self.publish();
         // The receiver is gone only when nobody wants to know.
         let _ = self.results.send(mem::replace(&mut self.tally, Tally::new()));
-        lane.finish();
+        self.let_go(lane);
+    }
+
+    /// Lets the worker stop, once the last handshakes are complete for the server, too.
+    fn let_go(&self, lane: &mut Lane<'_>) {
+        match self.farewell.is_said() {
+            true => lane.finish(),
+            false => lane.wake_at(lane.now()),
+        }
     }
 }
 

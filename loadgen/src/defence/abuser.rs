@@ -30,6 +30,7 @@ use super::seats::Seats;
 use super::switch::Switch;
 use crate::client::{Codes, Exchange};
 use crate::config::LoadConfig;
+use crate::farewell::Farewell;
 use crate::protocol::Protocol;
 use crate::schedule::Rate;
 
@@ -58,10 +59,8 @@ pub(super) struct Abuser {
     seats: Seats,
     /// Handshakes that are the work, under way.
     handshakes: HashSet<ConnId>,
-    /// Handshakes that were completed in this turn.
-    complete: Vec<ConnId>,
-    /// Those of the last one.
-    to_close: Vec<ConnId>,
+    /// Handshakes that are complete.
+    farewell: Farewell,
     /// Requests that were sent in the last turn.
     to_reset: Vec<(ConnId, StreamId)>,
     report: AbuseReport,
@@ -82,8 +81,7 @@ impl Abuser {
             codes: Codes::of(&task.config.protocol),
             seats: Seats::new(connections),
             handshakes: HashSet::new(),
-            complete: Vec::new(),
-            to_close: Vec::new(),
+            farewell: Farewell::default(),
             to_reset: Vec::new(),
             report: AbuseReport::default(),
             connections: ConnectionCounts::default(),
@@ -209,12 +207,7 @@ impl Abuser {
 
     /// Takes back what was done in the last turn, which is on its way by now.
     fn take_back(&mut self, lane: &mut Lane<'_>) {
-        let complete = mem::take(&mut self.complete);
-        for id in mem::replace(&mut self.to_close, complete) {
-            if let Some(mut conn) = lane.conn(id) {
-                conn.close(self.codes.done, "done");
-            }
-        }
+        self.farewell.say(lane, self.codes.done);
         for (id, stream) in mem::take(&mut self.to_reset) {
             if let Some(mut conn) = lane.conn(id) {
                 // Whatever is answered already has nothing left to take back.
@@ -258,7 +251,7 @@ impl App for Abuser {
         self.connections.opened += 1;
         if self.churns() {
             self.handshakes.remove(&conn.id());
-            return self.complete.push(conn.id());
+            return self.farewell.note(conn.id());
         }
         if let Some(seat) = self.seats.of(conn.id()) {
             seat.open();
@@ -326,7 +319,7 @@ impl App for Abuser {
         }
         self.act(lane, now);
         let due = self.due.as_ref().and_then(Due::next_at);
-        let is_idle = self.to_close.is_empty() && self.to_reset.is_empty();
+        let is_idle = self.farewell.is_said() && self.to_reset.is_empty();
         let next = if is_idle { now + LOOK_EVERY } else { now };
         lane.wake_at(due.map_or(next, |at| next.min(at)));
     }

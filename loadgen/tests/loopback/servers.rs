@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quiclane::apps::{Perf, PerfOptions, Protocols};
+use quiclane::metrics::WorkerSnapshot;
 use quiclane::{
     App, ClientTls, CloseReason, Config, Conn, ConnId, Engine, Provider, Read, Resume,
     ServerConfig, ServerTls, StreamId, Target, Trust, VarInt,
@@ -69,9 +70,9 @@ impl Server {
         Target { address, server_name: "localhost".into(), tls: self.tls.clone(), local: None }
     }
 
-    pub(crate) fn accepted(&self) -> u64 {
-        let snapshots = self.engine.as_ref().unwrap().metrics().snapshots();
-        snapshots.iter().map(|worker| worker.accepted).sum()
+    /// What all workers have counted.
+    pub(crate) fn sum(&self, field: impl Fn(&WorkerSnapshot) -> u64) -> u64 {
+        self.engine.as_ref().unwrap().metrics().snapshots().iter().map(field).sum()
     }
 }
 
