@@ -15,7 +15,7 @@ use std::time::Instant;
 use quinn_proto::congestion::{
     BbrConfig, Controller, ControllerFactory, ControllerMetrics, CubicConfig, NewRenoConfig,
 };
-use quinn_proto::{Connection, RttEstimator};
+use quinn_proto::{Connection, ConnectionStats, RttEstimator};
 
 use crate::config::Congestion;
 use brutal::BrutalConfig;
@@ -45,10 +45,25 @@ impl ControllerFactory for Factory {
 
 /// Lets what `connection` sends from now on pass the window: its close.
 pub(crate) fn lift(connection: &Connection) {
-    let controller = connection.congestion_state().clone_box().into_any();
-    if let Ok(liftable) = controller.downcast::<Liftable>() {
+    if let Some(liftable) = liftable(connection) {
         liftable.lifted.store(true, Ordering::Relaxed);
     }
+}
+
+/// What `connection` counted, with the window that it had before it was lifted.
+pub(crate) fn last_stats(connection: &Connection) -> ConnectionStats {
+    let mut stats = connection.stats();
+    if stats.path.cwnd == LIFTED
+        && let Some(liftable) = liftable(connection)
+    {
+        stats.path.cwnd = liftable.inner.window();
+    }
+    stats
+}
+
+/// A clone of its controller.
+fn liftable(connection: &Connection) -> Option<Box<Liftable>> {
+    connection.congestion_state().clone_box().into_any().downcast().ok()
 }
 
 /// A controller whose window can be lifted; clones share the switch.
@@ -98,8 +113,7 @@ impl Controller for Liftable {
     }
 
     fn window(&self) -> u64 {
-        // Above 4 GiB quinn-proto does not pace either.
-        if self.lifted.load(Ordering::Relaxed) { u64::MAX / 2 } else { self.inner.window() }
+        if self.lifted.load(Ordering::Relaxed) { LIFTED } else { self.inner.window() }
     }
 
     fn metrics(&self) -> ControllerMetrics {
@@ -118,3 +132,6 @@ impl Controller for Liftable {
         self
     }
 }
+
+/// The window of a connection that is closed. Above 4 GiB quinn-proto does not pace either.
+const LIFTED: u64 = u64::MAX / 2;

@@ -8,6 +8,7 @@ use quinn_proto::{ConnectionHandle, Dir, Event, StreamEvent};
 use super::connection::{Phase, close_reason};
 use super::{Connection, Endpoint};
 use crate::app::{App, CloseReason, Conn};
+use crate::congestion;
 
 impl Endpoint {
     /// Serves every connection that was ready when it was called; true if the app was told
@@ -195,7 +196,7 @@ fn tell_closed<A: App + ?Sized>(connection: &mut Connection, reason: &CloseReaso
     };
     connection.phase = Phase::ToldClosed;
     if app_knows {
-        app.counted(connection.id, &connection.proto.stats());
+        app.counted(connection.id, &congestion::last_stats(&connection.proto));
         app.closed(connection.id, reason);
     }
 }

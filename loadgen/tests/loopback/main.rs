@@ -79,6 +79,8 @@ fn handshakes_are_made_one_after_another_and_counted() {
     assert_eq!(report.counts.handshakes.started, 51);
     assert!(report.handshakes_per_s > 0.0 && report.latency_us.p50 > 0);
     assert_eq!(report.reconnects, 0);
+    // The window of a close is none of a connection's.
+    assert!((1..1 << 20).contains(&report.quic.window_bytes), "{report}");
     // It is not the close but the client's last flight that the server hears first.
     for _ in 0..200 {
         if server.sum(|worker| worker.connected) == 51 {
