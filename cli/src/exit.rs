@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use quiclane::{RunError, StartError, TlsError};
 use quiclane_loadgen::{DefenceError, HttpError, LoadError, MergeError, RateError, ReadError};
+use quiclane_tuning::TuneError;
 
 use crate::certificate::CertificateError;
 use crate::target::TargetError;
@@ -221,6 +222,17 @@ pub(crate) enum Failure {
     /// No rate to send at.
     #[error(transparent)]
     Rate(#[from] RateError),
+    /// The host was not tuned.
+    #[error(transparent)]
+    Tune(TuneError),
+    /// It is already.
+    #[error("{source} (since {since})")]
+    InPlace {
+        /// When it was.
+        since: String,
+        /// What is.
+        source: TuneError,
+    },
 }
 
 impl From<DefenceError> for Failure {
@@ -255,7 +267,8 @@ impl Failure {
             | Self::Certificate(_)
             | Self::Tls(_)
             | Self::Defence(DefenceError::NotYours(_) | DefenceError::Rate(_))
-            | Self::Start(StartError::Config(_)) => Exit::Usage,
+            | Self::Start(StartError::Config(_))
+            | Self::Tune(TuneError::Interface { .. } | TuneError::Wish(_)) => Exit::Usage,
             Self::Load(error) if error.is_usage() => Exit::Usage,
             Self::Target(error) if error.is_usage() => Exit::Usage,
             Self::Metrics { .. }
@@ -268,6 +281,8 @@ impl Failure {
             | Self::Defence(_)
             | Self::Start(_)
             | Self::Run(_)
+            | Self::Tune(_)
+            | Self::InPlace { .. }
             | Self::Load(_) => Exit::Failed,
         }
     }

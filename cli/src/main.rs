@@ -18,6 +18,7 @@ mod rlimits;
 mod serve;
 mod signals;
 mod target;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,7 @@ enum Command {
     Load(Box<load::LoadArgs>),
     Doctor(Box<doctor::DoctorArgs>),
     Keys(keys::KeysArgs),
+    Tune(tune::TuneArgs),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Load(args) => load::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Keys(args) => keys::run(&args),
+        Command::Tune(args) => tune::run(&args),
     };
     let exit = result.unwrap_or_else(|failure| {
         output::error(&failure);

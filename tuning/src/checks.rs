@@ -1,8 +1,8 @@
 //! checks judge facts: each is a pure function from what is known to what is found.
 
 use crate::ask::Ask;
-use crate::facts::{Facts, write_list};
-use crate::finding::{Finding, Report, Scope};
+use crate::facts::{Facts, Host, Interfaces, write_list};
+use crate::finding::{Finding, Report, Scope, Status};
 
 mod buffers;
 mod conntrack;
@@ -51,6 +51,11 @@ pub(crate) fn judge(facts: &Facts, ask: &Ask) -> Report {
     Report::new(findings, format!("steering {}, io {backend}", ladder.choice()))
 }
 
+/// What is known to be wrong with this kernel.
+pub(crate) fn kernel_defect(host: &Host, interfaces: &Interfaces) -> Option<Finding> {
+    Some(kernel::version(host, interfaces)).filter(|finding| finding.status > Status::Ok)
+}
+
 /// What was not found out is said, not guessed.
 fn unread(facts: &Facts) -> Option<Finding> {
     let list = |unread: &crate::facts::Unread| format!("{} ({})", unread.fact, unread.why);
@@ -91,7 +96,6 @@ fn cpus(numbers: &[usize]) -> String {
 mod tests {
     use super::*;
     use crate::facts::Unread;
-    use crate::finding::Status;
     use crate::recorded;
 
     fn worse(report: &Report) -> Vec<(&'static str, Status)> {

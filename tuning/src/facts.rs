@@ -10,7 +10,7 @@ use crate::ask::Ask;
 mod ebpf;
 pub(crate) use ebpf::{Ebpf, Verified};
 
-mod ethtool;
+pub(crate) mod ethtool;
 #[cfg(test)]
 pub(crate) use ethtool::{Channels, Offloads, XdpFeatures};
 
@@ -23,14 +23,14 @@ pub(crate) use host::Host;
 mod interface;
 #[cfg(test)]
 pub(crate) use interface::Targets;
-pub(crate) use interface::{Interface, Interfaces};
+pub(crate) use interface::{Interface, Interfaces, interrupt_numbers};
 
 mod link;
 #[cfg(test)]
 pub(crate) use link::Link;
 pub(crate) use link::Peer;
 
-mod netlink;
+pub(crate) mod netlink;
 
 mod network;
 pub(crate) use network::Network;
@@ -57,21 +57,38 @@ pub(crate) struct Facts {
     pub(crate) unread: Vec<Unread>,
 }
 
+/// What can be known without trying anything.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Glance {
+    pub(crate) host: Host,
+    pub(crate) process: Process,
+    pub(crate) interfaces: Interfaces,
+    pub(crate) unread: Vec<Unread>,
+}
+
+impl Glance {
+    pub(crate) fn take(files: &Files, ask: &Ask) -> Self {
+        let mut unread = Vec::new();
+        let mut interfaces = Interfaces::gather(files, ask, &mut unread);
+        ebpf::find_programs(&mut interfaces, &mut unread);
+        let (host, process) = (Host::read(files), Process::read(files));
+        unread.extend(files.take_unread());
+        Self { host, process, interfaces, unread }
+    }
+}
+
 impl Facts {
     /// Looks at this host.
     pub(crate) fn gather(ask: &Ask) -> Self {
         let files = Files::at("/");
-        let mut unread = Vec::new();
-        let mut interfaces = Interfaces::gather(&files, ask, &mut unread);
-        ebpf::find_programs(&mut interfaces, &mut unread);
-        let mut process = Process::read(&files);
+        let Glance { host, mut process, interfaces, mut unread } = Glance::take(&files, ask);
         process.program = env::current_exe()
             .map_or_else(|_| "quiclane".to_owned(), |path| path.display().to_string());
         // Kubernetes sets the first, podman and systemd-nspawn the second.
         process.container |= ["KUBERNETES_SERVICE_HOST", "container"]
             .into_iter()
             .any(|name| env::var_os(name).is_some());
-        let (host, network) = (Host::read(&files), Network::read(&files));
+        let network = Network::read(&files);
         unread.extend(files.take_unread());
         let workers = ask.workers_on(&process.cores);
         let (ebpf, trials) = (Ebpf::load(ask.listen.len()), Trials::run(ask, workers));

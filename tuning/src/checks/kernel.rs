@@ -41,7 +41,7 @@ pub(super) fn check(host: &Host, interfaces: &Interfaces) -> Vec<Finding> {
     findings
 }
 
-fn version(host: &Host, interfaces: &Interfaces) -> Finding {
+pub(super) fn version(host: &Host, interfaces: &Interfaces) -> Finding {
     let kernel = &host.kernel;
     let range = |defect: &&Defect| (defect.first..=defect.last).contains(&kernel.version);
     let Some(defect) = DEFECTS.iter().find(range) else {

@@ -1,7 +1,7 @@
 //! ethtool asks generic netlink about offloads, channels and XDP of an interface.
 //!
-//! All of it is open to everybody. A kernel or driver that does not know the question is no error:
-//! the answer is then `None`.
+//! All of the asking is open to everybody. A kernel or driver that does not know the question is no
+//! error: the answer is then `None`.
 
 use std::io;
 
@@ -48,14 +48,14 @@ impl XdpFeatures {
 }
 
 /// The families that answer here.
-pub(super) struct Ethtool {
+pub(crate) struct Ethtool {
     netlink: Netlink,
     ethtool: Option<u16>,
     netdev: Option<u16>,
 }
 
 impl Ethtool {
-    pub(super) fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let netlink = Netlink::generic()?;
         let ethtool = Generic::family(&netlink, "ethtool").ok();
         let netdev = Generic::family(&netlink, "netdev").ok();
@@ -77,11 +77,23 @@ impl Ethtool {
     }
 
     fn ethtool(&self, command: u8, index: u32) -> Option<Vec<DefaultNla>> {
-        // An attribute in an attribute: length, kind, value.
-        let index =
-            [&8_u16.to_ne_bytes(), &HEADER_DEV_INDEX.to_ne_bytes(), &index.to_ne_bytes()[..]];
-        let header = DefaultNla::new(HEADER | NESTED, index.concat());
-        self.ask(self.ethtool?, command, header)
+        self.tell(command, index, Vec::new()).ok()?
+    }
+
+    /// Sends a command about an interface with more attributes; what the kernel answers beside
+    /// "done".
+    pub(crate) fn tell(
+        &self,
+        command: u8,
+        index: u32,
+        mut more: Vec<DefaultNla>,
+    ) -> io::Result<Option<Vec<DefaultNla>>> {
+        let family = self.ethtool.ok_or(io::ErrorKind::Unsupported)?;
+        let index = nested(HEADER_DEV_INDEX, &index.to_ne_bytes());
+        more.insert(0, DefaultNla::new(HEADER | NESTED, index));
+        let question = Generic { family, command, attributes: more };
+        let answers = self.netlink.ask(question, Scope::One)?;
+        Ok(answers.into_iter().next().map(|answer| answer.attributes))
     }
 
     fn ask(&self, family: u16, command: u8, about: DefaultNla) -> Option<Vec<DefaultNla>> {
@@ -104,21 +116,37 @@ fn read_offloads(answer: &[DefaultNla]) -> Offloads {
     }
 }
 
-/// The names of the features that are on: a bit set whose bits are named one by one.
+/// The names of the features that are on.
 fn active(answer: &[DefaultNla]) -> Option<Vec<String>> {
-    let set = attributes(&find(answer, FEATURES_ACTIVE)?);
+    let bits = bits(answer, FEATURES_ACTIVE)?;
+    Some(bits.into_iter().map(|(name, _)| name).collect())
+}
+
+/// A bit set whose bits are named one by one: each name, and whether it is marked as set. A set
+/// without a mask has only bits that are set, and marks none.
+pub(crate) fn bits(answer: &[DefaultNla], kind: u16) -> Option<Vec<(String, bool)>> {
+    let set = attributes(&find(answer, kind)?);
     let bits = find(&set, BITSET_BITS)?;
     let mut names = Vec::new();
     let mut rest = bits.as_slice();
     // The bits share one kind, so they are taken one after the other.
     while let [a, b, ..] = rest {
         let length = usize::from(u16::from_ne_bytes([*a, *b]));
-        let bit = rest.get(4..length)?;
-        let name = find(&attributes(bit), BIT_NAME)?;
-        names.push(String::from_utf8_lossy(name.strip_suffix(b"\0").unwrap_or(&name)).into());
+        let bit = attributes(rest.get(4..length)?);
+        let name = find(&bit, BIT_NAME)?;
+        let name = String::from_utf8_lossy(name.strip_suffix(b"\0").unwrap_or(&name)).into();
+        names.push((name, find(&bit, BIT_VALUE).is_some()));
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     Some(names)
+}
+
+/// An attribute to be put into another one.
+pub(crate) fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    let mut bytes = [&length.to_ne_bytes(), &kind.to_ne_bytes(), value].concat();
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
 }
 
 fn read_channels(answer: &[DefaultNla]) -> Option<Channels> {
@@ -131,14 +159,15 @@ fn read_channels(answer: &[DefaultNla]) -> Option<Channels> {
 }
 
 // linux/ethtool_netlink.h
-const FEATURES_GET: u8 = 11;
+pub(crate) const FEATURES_GET: u8 = 11;
 const CHANNELS_GET: u8 = 17;
-const NESTED: u16 = 1 << 15;
+pub(crate) const NESTED: u16 = 1 << 15;
 const HEADER: u16 = 1;
 const HEADER_DEV_INDEX: u16 = 1;
-const FEATURES_ACTIVE: u16 = 4;
-const BITSET_BITS: u16 = 3;
-const BIT_NAME: u16 = 2;
+pub(crate) const FEATURES_ACTIVE: u16 = 4;
+pub(crate) const BITSET_BITS: u16 = 3;
+pub(crate) const BIT_NAME: u16 = 2;
+pub(crate) const BIT_VALUE: u16 = 3;
 const RX_MAX: u16 = 2;
 const COMBINED_MAX: u16 = 5;
 const RX_COUNT: u16 = 6;
@@ -152,13 +181,6 @@ const NETDEV_XDP_FEATURES: u16 = 3;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(4 + value.len()).unwrap();
-        let mut bytes = [&length.to_ne_bytes(), &kind.to_ne_bytes(), value].concat();
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
 
     fn features(names: &[&str]) -> Vec<DefaultNla> {
         let bit = |name: &&str| {

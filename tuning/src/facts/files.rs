@@ -69,7 +69,8 @@ impl Files {
         self.unread.take()
     }
 
-    fn full(&self, path: &str) -> PathBuf {
+    /// Where `path` is.
+    pub(crate) fn full(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }
 

@@ -204,15 +204,21 @@ impl Device {
 
 /// Those of the device, or of the PCI device that a virtio device sits on.
 fn interrupts(files: &Files, folder: &str) -> Vec<(u32, Vec<usize>)> {
-    let mut numbers = files.names(&format!("{folder}/device/msi_irqs"));
-    if numbers.is_empty() {
-        numbers = files.names(&format!("{folder}/device/../msi_irqs"));
-    }
+    let numbers = interrupt_numbers(files, folder);
     let interrupt = |number: &String| {
         let path = format!("/proc/irq/{number}/effective_affinity_list");
         Some((number.parse().ok()?, number_list(&files.text(&path)?)))
     };
     numbers.iter().filter_map(interrupt).collect()
+}
+
+/// The names of the interrupts of the interface with this folder in sysfs.
+pub(crate) fn interrupt_numbers(files: &Files, folder: &str) -> Vec<String> {
+    let numbers = files.names(&format!("{folder}/device/msi_irqs"));
+    match numbers.is_empty() {
+        true => files.names(&format!("{folder}/device/../msi_irqs")),
+        false => numbers,
+    }
 }
 
 /// The server's words.

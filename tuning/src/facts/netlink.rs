@@ -156,7 +156,7 @@ pub(super) fn attributes(bytes: &[u8]) -> Vec<DefaultNla> {
 }
 
 /// The content of the first attribute of `kind`.
-pub(super) fn find(attributes: &[DefaultNla], kind: u16) -> Option<Vec<u8>> {
+pub(crate) fn find(attributes: &[DefaultNla], kind: u16) -> Option<Vec<u8>> {
     use netlink_packet_core::{NLA_TYPE_MASK, Nla};
     let found = attributes.iter().find(|one| one.kind() & NLA_TYPE_MASK == kind)?;
     let mut value = vec![0; found.value_len()];
@@ -165,7 +165,7 @@ pub(super) fn find(attributes: &[DefaultNla], kind: u16) -> Option<Vec<u8>> {
 }
 
 /// A number of 1 to 8 bytes in the host's byte order.
-pub(super) fn number(value: Vec<u8>) -> Option<u64> {
+pub(crate) fn number(value: Vec<u8>) -> Option<u64> {
     match value.as_slice() {
         [one] => Some(u64::from(*one)),
         [a, b] => Some(u64::from(u16::from_ne_bytes([*a, *b]))),

@@ -35,7 +35,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("io_uring", &["datapath/src/"]),
     ("libc", &["datapath/src/"]),
     ("mimalloc", &["cli/src/main.rs"]),
-    ("netlink_packet_core", &["tuning/src/facts/"]),
+    ("netlink_packet_core", &["tuning/src/device.rs", "tuning/src/facts/"]),
     ("netlink_packet_route", &["tuning/src/facts/link.rs"]),
     ("netlink_sys", &["tuning/src/facts/netlink.rs"]),
     (
@@ -59,7 +59,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("ratatui", &["cli/src/progress/view.rs"]),
     ("rcgen", &["cli/src/"]),
     ("ring", &["cli/src/certificate.rs", "engine/src/keys.rs"]),
-    ("rustix", &["cli/src/rlimits.rs", "engine/src/privileges.rs"]),
+    ("rustix", &["cli/src/rlimits.rs", "cli/src/tune/guard.rs", "engine/src/privileges.rs"]),
     ("rustls", &["cli/src/", "engine/src/error.rs", "engine/src/tls.rs"]),
     ("rustls_native_certs", &["cli/src/"]),
     ("signal_hook", &["cli/src/"]),

@@ -1,0 +1,293 @@
+//! journal remembers what the host was like before it was tuned, whatever happens meanwhile.
+//!
+//! ```text
+//! lock     flock held by who changes something, whom it names; free once they are dead
+//! journal  a line of JSON for each record, on the disk before what it announces is done
+//! last     the journal before, closed
+//! guard    flock held by the guard process
+//!
+//! begin ─► (intent ─► the write ─► done | refused)* ─► applied ─► settled* ─► closed ─► last
+//! ```
+//!
+//! Invariant: a value is written only after its original is on the disk. A crash at any point
+//! leaves either a value that nobody has touched, or a record that knows what it was. Only the last
+//! line can be torn, and what it would have announced was not done.
+
+mod record;
+pub(crate) use record::{Begin, Entry, Log, Record, VERSION};
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+/// Why the journal cannot be used. Each message names the file and the remedy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// The file system said no.
+    #[error("{doing} {path}: {source}{}", remedy(source))]
+    Io {
+        /// What was done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Others could write there.
+    #[error(
+        "{0} belongs to somebody else, or others may write there: what it says would be written to \
+         the host; give --journal a folder of your own with mode 755"
+    )]
+    Unsafe(PathBuf),
+    /// A record that nobody wrote.
+    #[error(
+        "{path}, line {line}: {why}; nothing was changed: put that line right, or restore by hand \
+         what the others name as `original` and remove the file"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong.
+        why: String,
+    },
+    /// Somebody changes something at this moment.
+    #[error("{lock} is held by {holder}: wait for it, or end it; what it set is then reverted")]
+    Busy {
+        /// The lock.
+        lock: PathBuf,
+        /// Who that is.
+        holder: String,
+    },
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "; run as root (sudo), or give --journal DIR, a folder of your own"
+        }
+        _ => "",
+    }
+}
+
+fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalError {
+    let path = path.to_owned();
+    move |source| JournalError::Io { doing, path, source }
+}
+
+/// Where a journal is kept.
+#[derive(Clone, Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// The one that is used unless somebody asks for another: a reboot empties it, as it does the
+    /// values that it is about.
+    pub const DEFAULT: &'static str = "/run/quiclane/tune";
+
+    /// A folder that need not exist yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// What the journal says; `None`: nothing is set.
+    pub(crate) fn read(&self) -> Result<Option<Log>, JournalError> {
+        let path = self.0.join(JOURNAL);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_error("opening", &path)(error)),
+        };
+        self.check()?;
+        let mut bytes = Vec::new();
+        file.take(JOURNAL_BYTES_MAX + 1)
+            .read_to_end(&mut bytes)
+            .map_err(io_error("reading", &path))?;
+        if bytes.len() as u64 > JOURNAL_BYTES_MAX {
+            let why = format!("longer than {JOURNAL_BYTES_MAX} bytes, which no journal is");
+            return Err(JournalError::Damaged { path, line: 1, why });
+        }
+        Log::read(&bytes).map_err(|(line, why)| JournalError::Damaged { path, line, why })
+    }
+
+    /// Takes the lock, for a while. `who` is what others are told meanwhile.
+    pub(crate) fn hold(&self, who: &str, patience: Duration) -> Result<Held, JournalError> {
+        let mut builder = DirBuilder::new();
+        let made = builder.recursive(true).mode(0o755).create(&self.0);
+        made.map_err(io_error("creating", &self.0))?;
+        self.check()?;
+        let path = self.0.join(LOCK);
+        let mut lock = open_or_create(&path)?;
+        let mut waited = Duration::ZERO;
+        while let Err(error) = lock.try_lock() {
+            match error {
+                TryLockError::WouldBlock if waited >= patience => {
+                    return Err(JournalError::Busy { lock: path, holder: self.holder() });
+                }
+                TryLockError::WouldBlock => thread::sleep(PAUSE),
+                TryLockError::Error(error) => return Err(io_error("locking", &path)(error)),
+            }
+            waited += PAUSE;
+        }
+        let said = lock.set_len(0).and_then(|()| lock.write_all(who.as_bytes()));
+        said.map_err(io_error("writing", &path))?;
+        Ok(Held { folder: self.clone(), _lock: lock })
+    }
+
+    /// Whether somebody changes something at this moment.
+    pub(crate) fn is_held(&self) -> bool {
+        is_locked(&self.0.join(LOCK))
+    }
+
+    /// Who held the lock last.
+    pub(crate) fn holder(&self) -> String {
+        let mut text = String::new();
+        let read = File::open(self.0.join(LOCK));
+        let read = read.and_then(|file| file.take(HOLDER_BYTES_MAX).read_to_string(&mut text));
+        match read {
+            Ok(_) if !text.is_empty() => text.escape_default().to_string(),
+            _ => "another process".to_owned(),
+        }
+    }
+
+    /// Says that a guard watches, for as long as the file is kept.
+    pub(crate) fn guard(&self) -> Result<File, JournalError> {
+        let path = self.0.join(GUARD);
+        let file = open_or_create(&path)?;
+        // A guard of an earlier run may be about to leave; its being there is said just as well.
+        let _ = file.try_lock_shared();
+        Ok(file)
+    }
+
+    /// Whether a guard watches.
+    #[must_use]
+    pub fn is_guarded(&self) -> bool {
+        is_locked(&self.0.join(GUARD))
+    }
+
+    /// What a journal says is written to the host: nobody else may write there.
+    fn check(&self) -> Result<(), JournalError> {
+        let folder = fs::metadata(&self.0).map_err(io_error("looking at", &self.0))?;
+        let this = fs::metadata("/proc/self").map_err(io_error("looking at", &self.0))?;
+        let trusted = [this.uid(), 0].contains(&folder.uid());
+        match trusted && folder.mode() & 0o022 == 0 {
+            true => Ok(()),
+            false => Err(JournalError::Unsafe(self.0.clone())),
+        }
+    }
+}
+
+fn is_locked(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+        || matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+}
+
+fn open_or_create(path: &Path) -> Result<File, JournalError> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false).mode(0o644);
+    options.open(path).map_err(io_error("opening", path))
+}
+
+/// The lock of a folder; free again when dropped, also by SIGKILL.
+pub(crate) struct Held {
+    folder: Folder,
+    _lock: File,
+}
+
+impl Held {
+    pub(crate) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Removes a journal that was not even begun: its first line is torn.
+    pub(crate) fn sweep(self) -> Result<Self, JournalError> {
+        let path = self.folder.0.join(JOURNAL);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(io_error("removing", &path)(error))
+            }
+            _ => Ok(self),
+        }
+    }
+
+    /// Begins a journal. There must be none.
+    pub(crate) fn begin(self, begin: Begin) -> Result<Journal, JournalError> {
+        let path = self.folder.0.join(JOURNAL);
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create_new(true).mode(0o644);
+        let file = options.open(&path).map_err(io_error("creating", &path))?;
+        let mut journal = Journal { held: self, file, path };
+        journal.add(&Record::Begin(begin))?;
+        Ok(journal)
+    }
+
+    /// Goes on with the journal that `log` was read from, behind its last whole record.
+    pub(crate) fn resume(self, log: &Log) -> Result<Journal, JournalError> {
+        let path = self.folder.0.join(JOURNAL);
+        let mut file =
+            OpenOptions::new().write(true).open(&path).map_err(io_error("opening", &path))?;
+        let cut = file.set_len(log.bytes).and_then(|()| file.seek(SeekFrom::End(0)));
+        cut.map_err(io_error("writing", &path))?;
+        Ok(Journal { held: self, file, path })
+    }
+}
+
+/// A journal that is written.
+pub(crate) struct Journal {
+    held: Held,
+    file: File,
+    path: PathBuf,
+}
+
+impl Journal {
+    /// Puts a record on the disk; only then it returns.
+    pub(crate) fn add(&mut self, record: &Record) -> Result<(), JournalError> {
+        let line = serde_json::to_vec(record).map_err(io::Error::from);
+        let written = line.and_then(|mut line| {
+            line.push(b'\n');
+            self.file.write_all(&line)?;
+            self.file.sync_all()?;
+            File::open(&self.held.folder.0)?.sync_all()
+        });
+        written.map_err(io_error("writing", &self.path))
+    }
+
+    /// Ends it: what was set is no longer.
+    pub(crate) fn close(self) -> Result<Held, JournalError> {
+        let last = self.held.folder.0.join(LAST);
+        let moved = fs::rename(&self.path, &last)
+            .and_then(|()| File::open(&self.held.folder.0)?.sync_all());
+        moved.map_err(io_error("renaming", &self.path))?;
+        Ok(self.held)
+    }
+
+    /// Lets go of it: what was set stays.
+    pub(crate) fn leave(self) -> Held {
+        self.held
+    }
+}
+
+const LOCK: &str = "lock";
+const JOURNAL: &str = "journal";
+const LAST: &str = "last";
+const GUARD: &str = "guard";
+
+/// How long to wait before the lock is tried again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Far more than all knobs of a host with hundreds of queues take.
+const JOURNAL_BYTES_MAX: u64 = 64 << 20;
+
+/// More than any of us says of itself.
+const HOLDER_BYTES_MAX: u64 = 200;

@@ -1,0 +1,302 @@
+//! traps says what makes tuning useless or harmful on this host before anything is tuned.
+//!
+//! Pure functions from facts and values to findings, as the checks of `doctor`, some of which
+//! stand here too.
+
+use quiclane_ebpf::Mode;
+
+use crate::checks::kernel_defect;
+use crate::facts::{Files, Glance, Interface};
+use crate::finding::{Finding, Scope, Status};
+use crate::knobs::Knob;
+use crate::shell::word;
+use crate::site::{Nic, Site};
+use crate::system::{Board as _, Refusal, System};
+
+/// Everything to know first.
+pub(crate) fn find(
+    glance: &Glance,
+    system: &System,
+    nics: &[Nic],
+    sysfs_is_ours: bool,
+) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = Vec::new();
+    findings.extend(kernel_defect(&glance.host, &glance.interfaces));
+    findings.extend(permission(glance, system));
+    findings.extend(buffers(system));
+    findings.extend((!sysfs_is_ours && !nics.is_empty()).then(foreign_sysfs));
+    findings.extend(tuners(&system.files));
+    findings.extend(flow_steering(system));
+    for nic in nics {
+        findings.extend(ring(system, nic));
+        let interface = glance.interfaces.by_index(nic.index);
+        findings.extend(interface.and_then(silent_gro));
+    }
+    findings.retain(|finding| finding.status > Status::Ok);
+    findings
+}
+
+/// Why a value at `site` cannot act on this host, whatever the kernel lets one write.
+pub(crate) fn obstacle(
+    site: &Site,
+    value: &str,
+    glance: &Glance,
+    gro_planned: bool,
+) -> Option<String> {
+    let interface = site.interface.as_ref().and_then(|nic| glance.interfaces.by_index(nic.index));
+    match (site.knob.id, value) {
+        ("threaded_napi", "1") => {
+            let interface = interface?;
+            let polls = interface.offloads.is_some_and(|now| now.gro) || gro_planned;
+            let polls = polls || !interface.programs.is_empty();
+            match (interface.link.loopback, interface.link.kind.as_str()) {
+                (true, _) => Some("loopback has no NAPI".to_owned()),
+                (false, "veth") if !polls => {
+                    Some("a veth polls only with gro on or an XDP program".to_owned())
+                }
+                _ => None,
+            }
+        }
+        ("udp_segmentation", "on") => {
+            let defect = kernel_defect(&glance.host, &glance.interfaces)?;
+            (defect.status == Status::Problem).then_some(defect.found)
+        }
+        _ => None,
+    }
+}
+
+fn permission(glance: &Glance, system: &System) -> Option<Finding> {
+    let site = Site::sysctl("udp_early_demux")?;
+    let why =
+        "`tune show`, `plan`, `export` and `status` need no privilege; `apply` and `revert` do";
+    match system.may_write(&site).err()? {
+        Refusal::ReadOnly => {
+            let found = format!("{} is mounted read-only, as in a container", site.place());
+            let mend =
+                "quiclane tune apply  # on the host, or in a container that may (--privileged)";
+            Some(Finding::warning("read_only", Scope::Host, found, why).mend(mend))
+        }
+        Refusal::NotPermitted => {
+            let found = format!("this process may not write {}", site.place());
+            let found = match glance.process.container {
+                true => format!("{found}: it runs in a container"),
+                false => found,
+            };
+            let finding = Finding::warning("permission", Scope::Process, found, why);
+            Some(finding.mend("sudo quiclane tune apply --profile NAME"))
+        }
+        _ => None,
+    }
+}
+
+/// The limits of socket buffers belong to the host: a container sees them, or not even that.
+fn buffers(system: &System) -> Option<Finding> {
+    let (site, other) = (Site::sysctl("rmem_max")?, Site::sysctl("udp_early_demux")?);
+    let why = "sockets in here are bound by the host's limit, unless they have CAP_NET_ADMIN there";
+    let mend = "sysctl -w net.core.rmem_max=16777216  # on the host, outside of the container";
+    let found = match system.may_write(&site).err()? {
+        Refusal::Absent => format!("{} does not exist in this network namespace", site.place()),
+        // Others than root find everything closed.
+        Refusal::NotPermitted if system.may_write(&other).is_ok() => {
+            format!("{} can only be read in this network namespace", site.place())
+        }
+        _ => return None,
+    };
+    Some(Finding::warning("buffers_of_host", Scope::Host, found, why).mend(mend))
+}
+
+fn foreign_sysfs() -> Finding {
+    let found = "/sys/class/net shows the interfaces of another network namespace";
+    let why = "writing there would change a stranger's interface, so those files are left out";
+    let mend = "ip netns exec NAME quiclane tune  # it mounts the right /sys";
+    Finding::warning("foreign_sysfs", Scope::Host, found, why).mend(mend)
+}
+
+/// Programs that set the same knobs by themselves, as /proc names them.
+const TUNERS: [(&str, &str); 3] = [
+    ("tuned", "it restores its own idea of originals; do not let both set the same knobs"),
+    ("irqbalance", "it moves interrupts every 10 s"),
+    ("bpftune", "it changes buffers by itself, and yields to whoever changes them after it"),
+];
+
+fn tuners(files: &Files) -> Vec<Finding> {
+    let numbers = files.names("/proc");
+    let processes = numbers.iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    let mut found = Vec::new();
+    for process in processes {
+        let name = files.text(&format!("/proc/{process}/comm")).unwrap_or_default();
+        let Some((tuner, why)) = TUNERS.iter().find(|(tuner, _)| *tuner == name) else { continue };
+        let text = format!("{tuner} runs as process {process} (/proc/{process}/comm)");
+        let finding = Finding::warning("other_tuner", Scope::Host, text, *why);
+        found.push(finding.mend(format!("systemctl stop {tuner}")));
+    }
+    // Other people's processes may be hidden: that is no secret worth telling.
+    files.take_unread();
+    found
+}
+
+fn flow_steering(system: &System) -> Option<Finding> {
+    let site = Site::sysctl("rps_flow_entries")?;
+    let read = system.read(&site).ok()?;
+    (read.trim() != "0").then(|| {
+        let found = format!("{} is {}: RFS is on", site.place(), read.trim());
+        let why = "RFS moves packets to where a flow was read last, steering to the worker that \
+                   owns the connection: they work against each other";
+        let mend = site.command("0");
+        Finding::warning("flow_steering", Scope::Host, found, why).mend(mend)
+    })
+}
+
+/// A ring whose buffers do not fit the cache is read from memory.
+fn ring(system: &System, nic: &Nic) -> Option<Finding> {
+    let knob = Knob::by_id("ring_rx")?;
+    let site = Site { knob, interface: Some(nic.clone()), path: None };
+    let packets: u64 = system.read(&site).ok()?.trim().parse().ok()?;
+    let cache = cache_bytes(&system.files.text(CACHE)?)?;
+    let bytes = packets * BUFFER_BYTES;
+    (bytes > cache).then(|| {
+        let found = format!(
+            "{}: {packets} buffers of {BUFFER_BYTES} bytes are {} KiB, the cache of a core is \
+             {} KiB ({CACHE})",
+            site.place(),
+            bytes >> 10,
+            cache >> 10
+        );
+        let why = "every packet is then read from memory: XDP did 43 Mpps with 1,024 and 69 with \
+                   256 (xdp-paper); sockets may need the longer ring for bursts: measure";
+        let mend = format!("ethtool -G {} rx 256", word(&nic.name));
+        let scope = Scope::Interface(nic.name.clone());
+        Finding::warning("ring_and_cache", scope, found, why).mend(mend)
+    })
+}
+
+/// What one packet takes in a ring: half a page, by most drivers.
+const BUFFER_BYTES: u64 = 2_048;
+
+/// The second level of the first core.
+const CACHE: &str = "/sys/devices/system/cpu/cpu0/cache/index2/size";
+
+/// `1024K`, `2M`.
+fn cache_bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().ok()?;
+    match &text[digits.len()..] {
+        "" => Some(number),
+        "K" => number.checked_mul(1 << 10),
+        "M" => number.checked_mul(1 << 20),
+        _ => None,
+    }
+}
+
+/// Native XDP on a veth takes the trains of the other end apart; GRO puts them together again.
+fn silent_gro(interface: &Interface) -> Option<Finding> {
+    let native = interface.programs.iter().any(|program| program.mode == Mode::Native);
+    let gro = interface.offloads?.gro;
+    (interface.link.kind == "veth" && native && !gro).then(|| {
+        let name = &interface.link.name;
+        let found = format!("native XDP with GRO off (ethtool -k {})", word(name));
+        let why = "the other end lost its GSO to XDP, and every datagram climbs the stack alone: \
+                   923 instead of 1,748 ns each with GRO on";
+        let mend = format!("ethtool -K {} gro on", word(name));
+        Finding::warning("xdp_without_gro", Scope::Interface(name.clone()), found, why).mend(mend)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Offloads;
+    use crate::recorded::{Tree, program, veth_host};
+
+    fn system(files: &[(&str, &str)]) -> System {
+        System::new(Tree::new(files).files(), None, false)
+    }
+
+    #[test]
+    fn limits_of_the_host_are_not_looked_for_in_a_container() {
+        let found = buffers(&system(&[])).unwrap();
+        assert!(found.found.contains("/proc/sys/net/core/rmem_max does not exist"), "{found:?}");
+        assert!(found.mend.unwrap().contains("on the host"));
+    }
+
+    #[test]
+    fn other_tuners_are_named_with_their_process() {
+        let tree = Tree::new(&[
+            ("proc/1/comm", "systemd\n"),
+            ("proc/88/comm", "irqbalance\n"),
+            ("proc/99/comm", "tuned\n"),
+            ("proc/sys/comm", "tuned\n"),
+        ]);
+        let found = tuners(&tree.files());
+        let texts: Vec<_> = found.iter().map(|finding| finding.found.as_str()).collect();
+        assert_eq!(texts.len(), 2, "{texts:?}");
+        assert!(texts[0].contains("irqbalance runs as process 88"), "{texts:?}");
+    }
+
+    #[test]
+    fn flow_steering_is_a_trap_while_it_is_on() {
+        let path = "proc/sys/net/core/rps_sock_flow_entries";
+        let tree = |value| {
+            let tree = Tree::new(&[(path, value)]);
+            flow_steering(&System::new(tree.files(), None, false))
+        };
+        assert!(tree("0\n").is_none());
+        assert!(tree("32768\n").unwrap().mend.unwrap().ends_with("rps_sock_flow_entries=0"));
+    }
+
+    #[test]
+    fn caches_have_units() {
+        assert_eq!(cache_bytes("1024K"), Some(1 << 20));
+        assert_eq!(cache_bytes("2M"), Some(2 << 20));
+        assert_eq!(cache_bytes("512"), Some(512));
+        assert_eq!(cache_bytes("x"), None);
+        assert_eq!(cache_bytes("99999999999999999999M"), None);
+    }
+
+    #[test]
+    fn xdp_on_a_veth_without_gro_is_a_trap() {
+        let facts = veth_host();
+        let mut veth = facts.interfaces.by_name("veth0").unwrap().clone();
+        assert!(silent_gro(&veth).is_none(), "no program");
+        veth.programs = vec![program("steer")];
+        let found = silent_gro(&veth).unwrap();
+        assert!(found.mend.unwrap().contains("veth0 gro on"));
+        veth.offloads = Some(Offloads { gro: true, ..Offloads::default() });
+        assert!(silent_gro(&veth).is_none());
+    }
+
+    #[test]
+    fn threads_need_something_to_poll() {
+        let facts = veth_host();
+        let glance = Glance {
+            host: facts.host.clone(),
+            process: facts.process.clone(),
+            interfaces: facts.interfaces.clone(),
+            unread: Vec::new(),
+        };
+        let knob = Knob::by_id("threaded_napi").unwrap();
+        let site = |name: &str, index| {
+            let interface = Some(Nic { name: name.into(), index });
+            Site { knob, interface, path: None }
+        };
+        let why = |name, index, gro| obstacle(&site(name, index), "1", &glance, gro);
+        assert!(why("veth0", 3, false).unwrap().contains("gro on"));
+        assert!(why("veth0", 3, true).is_none());
+        assert!(why("lo", 1, true).unwrap().contains("loopback"));
+        assert!(obstacle(&site("veth0", 3), "0", &glance, false).is_none());
+    }
+
+    #[test]
+    fn trains_are_not_asked_of_a_kernel_that_breaks_them() {
+        let mut facts = crate::recorded::bare_metal_with(|tree| {
+            tree.write("proc/sys/kernel/osrelease", "7.0.3");
+        });
+        let interfaces = std::mem::take(&mut facts.interfaces);
+        let glance = Glance { host: facts.host.clone(), interfaces, ..Glance::default() };
+        let knob = Knob::by_id("udp_segmentation").unwrap();
+        let interface = Some(Nic { name: "eth0".into(), index: 2 });
+        let site = Site { knob, interface, path: None };
+        assert!(obstacle(&site, "on", &glance, false).unwrap().contains("GSO is broken"));
+        assert!(obstacle(&site, "off", &glance, false).is_none());
+    }
+}
