@@ -127,7 +127,8 @@ impl Folder {
         made.map_err(io_error("creating", &self.0))?;
         self.check()?;
         let path = self.0.join(LOCK);
-        let mut lock = open_or_create(&path)?;
+        // Not for others to read: whoever can open it could hold it against us.
+        let mut lock = open_or_create(&path, 0o600)?;
         let mut waited = Duration::ZERO;
         while let Err(error) = lock.try_lock() {
             match error {
@@ -144,9 +145,13 @@ impl Folder {
         Ok(Held { folder: self.clone(), _lock: lock })
     }
 
-    /// Whether somebody changes something at this moment.
-    pub(crate) fn is_held(&self) -> bool {
-        is_locked(&self.0.join(LOCK))
+    /// Whether somebody changes something at this moment; `None`: only its owner may know.
+    pub(crate) fn is_held(&self) -> Option<bool> {
+        let path = self.0.join(LOCK);
+        match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
+            _ => Some(is_locked(&path)),
+        }
     }
 
     /// Who held the lock last.
@@ -163,7 +168,7 @@ impl Folder {
     /// Says that a guard watches, for as long as the file is kept.
     pub(crate) fn guard(&self) -> Result<File, JournalError> {
         let path = self.0.join(GUARD);
-        let file = open_or_create(&path)?;
+        let file = open_or_create(&path, 0o644)?;
         // A guard of an earlier run may be about to leave; its being there is said just as well.
         let _ = file.try_lock_shared();
         Ok(file)
@@ -193,9 +198,9 @@ fn is_locked(path: &Path) -> bool {
         || matches!(file.try_lock(), Err(TryLockError::WouldBlock))
 }
 
-fn open_or_create(path: &Path) -> Result<File, JournalError> {
+fn open_or_create(path: &Path, mode: u32) -> Result<File, JournalError> {
     let mut options = OpenOptions::new();
-    let options = options.read(true).write(true).create(true).truncate(false).mode(0o644);
+    let options = options.read(true).write(true).create(true).truncate(false).mode(mode);
     options.open(path).map_err(io_error("opening", path))
 }
 

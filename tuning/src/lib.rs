@@ -82,6 +82,10 @@ mod system;
 mod traps;
 
 #[cfg(test)]
+mod killed;
+#[cfg(test)]
+mod machine;
+#[cfg(test)]
 mod recorded;
 
 /// Looks at this host and this process, and says whether `ask` will work here and how well.

@@ -162,6 +162,10 @@ impl Wish {
         if read.contains("[fixed]") {
             return Verdict::Kept(Reason::Obstacle("fixed: the driver cannot change it".into()));
         }
+        if self.form.restore(read) == to {
+            let text = format!("{to} is asked for already, and something keeps it {from}");
+            return Verdict::Kept(Reason::Obstacle(text));
+        }
         if site.resets_link() && !link_reset {
             return Verdict::Kept(Reason::Link);
         }
@@ -423,6 +427,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert!(kept("gro", "on", "off [fixed]").contains("fixed"));
+        assert!(kept("gro", "on", "off [requested on]").contains("something keeps it off"));
         assert!(kept("stat_interval", "10", "0\n").contains("put back"), "0 is never taken");
     }
 

@@ -121,11 +121,16 @@ impl Lab {
     fn state(&self, folder: &Folder, log: &Log) -> State {
         match log {
             log if log.begin.boot != self.boot() => State::Rebooted,
-            _ if folder.is_held() => State::Busy,
+            log if folder.is_held().unwrap_or_else(|| self.lives(log)) => State::Busy,
             log if !log.applied => State::Unfinished,
             log if log.begin.namespace != self.namespace() => State::Elsewhere,
             _ => State::Applied,
         }
+    }
+
+    /// Whether who began it may still be at it, for those who may not look at the lock.
+    fn lives(&self, log: &Log) -> bool {
+        !log.applied && self.system().files.exists(&format!("/proc/{}", log.begin.pid))
     }
 
     fn value(&self, log: &Log, entry: &Entry) -> Value {

@@ -5,6 +5,8 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -40,6 +42,38 @@ pub(crate) fn quiclane(arguments: &[&str]) -> Outcome {
 /// Runs `quiclane` with the words of `line`.
 pub(crate) fn line(line: &str) -> Outcome {
     quiclane(&line.split_whitespace().collect::<Vec<_>>())
+}
+
+/// Runs a shell with `script` in which `$quiclane` is a copy of the command that everybody may
+/// run; as another user if asked for.
+pub(crate) fn shell(script: &str, user: Option<u32>) -> Outcome {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = folder.path().join("quiclane");
+    // By another process: a file that any thread of ours has open for writing when one starts a
+    // command cannot be run until that command has begun (ETXTBSY).
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_quiclane")).arg(&program).status();
+    assert!(copied.unwrap().success());
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).env("quiclane", &program).stdin(Stdio::null());
+    if let Some(user) = user {
+        command.uid(user).gid(user);
+    }
+    let output = command.output().unwrap();
+    Outcome {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Whether this is root; otherwise says that `test` is skipped.
+pub(crate) fn root(test: &str) -> bool {
+    let root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    if !root {
+        skip(test, "not root");
+    }
+    root
 }
 
 /// A command that still runs; killed when dropped.
@@ -79,6 +113,11 @@ impl Running {
     /// How many files it has open.
     pub(crate) fn open_files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Whether it is over.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Sends a signal by its name, without its SIG.
@@ -265,3 +304,6 @@ pub(crate) fn assert_fields(value: &Value, fields: &[&str]) {
 
 /// Far longer than any command of the tests takes.
 const PATIENCE_MS: u64 = 60_000;
+
+/// `nobody` on Debian, Fedora, Arch and Alpine.
+pub(crate) const NOBODY: u32 = 65_534;

@@ -2,16 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
 
-use std::fs;
 use std::io::BufRead;
 use std::net::UdpSocket;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
-use crate::command::{Outcome, Running, assert_fields, line, skip};
+use crate::command::{NOBODY, Outcome, Running, assert_fields, line, root, shell, skip};
 use crate::refused::without_uring;
 
 /// Asserts that the report is the contract and returns its checks.
@@ -48,38 +45,6 @@ fn status<'c>(checks: &'c [Value], id: &str) -> (&'c str, &'c str) {
 fn mend<'c>(checks: &'c [Value], id: &str) -> &'c str {
     let check = checks.iter().find(|check| check["id"] == id).unwrap();
     check["mend"].as_str().unwrap_or_else(|| panic!("{check}"))
-}
-
-/// Runs a shell with `script` in which `$quiclane` is a copy of the command that everybody may
-/// run; as another user if asked for.
-fn shell(script: &str, user: Option<u32>) -> Outcome {
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let program = folder.path().join("quiclane");
-    // By another process: a file that any thread of ours has open for writing when one starts a
-    // command cannot be run until that command has begun (ETXTBSY).
-    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_quiclane")).arg(&program).status();
-    assert!(copied.unwrap().success());
-    let mut command = Command::new("sh");
-    command.args(["-c", script]).env("quiclane", &program).stdin(Stdio::null());
-    if let Some(user) = user {
-        command.uid(user).gid(user);
-    }
-    let output = command.output().unwrap();
-    Outcome {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-/// Whether this is root; otherwise says that `test` is skipped.
-fn root(test: &str) -> bool {
-    let root = fs::metadata("/proc/self").unwrap().uid() == 0;
-    if !root {
-        skip(test, "not root");
-    }
-    root
 }
 
 #[test]
@@ -401,8 +366,6 @@ fn loopback_that_is_down_is_recognised() {
     assert_eq!(status(&cbpf, "steering").0, "ok", "{cbpf:?}");
 }
 
-/// `nobody` on Debian, Fedora, Arch and Alpine.
-const NOBODY: u32 = 65_534;
 /// Nobody at all.
 const LOCKED_USER: u32 = 65_021;
 const EPERM: u32 = 1;

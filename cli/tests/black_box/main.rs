@@ -17,4 +17,5 @@ mod repeat;
 mod results;
 mod serve;
 mod steering;
+mod tune;
 mod usage;

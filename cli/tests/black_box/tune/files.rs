@@ -1,0 +1,207 @@
+//! files: what is set and put back, whole runs without an accident.
+
+use std::fs;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::host::{Host, WISHES, WISHES_COUNT, inside, read};
+use crate::command::line;
+
+const MTU: &str = "/sys/class/net/veth0/mtu";
+const DEMUX: &str = "/proc/sys/net/ipv4/udp_early_demux";
+
+#[test]
+fn what_is_set_is_put_back_byte_by_byte() {
+    inside("tune::files::what_is_set_is_put_back_byte_by_byte", |host| {
+        let before = host.state();
+        assert_eq!(host.tune("status").stdout.trim_end(), nothing(host));
+        let plan = line(&format!("tune plan {WISHES}"));
+        assert!(plan.stdout.contains(": 13 changes\n"), "{plan:?}");
+        assert!(plan.stdout.contains("ethtool -K veth0 rx-gro on\n"), "{plan:?}");
+        assert_eq!(host.state(), before, "a plan changes nothing");
+        let apply = host.tune(&format!("apply {WISHES}"));
+        assert_eq!(apply.code, 0, "{apply:?}");
+        assert_eq!(apply.stdout.matches(")  set\n").count(), WISHES_COUNT, "{apply:?}");
+        assert_eq!((read(MTU).as_str(), read(DEMUX).as_str()), ("1400\n", "0\n"));
+        let now = host.state();
+        let differ = before.iter().zip(&now).filter(|(before, now)| before != now).count();
+        assert!(differ > 10, "{now:?}");
+        let status = host.tune("status --json").json();
+        assert_eq!(status["session"]["state"], "applied");
+        assert_eq!(status["session"]["values"].as_array().unwrap().len(), WISHES_COUNT);
+        let shown = host.tune("show").stdout;
+        assert!(shown.contains("is in place") && shown.contains("tune revert"), "{shown}");
+        let revert = host.tune("revert --json").json();
+        assert_eq!((&revert["ok"], revert["values"].as_array().unwrap().len()), (&true.into(), 13));
+        assert_eq!(host.state(), before);
+        assert!(host.is_closed());
+        assert_eq!(host.tune("revert").stdout, "nothing is set\n");
+        let guards = host.guards();
+        assert!(
+            guards.is_empty(),
+            "a guard without a deadline has nothing to wait for: {guards:?}"
+        );
+    });
+}
+
+fn nothing(host: &Host) -> String {
+    format!("nothing is set ({})", host.journal.display())
+}
+
+#[test]
+fn what_somebody_else_changes_is_left_alone_and_said() {
+    inside("tune::files::what_somebody_else_changes_is_left_alone_and_said", |host| {
+        assert_eq!(
+            host.tune(
+                "apply --interface veth0 --set udp_early_demux=0 \
+             --set tx_queue_length=500"
+            )
+            .code,
+            0
+        );
+        fs::write("/sys/class/net/veth0/tx_queue_len", "77").unwrap();
+        let status = host.tune("status").stdout;
+        assert!(status.contains("differs: it is 77 now"), "{status}");
+        assert!(status.contains("1 changed since by somebody else"), "{status}");
+        let again = host.tune("apply --interface veth0 --set gro=on");
+        assert_eq!(again.code, 1);
+        for words in
+            ["udp_early_demux=0, tx_queue_length=500 is in place", "tune revert", "since 2"]
+        {
+            assert!(again.stderr.contains(words), "{words}: {again:?}");
+        }
+        let revert = host.tune("revert");
+        assert_eq!(revert.code, 0);
+        assert!(
+            revert.stdout.contains("left alone: somebody else set it to 77 since"),
+            "{revert:?}"
+        );
+        assert_eq!(read("/sys/class/net/veth0/tx_queue_len"), "77\n");
+        assert_eq!(read(DEMUX), "1\n");
+    });
+}
+
+#[test]
+fn a_guard_puts_back_at_the_deadline() {
+    inside("tune::files::a_guard_puts_back_at_the_deadline", |host| {
+        let before = host.state();
+        let apply = host.tune(&format!("apply {WISHES} --for 1s"));
+        assert!(apply.stdout.contains("a guard puts it back in 1s"), "{apply:?}");
+        assert_ne!(host.state(), before);
+        assert_eq!(host.guards().len(), 1);
+        let status = host.tune("status").stdout;
+        assert!(status.contains("a guard puts it back at 20"), "{status}");
+        super::killed::wait_until(|| host.is_closed());
+        assert_eq!(host.state(), before);
+        // By hand before the deadline: the guard has nothing left to do.
+        host.tune(&format!("apply {WISHES} --for 1h"));
+        assert_eq!(host.tune("revert").code, 0);
+        super::killed::wait_until(|| host.guards().is_empty());
+        assert_eq!(host.state(), before);
+    });
+}
+
+#[test]
+fn traps_are_explained() {
+    inside("tune::files::traps_are_explained", |host| {
+        let shown = host.tune("show --interface veth0").stdout;
+        assert!(shown.contains("rmem_max can only be read in this network namespace"), "{shown}");
+        // A veth without GRO has nothing that a thread could poll.
+        let plan = line("tune plan --interface veth0 --set threaded_napi=1").stdout;
+        assert!(plan.contains("a veth polls only with gro on"), "{plan}");
+        let plan = line("tune plan --interface veth0 --set gro=on --set threaded_napi=1").stdout;
+        assert!(plan.contains("2 changes"), "{plan}");
+        let plan = line("tune plan --interface lo --set threaded_napi=1").stdout;
+        assert!(plan.contains("loopback has no NAPI"), "{plan}");
+        let plan = line("tune plan --interface veth0 --set mtu=9000").stdout;
+        assert!(plan.contains("--allow-link-reset"), "{plan}");
+        let plan = line("tune plan --set udp_rmem_min=5").stdout;
+        assert!(plan.contains("raised, never lowered"), "{plan}");
+        for folder in ["/proc/sys", "/sys"] {
+            assert!(mount(&["--bind", folder, folder]));
+            assert!(mount(&["-o", "remount,bind,ro", folder]));
+        }
+        let shown = host.tune("show --interface veth0").stdout;
+        assert!(shown.contains("mounted read-only, as in a container"), "{shown}");
+        let apply = host.tune(
+            "apply --interface veth0 --set udp_early_demux=0 --set mtu=1400 \
+             --allow-link-reset",
+        );
+        assert_eq!(apply.code, 1);
+        assert!(apply.stderr.contains("nothing can be set: mounted read-only"), "{apply:?}");
+        // ethtool needs no file system.
+        let apply = host.tune("apply --interface veth0 --set udp_early_demux=0 --set gro=on");
+        assert_eq!(apply.code, 1);
+        assert!(apply.stdout.contains("REFUSED: mounted read-only"), "{apply:?}");
+        assert!(apply.stdout.contains("gro (veth0): off -> on  (interface)  set"), "{apply:?}");
+        assert_eq!(host.tune("revert").code, 0);
+    });
+}
+
+#[test]
+fn files_of_another_namespace_are_not_touched() {
+    inside("tune::files::files_of_another_namespace_are_not_touched", |host| {
+        // As `nsenter --net` does it: /sys stays that of the namespace before.
+        assert!(host.is_closed());
+        let flags = "plan --interface lo --set gro_flush_timeout=5000";
+        let program = env!("CARGO_BIN_EXE_quiclane");
+        let output = Command::new("unshare")
+            .args(["--net", "sh", "-c", &format!("ip link set lo up; {program} tune {flags}")])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("/sys/class/net shows the interfaces of another"), "{text}");
+        assert!(text.contains("0 changes") && text.contains("not on this host"), "{text}");
+    });
+}
+
+#[test]
+fn values_of_another_namespace_wait_there() {
+    inside("tune::files::values_of_another_namespace_wait_there", |host| {
+        assert_eq!(host.tune("apply --interface veth0 --set udp_early_demux=0").code, 0);
+        let program = env!("CARGO_BIN_EXE_quiclane");
+        let flags = host.with_journal("revert");
+        let elsewhere = |flags: &str| {
+            let words: Vec<&str> = flags.split(' ').collect();
+            let mut command = Command::new("unshare");
+            let output = command.args(["--net", program, "tune"]).args(words).output().unwrap();
+            (output.status.code(), String::from_utf8(output.stdout).unwrap())
+        };
+        let (code, text) = elsewhere(&flags);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains("in another network namespace: nsenter --net=/proc/"), "{text}");
+        assert!(!host.is_closed() && read(DEMUX) == "0\n");
+        let (code, text) = elsewhere(&format!("{flags} --give-up"));
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains("given up, as asked") && host.is_closed(), "{text}");
+        fs::write(DEMUX, "1").unwrap();
+    });
+}
+
+#[test]
+fn exports_are_written_to_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("new");
+    let formats = "--format sysctl --format udev --format systemd --format tuned";
+    let flags = format!("--set udp_early_demux=0 {formats} --dir {}", dir.display());
+    let export = line(&format!("tune export {flags}"));
+    assert_eq!(export.code, 0, "{export:?}");
+    assert_eq!(export.stdout.matches(": put it into /etc/").count(), 4, "{export:?}");
+    let unit = fs::read_to_string(dir.join("quiclane-tune.service")).unwrap();
+    assert!(unit.contains("sysctl -w net.ipv4.udp_early_demux=0"), "{unit}");
+    for name in ["90-quiclane.conf", "90-quiclane.rules", "tuned.conf"] {
+        assert!(dir.join(name).exists(), "{name}");
+    }
+}
+
+fn mount(arguments: &[&str]) -> bool {
+    // The kernel may still be busy with a mount that has just been made.
+    (0..5).any(|_| {
+        let done = Command::new("mount").args(arguments).status().is_ok_and(|done| done.success());
+        if !done {
+            sleep(Duration::from_millis(50));
+        }
+        done
+    })
+}

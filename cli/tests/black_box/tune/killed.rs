@@ -1,0 +1,144 @@
+//! killed: SIGKILL while something is set or put back, with the guard and without it.
+
+#![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::host::{Host, WISHES, WISHES_COUNT, inside, read};
+use crate::command::Running;
+
+/// Records of a whole apply: begin, intent and done of each, applied.
+const RECORDS: usize = 2 + 2 * WISHES_COUNT;
+
+#[test]
+fn a_guard_puts_back_what_a_killed_apply_leaves() {
+    inside("tune::killed::a_guard_puts_back_what_a_killed_apply_leaves", |host| {
+        let before = host.state();
+        let mut halves = 0;
+        for records in 1..=RECORDS {
+            kill_at(host, &format!("apply {WISHES}"), records);
+            if host.records() == RECORDS {
+                assert_eq!(host.tune("revert").code, 0);
+            } else {
+                halves += 1;
+                // Killed before the guard was there, it has only begun, and set nothing.
+                wait_until(|| host.is_closed() || host.records() < 2 && host.guards().is_empty());
+                assert_eq!(host.state(), before, "killed at {records} records");
+                assert_eq!(host.tune("revert").code, 0);
+            }
+            assert_eq!(host.state(), before, "killed at {records} records");
+            wait_until(|| host.guards().is_empty());
+        }
+        assert!(halves > RECORDS / 3, "most kills came in the middle: {halves} of {RECORDS}");
+    });
+}
+
+#[test]
+fn without_its_guard_a_killed_apply_is_put_back_by_hand() {
+    inside("tune::killed::without_its_guard_a_killed_apply_is_put_back_by_hand", |host| {
+        let before = host.state();
+        let mut halves = 0;
+        // From the second record on there is a guard to kill.
+        for records in 2..=RECORDS {
+            let mut apply = start(host, &format!("apply {WISHES}"));
+            wait_for_records(host, &mut apply, records);
+            // The guard first: else it would do its work.
+            for guard in host.guards() {
+                kill(guard);
+            }
+            let mid = host.records() < RECORDS;
+            drop(apply);
+            if mid && !host.is_closed() {
+                halves += 1;
+                let status = host.tune("status --json").json();
+                let state = status["session"]["state"].as_str().unwrap().to_owned();
+                assert!(["unfinished", "applied"].contains(&state.as_str()), "{status}");
+                let again = host.tune("apply --interface veth1 --set gro=on");
+                assert_eq!(again.code, 1, "{again:?}");
+                assert!(again.stderr.contains("first `quiclane tune revert"), "{again:?}");
+            }
+            assert_eq!(host.tune("revert").code, 0);
+            assert_eq!(host.state(), before, "killed at {records} records");
+            assert!(host.is_closed());
+        }
+        assert!(halves > 3, "some kills came in the middle: {halves} of {RECORDS}");
+    });
+}
+
+#[test]
+fn a_killed_revert_is_finished_by_another() {
+    inside("tune::killed::a_killed_revert_is_finished_by_another", |host| {
+        let before = host.state();
+        let mut halves = 0;
+        for records in 0..=WISHES_COUNT {
+            assert_eq!(host.tune(&format!("apply {WISHES}")).code, 0);
+            kill_at(host, "revert", RECORDS + records);
+            halves += usize::from(!host.is_closed());
+            assert_eq!(host.tune("revert").code, 0);
+            assert_eq!(host.state(), before, "killed at {records} records");
+        }
+        assert!(halves > 3, "some kills came in the middle: {halves} of {WISHES_COUNT}");
+    });
+}
+
+#[test]
+fn a_guard_outlives_who_started_it_and_keeps_its_deadline() {
+    inside("tune::killed::a_guard_outlives_who_started_it_and_keeps_its_deadline", |host| {
+        let before = host.state();
+        // A whole group dies, as when a terminal closes.
+        let program = env!("CARGO_BIN_EXE_quiclane");
+        let flags = host.with_journal(&format!("apply {WISHES} --for 1s"));
+        let script = format!("{program} tune {flags} > /dev/null; kill -9 0");
+        let status = Command::new("setsid").args(["--wait", "sh", "-c", &script]).status().unwrap();
+        assert!(!status.success());
+        assert_ne!(host.state(), before);
+        wait_until(|| host.is_closed());
+        assert_eq!(host.state(), before);
+        // A guard that dies leaves what is set, and says so.
+        assert_eq!(host.tune("apply --set udp_early_demux=0 --for 1h").code, 0);
+        for guard in host.guards() {
+            kill(guard);
+        }
+        wait_until(|| host.guards().is_empty());
+        let status = host.tune("status").stdout;
+        assert!(status.contains("its guard is gone: put it back with"), "{status}");
+        assert_eq!(read("/proc/sys/net/ipv4/udp_early_demux"), "0\n");
+        assert_eq!(host.tune("revert").code, 0);
+        assert_eq!(host.state(), before);
+    });
+}
+
+/// Starts it and kills it once the journal has so many records.
+fn kill_at(host: &Host, flags: &str, records: usize) {
+    let mut running = start(host, flags);
+    wait_for_records(host, &mut running, records);
+    // Dropped is killed.
+}
+
+fn start(host: &Host, flags: &str) -> Running {
+    let line = format!("tune {}", host.with_journal(flags));
+    Running::start(&line.split_whitespace().collect::<Vec<_>>())
+}
+
+fn wait_for_records(host: &Host, running: &mut Running, records: usize) {
+    while host.records() < records && !running.has_ended() {}
+}
+
+fn kill(process: u32) {
+    let command = format!("kill -KILL {process}");
+    // It may have ended by itself.
+    let _ = Command::new("sh").args(["-c", &command]).output().unwrap();
+}
+
+/// Waits, as long as a slow machine may need.
+pub(super) fn wait_until(done: impl Fn() -> bool) {
+    for _ in 0..2_000 {
+        if done() {
+            return;
+        }
+        sleep(Duration::from_millis(10));
+    }
+    panic!("not within 20 s");
+}

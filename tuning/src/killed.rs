@@ -1,0 +1,323 @@
+//! killed ends apply and revert after each of their steps, and looks whether the host is as before.
+//!
+//! Dropping what runs is what SIGKILL does: nothing more is written, and the locks are free.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use crate::apply::Applying;
+use crate::journal::{Begin, Entry, Folder, VERSION};
+use crate::knobs::{Access, Knob};
+use crate::plan::Change;
+use crate::revert::{Outcome, Place, Reverting};
+use crate::site::{Nic, Site};
+use crate::system::{Board, Refusal};
+
+/// A host that writes values down as the kernel does, each kind in its own way.
+struct Kernel {
+    values: RefCell<BTreeMap<String, String>>,
+    boot: RefCell<String>,
+    namespace: Cell<u64>,
+    other_lives: Cell<bool>,
+    writes: Cell<usize>,
+}
+
+/// Knob, file, what is read, what is wanted, what is read then.
+const VALUES: [(&str, Option<&str>, &str, &str, &str); 9] = [
+    ("rmem_max", Some("/rmem"), "212992\n", "16777216", "16777216\n"),
+    ("udp_mem", Some("/mem"), "1\t2\t3\n", "4 5 6", "4\t5\t6\n"),
+    ("huge_pages", Some("/thp"), "always [madvise] never\n", "never", "always madvise [never]\n"),
+    ("rps_cpus", Some("/rps"), "00000000,00000000\n", "3", "00000000,00000003\n"),
+    ("gro", None, "off", "on", "on"),
+    // Asked for before, and something else is in the way.
+    ("udp_segmentation", None, "off [requested on]", "on", "off [requested on]"),
+    // The driver rounds up.
+    ("ring_rx", None, "500", "900", "1024"),
+    // The kernel takes it and keeps its value.
+    ("lro", None, "off", "on", "off"),
+    // The kernel refuses it.
+    ("threaded_napi", Some("/threaded"), "0\n", "1", "refused"),
+];
+
+impl Kernel {
+    fn new() -> Self {
+        let values = VALUES.iter().map(|(id, path, before, ..)| {
+            (path.map_or_else(|| (*id).to_owned(), str::to_owned), (*before).to_owned())
+        });
+        Self {
+            values: RefCell::new(values.collect()),
+            boot: RefCell::new("boot 1".into()),
+            namespace: Cell::new(7),
+            other_lives: Cell::new(true),
+            writes: Cell::new(0),
+        }
+    }
+
+    fn sites() -> impl Iterator<Item = (Site, &'static str)> {
+        VALUES.iter().map(|(id, path, _, wanted, _)| {
+            let knob = Knob::by_id(id).unwrap();
+            let device = matches!(knob.access, Access::Feature(_) | Access::Device(_));
+            let interface = device.then(|| Nic { name: "eth0".into(), index: 2 });
+            (Site { knob, interface, path: path.map(str::to_owned) }, *wanted)
+        })
+    }
+
+    fn changes(&self) -> Vec<Change> {
+        let change = |(site, to): (Site, &str)| {
+            let form = site.knob.access.form().unwrap();
+            let from = form.value(&self.read(&site).unwrap());
+            Change { site, from, to: to.into(), why: "test".into(), form }
+        };
+        Self::sites().map(change).collect()
+    }
+
+    fn state(&self) -> BTreeMap<String, String> {
+        self.values.borrow().clone()
+    }
+
+    fn key(site: &Site) -> String {
+        site.path.clone().unwrap_or_else(|| site.knob.id.to_owned())
+    }
+}
+
+impl Board for Kernel {
+    fn read(&self, site: &Site) -> Result<String, Refusal> {
+        self.values.borrow().get(&Self::key(site)).cloned().ok_or(Refusal::Absent)
+    }
+
+    fn write(&self, site: &Site, value: &str) -> Result<(), Refusal> {
+        self.writes.set(self.writes.get() + 1);
+        let (_, _, before, wanted, after) =
+            VALUES.iter().find(|(id, ..)| *id == site.knob.id).unwrap();
+        let form = site.knob.access.form().unwrap();
+        let now = match value {
+            value if value == *wanted => *after,
+            value if value == form.restore(before) => *before,
+            other => panic!("{}: nobody has this value: {other}", site.knob.id),
+        };
+        if now == "refused" {
+            return Err(Refusal::Other("Operation not supported (os error 95)".into()));
+        }
+        self.values.borrow_mut().insert(Self::key(site), now.to_owned());
+        Ok(())
+    }
+}
+
+impl Place for Kernel {
+    fn boot(&self) -> String {
+        self.boot.borrow().clone()
+    }
+
+    fn namespace(&self) -> u64 {
+        self.namespace.get()
+    }
+
+    fn way_into(&self, namespace: u64) -> Option<String> {
+        self.other_lives.get().then(|| format!("nsenter {namespace}"))
+    }
+
+    fn find(&self, knob: &'static Knob, entry: &Entry) -> Option<Site> {
+        let (interface, path) = (entry.interface.clone(), entry.path.clone());
+        let site = Site { knob, interface, path };
+        self.values.borrow().contains_key(&Self::key(&site)).then_some(site)
+    }
+}
+
+struct Trial {
+    folder: Folder,
+    _keeps: tempfile::TempDir,
+}
+
+impl Trial {
+    fn new() -> Self {
+        // In memory where that is: every record waits for the disk, thousands of them.
+        let keeps = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        Self { folder: Folder::new(keeps.path()), _keeps: keeps }
+    }
+
+    /// Runs at most `steps` of apply; how many there were.
+    fn apply(&self, kernel: &Kernel, steps: usize) -> usize {
+        let changes = kernel.changes();
+        let held = self.folder.hold("test", Duration::ZERO).unwrap();
+        let (boot, namespace) = (kernel.boot(), kernel.namespace());
+        let (version, by) = (VERSION, "test".into());
+        let begin = Begin { version, boot, namespace, pid: 1, by, at_s: 0, for_s: None };
+        let mut applying = Applying::new(kernel, held.begin(begin).unwrap(), &changes);
+        (0..steps).take_while(|_| applying.step().unwrap()).count()
+    }
+
+    /// Runs at most `steps` of revert; how many there were.
+    fn revert(&self, kernel: &Kernel, steps: usize) -> usize {
+        let mut reverting = self.reverting(kernel).unwrap();
+        (0..steps).take_while(|_| reverting.step().unwrap()).count()
+    }
+
+    /// Reverts to the end; what became of each value.
+    fn finish(&self, kernel: &Kernel) -> Vec<(u32, Outcome)> {
+        self.reverting(kernel).map_or_else(Vec::new, |all| all.run().unwrap().outcomes)
+    }
+
+    fn reverting<'k>(&self, kernel: &'k Kernel) -> Option<Reverting<'k, Kernel>> {
+        let held = self.folder.hold("test", Duration::ZERO).unwrap();
+        let log = self.folder.read().unwrap()?;
+        Some(Reverting::new(kernel, held, log, false).unwrap())
+    }
+
+    fn journal(&self) -> Vec<u8> {
+        fs::read(self.folder.path().join("journal")).unwrap()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.folder.read().unwrap().is_none()
+    }
+}
+
+const ALL: usize = usize::MAX;
+
+#[test]
+fn apply_sets_everything_that_the_kernel_takes() {
+    let (kernel, trial) = (Kernel::new(), Trial::new());
+    let steps = trial.apply(&kernel, ALL);
+    assert_eq!(steps, 3 * VALUES.len() + 1);
+    for ((id, path, before, _, after), (_, now)) in VALUES.iter().map(|value| {
+        let key = value.1.map_or_else(|| value.0.to_owned(), str::to_owned);
+        (value, (key.clone(), kernel.state()[&key].clone()))
+    }) {
+        let expected = if *after == "refused" { before } else { after };
+        assert_eq!(now, *expected, "{id} {path:?}");
+    }
+}
+
+#[test]
+fn killed_after_any_step_of_apply_the_host_is_put_back() {
+    let before = Kernel::new().state();
+    let all = Trial::new().apply(&Kernel::new(), ALL);
+    let mut differed = 0;
+    for steps in 0..=all {
+        let (kernel, trial) = (Kernel::new(), Trial::new());
+        assert_eq!(trial.apply(&kernel, steps), steps);
+        differed += usize::from(kernel.state() != before);
+        let outcomes = trial.finish(&kernel);
+        assert_eq!(kernel.state(), before, "after {steps} steps: {outcomes:?}");
+        assert!(trial.is_closed(), "after {steps} steps: {outcomes:?}");
+        assert!(trial.finish(&kernel).is_empty(), "a second revert has nothing to do");
+    }
+    assert!(differed > all / 2, "most kills leave something to put back: {differed} of {all}");
+}
+
+#[test]
+fn killed_in_the_middle_of_a_record_the_host_is_put_back() {
+    let before = Kernel::new().state();
+    let all = Trial::new().apply(&Kernel::new(), ALL);
+    let mut cuts = 0;
+    for steps in 1..=all {
+        let (kernel, trial) = (Kernel::new(), Trial::new());
+        trial.apply(&kernel, steps - 1);
+        let whole = (trial.journal().len(), kernel.state());
+        let (kernel, trial) = (Kernel::new(), Trial::new());
+        trial.apply(&kernel, steps);
+        let journal = trial.journal();
+        let values = kernel.state();
+        assert!(whole.0 == journal.len() || whole.1 == values, "a step does one thing");
+        for cut in whole.0..journal.len() {
+            fs::write(trial.folder.path().join("journal"), &journal[..cut]).unwrap();
+            *kernel.values.borrow_mut() = values.clone();
+            trial.finish(&kernel);
+            assert_eq!(kernel.state(), before, "{steps} steps, cut at {cut}");
+            assert!(trial.is_closed());
+            cuts += 1;
+        }
+    }
+    assert!(cuts > 1_000, "{cuts}");
+}
+
+#[test]
+fn killed_after_any_step_of_revert_and_of_apply_the_host_is_put_back() {
+    let before = Kernel::new().state();
+    let all = Trial::new().apply(&Kernel::new(), ALL);
+    for applied in 0..=all {
+        for reverted in 0.. {
+            let (kernel, trial) = (Kernel::new(), Trial::new());
+            trial.apply(&kernel, applied);
+            let over = trial.revert(&kernel, reverted) < reverted;
+            trial.finish(&kernel);
+            assert_eq!(kernel.state(), before, "{applied} of apply, {reverted} of revert");
+            assert!(trial.is_closed(), "{applied} of apply, {reverted} of revert");
+            if over {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn after_a_reboot_nothing_is_written_and_the_journal_is_closed() {
+    let all = Trial::new().apply(&Kernel::new(), ALL);
+    for steps in 0..=all {
+        let (kernel, trial) = (Kernel::new(), Trial::new());
+        trial.apply(&kernel, steps);
+        *kernel.boot.borrow_mut() = "boot 2".into();
+        let (writes, values) = (kernel.writes.get(), kernel.state());
+        let outcomes = trial.finish(&kernel);
+        assert_eq!((kernel.writes.get(), kernel.state()), (writes, values), "{steps}");
+        assert!(outcomes.iter().all(|(_, outcome)| *outcome == Outcome::Rebooted), "{outcomes:?}");
+        assert!(trial.is_closed());
+    }
+}
+
+#[test]
+fn what_somebody_else_changed_stays_and_the_rest_is_put_back() {
+    let (kernel, trial) = (Kernel::new(), Trial::new());
+    let before = kernel.state();
+    trial.apply(&kernel, ALL);
+    kernel.values.borrow_mut().insert("/rmem".into(), "33554432\n".into());
+    kernel.values.borrow_mut().remove("/mem");
+    let outcomes: BTreeMap<u32, Outcome> = trial.finish(&kernel).into_iter().collect();
+    assert_eq!(outcomes[&0], Outcome::Foreign { now: "33554432".into() });
+    assert!(matches!(&outcomes[&1], Outcome::Gone { .. }), "{outcomes:?}");
+    let now = kernel.state();
+    assert_eq!(now["/rmem"], "33554432\n");
+    for (key, value) in before.iter().filter(|(key, _)| !["/rmem", "/mem"].contains(&key.as_str()))
+    {
+        assert_eq!(now[key], *value, "{key}");
+    }
+    assert!(trial.is_closed());
+}
+
+#[test]
+fn a_value_that_was_put_back_by_hand_is_not_written_again() {
+    let (kernel, trial) = (Kernel::new(), Trial::new());
+    let before = kernel.state();
+    trial.apply(&kernel, ALL);
+    *kernel.values.borrow_mut() = before;
+    let writes = kernel.writes.get();
+    let outcomes = trial.finish(&kernel);
+    assert!(outcomes.iter().all(|(_, outcome)| *outcome == Outcome::Already), "{outcomes:?}");
+    assert_eq!(kernel.writes.get(), writes);
+}
+
+#[test]
+fn another_namespace_is_entered_first_or_is_gone() {
+    let (kernel, trial) = (Kernel::new(), Trial::new());
+    let before = kernel.state();
+    trial.apply(&kernel, ALL);
+    kernel.namespace.set(8);
+    let outcomes: BTreeMap<u32, Outcome> = trial.finish(&kernel).into_iter().collect();
+    assert_eq!(outcomes[&0], Outcome::Restored, "the host's own");
+    assert_eq!(outcomes[&4], Outcome::Elsewhere { enter: "nsenter 7".into() });
+    assert!(!trial.is_closed(), "the journal waits");
+    kernel.namespace.set(7);
+    trial.finish(&kernel);
+    assert_eq!(kernel.state(), before);
+    assert!(trial.is_closed());
+
+    let (kernel, trial) = (Kernel::new(), Trial::new());
+    trial.apply(&kernel, ALL);
+    kernel.namespace.set(8);
+    kernel.other_lives.set(false);
+    let outcomes: BTreeMap<u32, Outcome> = trial.finish(&kernel).into_iter().collect();
+    assert!(matches!(&outcomes[&4], Outcome::Gone { .. }), "{outcomes:?}");
+    assert!(trial.is_closed());
+}

@@ -1,0 +1,217 @@
+//! machine is a host of files: what is planned, applied and put back on it, and what is refused.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::apply::Done;
+use crate::facts::{Glance, Interface, Interfaces, Link};
+use crate::journal::Folder;
+use crate::knobs::{Access, Knob};
+use crate::lab::{Lab, Session};
+use crate::plan::{Plan, Reason, Wishes};
+use crate::profile::Profile;
+use crate::recorded::Tree;
+use crate::revert::Outcome;
+use crate::system::System;
+
+/// A folder for a journal.
+struct Trial {
+    folder: Folder,
+    _keeps: tempfile::TempDir,
+}
+
+impl Trial {
+    fn new() -> Self {
+        let keeps = tempfile::tempdir().unwrap();
+        Self { folder: Folder::new(keeps.path()), _keeps: keeps }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.folder.read().unwrap().is_none()
+    }
+}
+
+/// A machine of files, with one interface.
+fn machine() -> (Tree, Lab) {
+    let tree = Tree::new(&[
+        ("proc/sys/kernel/random/boot_id", "one\n"),
+        ("proc/thread-self/ns/net", ""),
+        ("proc/sys/net/core/rmem_max", "212992\n"),
+        ("proc/sys/net/core/wmem_max", "212992\n"),
+        ("proc/sys/net/ipv4/udp_early_demux", "1\n"),
+        ("proc/sys/vm/stat_interval", "1\n"),
+        ("sys/class/net/eth0/ifindex", "2\n"),
+        ("sys/class/net/eth0/gro_flush_timeout", "0\n"),
+        ("sys/class/net/eth0/napi_defer_hard_irqs", "0\n"),
+        ("sys/class/net/eth0/mtu", "1500\n"),
+        ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave\n"),
+        ("sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", "schedutil\n"),
+    ]);
+    let lab = lab(&tree);
+    (tree, lab)
+}
+
+fn lab(tree: &Tree) -> Lab {
+    let link = Link { index: 2, name: "eth0".into(), up: true, ..Link::default() };
+    let all = vec![Interface { link, ..Interface::default() }];
+    let chosen = vec!["eth0".to_owned()];
+    let interfaces = Interfaces { all, chosen, ..Interfaces::default() };
+    let glance = Glance { interfaces, ..Glance::default() };
+    Lab::new(System::new(tree.files(), None, false), glance).unwrap()
+}
+
+fn wishes(profile: Profile) -> Wishes {
+    Wishes { profile: Some(profile), ..Wishes::default() }
+}
+
+const SESSION: Session = Session { at_s: 1, keep: None };
+
+fn snapshot(tree: &Tree) -> Vec<Option<String>> {
+    let files = tree.files();
+    let paths = Knob::all().flat_map(|knob| match knob.access {
+        Access::Sysctl(name, _) => vec![format!("/proc/sys/{}", name.replace('.', "/"))],
+        Access::File(path, _) => {
+            let path = path.replace("{interface}", "eth0");
+            (0..2).map(|cpu| path.replacen("cpu*", &format!("cpu{cpu}"), 1)).collect()
+        }
+        _ => Vec::new(),
+    });
+    paths.map(|path| fs::read_to_string(files.full(&path)).ok()).collect()
+}
+
+#[test]
+fn every_profile_is_applied_and_put_back_on_a_machine_of_files() {
+    for profile in Profile::ALL {
+        let ((tree, lab), trial) = (machine(), Trial::new());
+        let before = snapshot(&tree);
+        let plan = lab.plan(&wishes(profile)).unwrap();
+        let again = lab.plan(&wishes(profile)).unwrap();
+        assert_eq!(plan, again);
+        assert_eq!(snapshot(&tree), before, "a plan changes nothing");
+        assert!(!plan.changes.is_empty(), "{profile:?}");
+        let applied = lab.apply(plan, &trial.folder, &SESSION, || Ok(())).unwrap();
+        assert!(applied.ok && applied.results.iter().all(|done| *done == Done::Set));
+        assert_ne!(snapshot(&tree), before);
+        let again = lab.plan(&wishes(profile)).unwrap();
+        assert_eq!(again.changes, [], "it is as wanted");
+        let undone = lab.revert(&trial.folder, false).unwrap();
+        assert!(undone.ok && undone.values.len() == applied.results.len(), "{undone:?}");
+        assert_eq!(snapshot(&tree), before);
+    }
+}
+
+#[test]
+fn a_second_apply_refuses_and_names_the_first() {
+    let ((tree, lab), trial) = (machine(), Trial::new());
+    let apply = |lab: &Lab, profile| {
+        lab.apply(lab.plan(&wishes(profile)).unwrap(), &trial.folder, &SESSION, || Ok(()))
+    };
+    apply(&lab, Profile::Balanced).unwrap();
+    let values = snapshot(&tree);
+    let error = apply(&lab, Profile::Latency).unwrap_err();
+    let text = error.to_string();
+    let pid = std::process::id().to_string();
+    for words in ["profile balanced", "tune revert", &pid] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert!(text.contains(&format!("--journal {}", trial.folder.path().display())), "{text}");
+    assert_eq!(snapshot(&tree), values);
+    // At work, not only in place.
+    let held = trial.folder.hold("process 42 (profile x)", Duration::ZERO).unwrap();
+    let error = lab.revert(&trial.folder, false).unwrap_err().to_string();
+    assert!(error.contains("process 42 (profile x)"), "{error}");
+    drop(held);
+    // The host boots: what was set is gone, and so is what is in the way.
+    tree.write("proc/sys/kernel/random/boot_id", "two\n");
+    let applied = apply(&lab, Profile::Latency).unwrap();
+    assert!(applied.notes[0].contains("profile balanced was set before the host booted"));
+}
+
+#[test]
+fn a_guard_that_does_not_start_leaves_everything_as_it_was() {
+    let ((tree, lab), trial) = (machine(), Trial::new());
+    let before = snapshot(&tree);
+    let plan = lab.plan(&wishes(Profile::Balanced)).unwrap();
+    let refuses = || Err(std::io::Error::other("no such program"));
+    let error = lab.apply(plan, &trial.folder, &SESSION, refuses).unwrap_err();
+    assert!(error.to_string().contains("no such program"), "{error}");
+    assert_eq!(snapshot(&tree), before);
+    assert!(trial.is_closed());
+}
+
+#[test]
+fn a_journal_that_was_only_just_created_is_in_nobodys_way() {
+    let ((_tree, lab), trial) = (machine(), Trial::new());
+    fs::write(trial.folder.path().join("journal"), "{\"record\":\"be").unwrap();
+    let plan = lab.plan(&wishes(Profile::Balanced)).unwrap();
+    assert!(lab.apply(plan, &trial.folder, &SESSION, || Ok(())).unwrap().ok);
+    assert!(lab.revert(&trial.folder, false).unwrap().ok);
+}
+
+#[test]
+fn what_changed_between_plan_and_apply_is_left_alone() {
+    let ((tree, lab), trial) = (machine(), Trial::new());
+    let plan = lab.plan(&wishes(Profile::Balanced)).unwrap();
+    tree.write("proc/sys/net/core/rmem_max", "50000000\n");
+    let applied = lab.apply(plan, &trial.folder, &SESSION, || Ok(())).unwrap();
+    assert_eq!(applied.results[0], Done::Changed("50000000".into()));
+    assert!(!applied.ok);
+    assert!(lab.revert(&trial.folder, false).unwrap().ok);
+    assert_eq!(tree.files().text("/proc/sys/net/core/rmem_max").as_deref(), Some("50000000"));
+}
+
+#[test]
+fn only_what_is_allowed_takes_a_link_down() {
+    let (_tree, lab) = machine();
+    let mut wishes = Wishes { set: vec![("mtu".into(), "9000".into())], ..Wishes::default() };
+    let plan: Plan = lab.plan(&wishes).unwrap();
+    assert!(plan.changes.is_empty());
+    assert_eq!(plan.kept[0].reason, Reason::Link);
+    wishes.link_reset = true;
+    assert_eq!(lab.plan(&wishes).unwrap().changes.len(), 1);
+}
+
+#[test]
+fn a_folder_that_others_may_write_to_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let ((_tree, lab), trial) = (machine(), Trial::new());
+    let plan = lab.plan(&wishes(Profile::Balanced)).unwrap();
+    fs::set_permissions(trial.folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let error = lab.apply(plan, &trial.folder, &SESSION, || Ok(())).unwrap_err();
+    assert!(error.to_string().contains("others may write"), "{error}");
+    fs::write(trial.folder.path().join("journal"), "").unwrap();
+    let error = lab.revert(&trial.folder, false).unwrap_err();
+    assert!(error.to_string().contains("others may write"), "{error}");
+}
+
+#[test]
+fn a_journal_cannot_have_other_files_written() {
+    let ((tree, lab), trial) = (machine(), Trial::new());
+    tree.write("etc/shadow", "secret\n");
+    lab.apply(lab.plan(&wishes(Profile::Balanced)).unwrap(), &trial.folder, &SESSION, || Ok(()))
+        .unwrap();
+    let path = trial.folder.path().join("journal");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("/proc/sys/net/core/rmem_max", "/etc/shadow")).unwrap();
+    let undone = lab.revert(&trial.folder, false).unwrap();
+    let value = undone.values.iter().find(|value| value.knob == "rmem_max").unwrap();
+    assert!(matches!(value.outcome, Outcome::Gone { .. }), "{value:?}");
+    assert_eq!(tree.files().text("/etc/shadow").as_deref(), Some("secret"));
+}
+
+#[test]
+fn giving_up_closes_a_journal_that_could_not_be_reverted() {
+    let ((tree, lab), trial) = (machine(), Trial::new());
+    lab.apply(lab.plan(&wishes(Profile::Balanced)).unwrap(), &trial.folder, &SESSION, || Ok(()))
+        .unwrap();
+    let path = trial.folder.path().join("journal");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("\"wmem_max\"", "\"of_the_future\"")).unwrap();
+    let undone = lab.revert(&trial.folder, false).unwrap();
+    assert!(!undone.ok && !trial.is_closed(), "{undone:?}");
+    assert_eq!(tree.files().text("/proc/sys/net/core/rmem_max").as_deref(), Some("212992"));
+    let undone = lab.revert(&trial.folder, true).unwrap();
+    assert!(undone.ok && trial.is_closed());
+    assert_eq!(undone.values.len(), 1, "the rest was settled before: {undone:?}");
+    assert_eq!(undone.values[0].outcome, Outcome::GivenUp);
+}
