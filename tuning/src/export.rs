@@ -59,7 +59,7 @@ impl Format {
             ),
             Self::Tuned => (
                 "tuned.conf",
-                "/etc/tuned/profiles/quiclane/ (/etc/tuned/quiclane/ before TuneD 2.23); then: \
+                "/etc/tuned/profiles/quiclane/ (older TuneD: /etc/tuned/quiclane/); then: \
                  tuned-adm profile quiclane",
             ),
         }

@@ -224,6 +224,8 @@ fn killed_in_the_middle_of_a_record_the_host_is_put_back() {
         for cut in whole.0..journal.len() {
             fs::write(trial.folder.path().join("journal"), &journal[..cut]).unwrap();
             *kernel.values.borrow_mut() = values.clone();
+            // Killed once more, so that what was torn lies in the middle of what follows.
+            trial.revert(&kernel, 3);
             trial.finish(&kernel);
             assert_eq!(kernel.state(), before, "{steps} steps, cut at {cut}");
             assert!(trial.is_closed());

@@ -86,6 +86,8 @@ mod killed;
 #[cfg(test)]
 mod machine;
 #[cfg(test)]
+mod readme;
+#[cfg(test)]
 mod recorded;
 
 /// Looks at this host and this process, and says whether `ask` will work here and how well.

@@ -147,13 +147,17 @@ fn flow_steering(system: &System) -> Option<Finding> {
     })
 }
 
-/// A ring whose buffers do not fit the cache is read from memory.
+/// The receive ring of an interface beside the cache that it is read through.
 fn ring(system: &System, nic: &Nic) -> Option<Finding> {
     let knob = Knob::by_id("ring_rx")?;
     let site = Site { knob, interface: Some(nic.clone()), path: None };
     let packets: u64 = system.read(&site).ok()?.trim().parse().ok()?;
-    let cache = cache_bytes(&system.files.text(CACHE)?)?;
-    let bytes = packets * BUFFER_BYTES;
+    oversized(&site, &nic.name, packets, cache_bytes(&system.files.text(CACHE)?)?)
+}
+
+/// A ring whose buffers do not fit the cache is read from memory.
+fn oversized(site: &Site, name: &str, packets: u64, cache: u64) -> Option<Finding> {
+    let bytes = packets.saturating_mul(BUFFER_BYTES);
     (bytes > cache).then(|| {
         let found = format!(
             "{}: {packets} buffers of {BUFFER_BYTES} bytes are {} KiB, the cache of a core is \
@@ -164,9 +168,8 @@ fn ring(system: &System, nic: &Nic) -> Option<Finding> {
         );
         let why = "every packet is then read from memory: XDP did 43 Mpps with 1,024 and 69 with \
                    256 (xdp-paper); sockets may need the longer ring for bursts: measure";
-        let mend = format!("ethtool -G {} rx 256", word(&nic.name));
-        let scope = Scope::Interface(nic.name.clone());
-        Finding::warning("ring_and_cache", scope, found, why).mend(mend)
+        let mend = format!("ethtool -G {} rx 256", word(name));
+        Finding::warning("ring_and_cache", Scope::Interface(name.to_owned()), found, why).mend(mend)
     })
 }
 
@@ -242,6 +245,20 @@ mod tests {
         };
         assert!(tree("0\n").is_none());
         assert!(tree("32768\n").unwrap().mend.unwrap().ends_with("rps_sock_flow_entries=0"));
+    }
+
+    #[test]
+    fn a_ring_that_exceeds_the_cache_is_a_trap() {
+        let knob = Knob::by_id("ring_rx").unwrap();
+        let interface = Some(Nic { name: "eth0".into(), index: 2 });
+        let site = Site { knob, interface, path: None };
+        assert!(oversized(&site, "eth0", 512, 1 << 20).is_none());
+        let found = oversized(&site, "eth0", 4_096, 1 << 20).unwrap();
+        assert!(
+            found.found.starts_with("ethtool -g eth0: rx: 4096 buffers of 2048 bytes are 8192")
+        );
+        assert_eq!(found.mend.unwrap(), "ethtool -G eth0 rx 256");
+        assert!(oversized(&site, "eth0", u64::MAX, 1 << 20).is_some());
     }
 
     #[test]

@@ -47,6 +47,7 @@ const RULES: &[Rule] = &[
     shape::first_sentence,
     words::clock,
     words::unsafe_code,
+    words::host_writes,
     words::open_ends,
     words::bare_allow,
     words::machine_paths,

@@ -12,6 +12,8 @@ fn every_command_has_help() {
             vec!["ready listen=", "[::]:4433", "--max-streams-bidi", "--drain"],
         ),
         (vec!["doctor", "--help"], vec!["--interface", "--json", "Examples"]),
+        (vec!["tune", "--help"], vec!["plan", "apply", "revert", "status", "export", "Examples"]),
+        (vec!["tune", "apply", "--help"], vec!["--profile", "--set", "--for", "--journal"]),
         (vec!["load", "compare", "--help"], vec!["--margin", "--fail-on", "Exit codes", "before"]),
         (vec!["load", "merge", "--help"], vec!["--output", "--slo", "--partition I/N"]),
         (
@@ -62,6 +64,29 @@ fn flags_for_protocols_that_are_not_offered_are_refused() {
             "--max-header-section 1024: without effect with --alpn perf",
             "or add h3",
         ),
+    ] {
+        refused(arguments, value, remedy);
+    }
+}
+
+#[test]
+fn wishes_that_cannot_be_understood_name_value_and_remedy() {
+    for (arguments, value, remedy) in [
+        ("tune plan", "nothing is asked for", "--profile NAME or --set KNOB=VALUE"),
+        ("tune plan --set gro", "gro", "KNOB=VALUE, as gro=on"),
+        ("tune plan --set nosuch=1", "nosuch", "tune show"),
+        ("tune plan --set gro=yes", "\"yes\" is not on or off", "gro"),
+        ("tune plan --set mitigations=off", "mitigations", "boot"),
+        ("tune plan --set worker_cores=1", "worker_cores", "quiclane serve --cores"),
+        ("tune plan --set gro=on --set gro=off", "gro is given twice", "leave one out"),
+        ("tune plan --profile fast", "fast", "throughput"),
+        ("tune plan --profile latency --skip mtu", "--skip mtu", "leave it out"),
+        ("tune plan --profile latency --interface nosuch", "nosuch", "there are"),
+        ("tune apply --profile latency --for 500ms", "--for", "whole seconds, as 30s"),
+        ("tune export --profile latency", "--format", "Usage"),
+        ("tune export --set gro=on --format sysctl --format udev", "--format", "--dir DIR"),
+        ("tune show --verbose --json", "--verbose", "--json"),
+        ("tune --json status", "--json", "status"),
     ] {
         refused(arguments, value, remedy);
     }

@@ -16,6 +16,24 @@ const UNSAFE_ROOMS: [&str; 5] = [
     "http3/tests/no_alloc/",
 ];
 
+/// What changes a host or its files, and the files of `tuning` that may: `system` writes to the
+/// host, `journal` remembers, and everything else only looks.
+const HOST_WRITERS: &[(&str, &[&str])] = &[
+    ("OpenOptions", &["tuning/src/journal.rs", "tuning/src/system.rs"]),
+    ("remove_file", &["tuning/src/journal.rs"]),
+    ("rename(", &["tuning/src/journal.rs"]),
+    ("set_feature(", &["tuning/src/device.rs", "tuning/src/system.rs"]),
+    ("set_number(", &["tuning/src/device.rs", "tuning/src/system.rs"]),
+    ("fs::write", &[]),
+    ("File::create", &[]),
+    ("create_dir", &[]),
+    ("Command::new", &[]),
+];
+
+/// Modules of `tuning` that are compiled for tests alone.
+const TUNING_TESTS: &[&str] =
+    &["tuning/src/killed.rs", "tuning/src/machine.rs", "tuning/src/recorded.rs"];
+
 /// The letters beyond ASCII that English technical prose needs.
 const FOREIGN_LETTERS: [char; 2] = ['\u{b5}', '\u{3bc}'];
 
@@ -39,6 +57,20 @@ pub(super) fn unsafe_code(tree: &Tree, findings: &mut Vec<Finding>) {
             if find_word(code, "unsafe").is_some() {
                 let remedy =
                     "unsafe code lives in datapath and ebpf only: give it a safe face there";
+                report(findings, &source.path, line, remedy);
+            }
+        }
+    }
+}
+
+pub(super) fn host_writes(tree: &Tree, findings: &mut Vec<Finding>) {
+    for source in tree.sources.iter().filter(|source| source.path.starts_with("tuning/src/")) {
+        for (name, writers) in HOST_WRITERS {
+            if writers.contains(&source.path.as_str()) || TUNING_TESTS.contains(&&*source.path) {
+                continue;
+            }
+            for (line, _) in source.shipped_code().filter(|(_, code)| code.contains(name)) {
+                let remedy = "only tuning/src/system.rs writes to the host, after the journal";
                 report(findings, &source.path, line, remedy);
             }
         }
@@ -122,6 +154,20 @@ mod tests {
         let text = "#![forbid(unsafe_code)]\nunsafe { f() }\n";
         let files = [("datapath/src/b.rs", text), ("a/src/b.rs", text)];
         assert_eq!(places(unsafe_code, &files), ["a/src/b.rs:2"]);
+    }
+
+    #[test]
+    fn rooms_that_only_look_do_not_write() {
+        let text =
+            "fs::write(a, b);\nOpenOptions::new();\n#[cfg(test)]\nmod tests {\nfs::write(c)\n}\n";
+        let files = [
+            ("tuning/src/facts.rs", text),
+            ("tuning/src/system.rs", text),
+            ("tuning/src/killed.rs", text),
+            ("cli/src/a.rs", text),
+        ];
+        let expected = ["tuning/src/facts.rs:1", "tuning/src/facts.rs:2", "tuning/src/system.rs:1"];
+        assert_eq!(places(host_writes, &files), expected);
     }
 
     #[test]
