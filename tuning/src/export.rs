@@ -150,7 +150,7 @@ fn udev<'p>(wanted: &'p [Wanted<'p>]) -> (String, Vec<&'p Wanted<'p>>) {
             }
             None => format!("RUN+=\"{}\"", quoted(&program(&wanted.site.command(wanted.value)))),
         };
-        let name = quoted(&nic.name);
+        let name = quoted(&literal(&nic.name));
         text += &format!(
             "\n# {}\nACTION==\"add\", SUBSYSTEM==\"net\", KERNEL==\"{name}\", {action}\n",
             line(wanted.why)
@@ -215,6 +215,12 @@ fn net(at: usize, device: &str, key: &str, value: &str) -> String {
 /// For a string of a rule of udev: its own substitutions begin with these.
 fn quoted(text: &str) -> String {
     line(text).replace('\\', "\\\\").replace('"', "\\\"").replace('$', "$$").replace('%', "%%")
+}
+
+/// Names of interfaces may have what is a pattern for udev.
+fn literal(name: &str) -> String {
+    let one = |c: char| if "*?[".contains(c) { format!("[{c}]") } else { c.to_string() };
+    name.chars().map(one).collect()
 }
 
 /// udev runs no shell and knows no PATH.
@@ -319,6 +325,17 @@ mod tests {
         ] {
             assert!(tuned.contains(words), "{words}:\n{tuned}");
         }
+    }
+
+    #[test]
+    fn names_are_names_and_no_patterns_or_commands() {
+        let mut plan = plan();
+        plan.changes.retain(|change| change.site.knob.id == "gro");
+        plan.changes[0].site.interface = Some(Nic { name: "e*$(a)\"".into(), index: 2 });
+        let udev = plan.export(Format::Udev).text;
+        assert!(udev.contains("KERNEL==\"e[*]$$(a)\\\"\""), "{udev}");
+        let systemd = plan.export(Format::Systemd).text;
+        assert!(systemd.contains("ethtool -K 'e*$$(a)\\\"' rx-gro on\"\n"), "{systemd}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(crate) mod ethtool;
 pub(crate) use ethtool::{Channels, Offloads, XdpFeatures};
 
 mod files;
-pub(crate) use files::{Files, Unread, write_list};
+pub(crate) use files::{Files, Unread, number_list, write_list};
 
 mod host;
 pub(crate) use host::Host;

@@ -5,6 +5,8 @@
 //!                                          └─► what to write to read the same again
 //! ```
 
+use crate::facts::{number_list, write_list};
+
 /// What the value of a knob looks like.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Form {
@@ -35,8 +37,10 @@ impl Form {
             Self::Word(_) | Self::AnyWord => bracketed(text).unwrap_or(text).to_owned(),
             Self::Switch => first_word(text).to_owned(),
             Self::Mask => spell_mask(text),
-            Self::Numbers(_) => text.split_whitespace().collect::<Vec<_>>().join(" "),
-            Self::Number(..) | Self::Power(_) | Self::Cpus => text.to_owned(),
+            Self::Numbers(_) => text.split_whitespace().map(plain).collect::<Vec<_>>().join(" "),
+            Self::Number(..) | Self::Power(_) => plain(text),
+            Self::Cpus if is_list(text) => write_list(&ascending(text)),
+            Self::Cpus => text.to_owned(),
         }
     }
 
@@ -113,6 +117,18 @@ fn bracketed(text: &str) -> Option<&str> {
     text.split_whitespace().find_map(|word| word.strip_prefix('[')?.strip_suffix(']'))
 }
 
+/// A number without what the kernel leaves out when it writes it down.
+fn plain(text: &str) -> String {
+    text.parse::<u64>().map_or_else(|_| text.to_owned(), |number| number.to_string())
+}
+
+fn ascending(text: &str) -> Vec<usize> {
+    let mut numbers = number_list(text);
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+}
+
 /// Without commas and zeros in front.
 fn spell_mask(text: &str) -> String {
     let digits: String = text.chars().filter(|c| *c != ',').collect();
@@ -145,6 +161,11 @@ mod tests {
         assert_eq!(Form::Mask.value("0,00\n"), "0");
         assert_eq!(Form::Switch.value("off [requested on]"), "off");
         assert_eq!(Form::Number(0, 9).value(" 7\n"), "7");
+        // As a person writes it, and as the kernel gives it back.
+        assert_eq!(Form::Number(0, 9).value("007"), "7");
+        assert_eq!(Form::Numbers(2).value("01 +2"), "1 2");
+        assert_eq!(Form::Cpus.value("3,0,1,1"), "0-1,3");
+        assert_eq!(Form::Cpus.value(""), "");
     }
 
     #[test]

@@ -145,12 +145,25 @@ impl Folder {
         Ok(Held { folder: self.clone(), _lock: lock })
     }
 
+    /// What the journal before this one said, as far as it can be understood.
+    pub(crate) fn last(&self) -> Option<Log> {
+        let mut bytes = Vec::new();
+        let file = File::open(self.0.join(LAST)).ok()?;
+        file.take(JOURNAL_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+        Log::read(&bytes).ok()?
+    }
+
     /// Whether somebody changes something at this moment; `None`: only its owner may know.
     pub(crate) fn is_held(&self) -> Option<bool> {
         let path = self.0.join(LOCK);
         match File::open(&path) {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
-            _ => Some(is_locked(&path)),
+            // A guard that only looks holds it for an instant.
+            _ => Some((0..LOOKS).all(|_| {
+                let locked = is_locked(&path);
+                thread::sleep(if locked { PAUSE } else { Duration::ZERO });
+                locked
+            })),
         }
     }
 
@@ -268,6 +281,12 @@ impl Journal {
         written.map_err(io_error("writing", &self.path))
     }
 
+    /// From here on there is no room for records.
+    #[cfg(test)]
+    pub(crate) fn fill_disk(&mut self) {
+        self.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    }
+
     /// Ends it: what was set is no longer.
     pub(crate) fn close(self) -> Result<Held, JournalError> {
         let last = self.held.folder.0.join(LAST);
@@ -287,6 +306,9 @@ const LOCK: &str = "lock";
 const JOURNAL: &str = "journal";
 const LAST: &str = "last";
 const GUARD: &str = "guard";
+
+/// How often a lock is looked at before it counts as held.
+const LOOKS: u32 = 3;
 
 /// How long to wait before the lock is tried again.
 const PAUSE: Duration = Duration::from_millis(20);

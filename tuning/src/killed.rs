@@ -289,6 +289,22 @@ fn what_somebody_else_changed_stays_and_the_rest_is_put_back() {
 }
 
 #[test]
+fn on_a_full_disk_every_value_is_put_back_and_the_journal_stays() {
+    let (kernel, trial) = (Kernel::new(), Trial::new());
+    let before = kernel.state();
+    trial.apply(&kernel, ALL);
+    let mut reverting = trial.reverting(&kernel).unwrap();
+    reverting.journal().fill_disk();
+    let Err(error) = reverting.run() else { panic!("there is no room for records") };
+    assert!(error.to_string().contains("No space left"), "{error}");
+    assert_eq!(kernel.state(), before);
+    assert!(!trial.is_closed());
+    let outcomes = trial.finish(&kernel);
+    assert!(outcomes.iter().all(|(_, outcome)| *outcome == Outcome::Already), "{outcomes:?}");
+    assert!(trial.is_closed());
+}
+
+#[test]
 fn a_value_that_was_put_back_by_hand_is_not_written_again() {
     let (kernel, trial) = (Kernel::new(), Trial::new());
     let before = kernel.state();

@@ -176,6 +176,8 @@ pub enum Care {
     RaiseOnly,
     /// The driver may take the link down for a moment.
     LinkReset,
+    /// The kernel makes of it what it can, which may be less.
+    Rounded,
 }
 
 /// All knobs by their subject, in the order in which a person wants to read them.

@@ -339,6 +339,11 @@ impl Lab {
 }
 
 impl UndoneValue {
+    /// An entry that needs no more care.
+    pub(crate) fn settled(entry: &Entry) -> Option<Self> {
+        entry.settled.clone().map(|outcome| Self::new(entry, outcome))
+    }
+
     fn new(entry: &Entry, outcome: Outcome) -> Self {
         let form = Knob::by_id(&entry.knob).and_then(|knob| knob.access.form());
         let value =

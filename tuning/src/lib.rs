@@ -75,7 +75,7 @@ mod site;
 pub use site::{Nic, Site};
 
 mod status;
-pub use status::{Standing, State, Tuned, Value};
+pub use status::{Ended, Standing, State, Tuned, Value};
 
 mod system;
 

@@ -35,7 +35,7 @@ fn how(knob: &Knob) -> &'static str {
         (Access::Boot(..), _) => "boot",
         (_, Care::RaiseOnly) => "raised",
         (_, Care::LinkReset) => "set, link down",
-        (_, Care::Free) => "set",
+        (_, Care::Free | Care::Rounded) => "set",
     }
 }
 

@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::journal::{Entry, Held, Journal, JournalError, Log, Record};
-use crate::knobs::{Access, Knob, Reach};
+use crate::knobs::{Access, Care, Knob, Reach};
 use crate::site::Site;
 use crate::system::{Board, Refusal};
 
@@ -75,6 +75,8 @@ pub(crate) struct Reverting<'a, P> {
     give_up: bool,
     /// Sequence numbers of what was looked at, with what became of it.
     outcomes: Vec<(u32, Outcome)>,
+    /// The first record that could not be written: values come first.
+    trouble: Option<JournalError>,
     phase: Phase,
 }
 
@@ -101,7 +103,8 @@ impl<'a, P: Place> Reverting<'a, P> {
         give_up: bool,
     ) -> Result<Self, JournalError> {
         let journal = held.resume(&log)?;
-        Ok(Self { place, journal, log, give_up, outcomes: Vec::new(), phase: Phase::Restore })
+        let (outcomes, trouble, phase) = (Vec::new(), None, Phase::Restore);
+        Ok(Self { place, journal, log, give_up, outcomes, trouble, phase })
     }
 
     /// Does all of it.
@@ -132,12 +135,15 @@ impl<'a, P: Place> Reverting<'a, P> {
             },
             Phase::Settle => {
                 if let Some((seq, outcome)) = self.outcomes.last() {
-                    let outcome = outcome.clone();
-                    self.journal.add(&Record::Settled { seq: *seq, outcome })?;
+                    // A full disk keeps no value from being put back; the next revert sees it so.
+                    let settled = Record::Settled { seq: *seq, outcome: outcome.clone() };
+                    let written = self.journal.add(&settled);
+                    self.trouble = self.trouble.take().or_else(|| written.err());
                 }
                 Phase::Restore
             }
             Phase::Close => {
+                self.trouble.take().map_or(Ok(()), Err)?;
                 self.journal.add(&Record::Closed { why: "reverted".into() })?;
                 Phase::Over
             }
@@ -149,6 +155,12 @@ impl<'a, P: Place> Reverting<'a, P> {
     fn next(&self) -> Option<&Entry> {
         let before = self.outcomes.last().map_or(u32::MAX, |(seq, _)| *seq);
         self.log.entries.iter().rev().find(|entry| entry.seq < before && entry.is_open())
+    }
+
+    /// The journal, to be damaged.
+    #[cfg(test)]
+    pub(crate) fn journal(&mut self) -> &mut Journal {
+        &mut self.journal
     }
 
     fn restore(&self, entry: &Entry) -> Outcome {
@@ -174,6 +186,11 @@ impl<'a, P: Place> Reverting<'a, P> {
     }
 }
 
+/// Whether what is read may be neither what was there nor what was written.
+fn may_round(knob: &Knob) -> bool {
+    knob.care == Care::Rounded || matches!(knob.access, Access::Device(_))
+}
+
 /// Compares, writes and compares.
 fn restore(board: &impl Board, site: &Site, entry: &Entry) -> Outcome {
     let Some(form) = site.knob.access.form() else {
@@ -191,7 +208,7 @@ fn restore(board: &impl Board, site: &Site, entry: &Entry) -> Outcome {
     let ours = match &entry.now {
         Some(written) => value == form.value(written),
         // Nobody lived to read what the kernel made of it, and drivers round.
-        None => value == entry.wanted || matches!(site.knob.access, Access::Device(_)),
+        None => value == entry.wanted || may_round(site.knob),
     };
     if !ours {
         return Outcome::Foreign { now: value };

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::finding::SCHEMA;
 use crate::journal::{Entry, Folder, Log};
 use crate::knobs::Knob;
-use crate::lab::{Lab, TuneError};
+use crate::lab::{Lab, TuneError, UndoneValue};
 use crate::revert::Place as _;
 use crate::system::Board as _;
 
@@ -19,6 +19,20 @@ pub struct Standing {
     pub journal: String,
     /// `None`: nothing is set.
     pub session: Option<Tuned>,
+    /// How that ended which was set before, whoever put it back.
+    pub last: Option<Ended>,
+}
+
+/// Something that was set, and is no longer.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Ended {
+    /// What was asked for.
+    pub asked: String,
+    /// When it was set, in seconds since the Unix epoch.
+    pub at_s: u64,
+    /// What became of each value.
+    pub values: Vec<UndoneValue>,
 }
 
 /// Something that is set.
@@ -115,7 +129,12 @@ impl Lab {
             values: log.entries.iter().map(|entry| self.value(&log, entry)).collect(),
         });
         let journal = folder.path().display().to_string();
-        Ok(Standing { schema: SCHEMA, journal, session })
+        let last = folder.last().map(|log| Ended {
+            asked: log.begin.by,
+            at_s: log.begin.at_s,
+            values: log.entries.iter().filter_map(UndoneValue::settled).collect(),
+        });
+        Ok(Standing { schema: SCHEMA, journal, session, last })
     }
 
     fn state(&self, folder: &Folder, log: &Log) -> State {

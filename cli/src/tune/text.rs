@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use quiclane_tuning::{
-    Applied, Change, Done, Export, Finding, Folder, Kept, Outcome, Plan, Standing, Status, Tuned,
-    Undone, Value,
+    Applied, Change, Done, Ended, Export, Finding, Folder, Kept, Outcome, Plan, Standing, Status,
+    Tuned, Undone, UndoneValue, Value,
 };
 use serde::Serialize;
 
@@ -76,32 +76,11 @@ pub(super) struct PutBack<'u>(pub(super) &'u Undone);
 
 impl Display for PutBack<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(asked) = &self.0.asked else { return write!(f, "nothing is set") };
-        let mut restored = 0;
-        for value in &self.0.values {
-            let what = match &value.outcome {
-                Outcome::Restored => "is as it was".to_owned(),
-                Outcome::Already => "was already as before".to_owned(),
-                Outcome::Foreign { now } => format!(
-                    "left alone: somebody else set it to {now} since; it had been {}",
-                    value.original
-                ),
-                Outcome::Gone { why } => format!("nothing to put back: {why}"),
-                Outcome::Rebooted => "nothing to put back: the host has booted since".to_owned(),
-                Outcome::Failed { why } => format!("could not be put back: {why}"),
-                Outcome::Elsewhere { enter } => format!(
-                    "in another network namespace: {enter} quiclane tune revert, or --give-up"
-                ),
-                Outcome::GivenUp => "given up, as asked".to_owned(),
-            };
-            restored += usize::from(matches!(value.outcome, Outcome::Restored | Outcome::Already));
-            let name = named(&value.knob, value.interface.as_deref());
-            let change = format!("{} -> {}", value.set_to, value.original);
-            writeln!(f, "  {name:<NAME$} {change:<24} {what}")?;
-            writeln!(f, "  {:<NAME$} {}", "", value.place)?;
-        }
-        let all = self.0.values.len();
-        match self.0.ok {
+        let Undone { ok, asked, values, .. } = self.0;
+        let Some(asked) = asked else { return write!(f, "nothing is set") };
+        write_undone(values, f)?;
+        let (restored, all) = (restored(values), values.len());
+        match ok {
             true => write!(f, "{asked}: {restored} of {all} as before; the journal is closed"),
             false => write!(
                 f,
@@ -111,13 +90,50 @@ impl Display for PutBack<'_> {
     }
 }
 
+fn restored(values: &[UndoneValue]) -> usize {
+    let is = |value: &&UndoneValue| matches!(value.outcome, Outcome::Restored | Outcome::Already);
+    values.iter().filter(is).count()
+}
+
+fn write_undone(values: &[UndoneValue], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for value in values {
+        let what = match &value.outcome {
+            Outcome::Restored => "is as it was".to_owned(),
+            Outcome::Already => "was already as before".to_owned(),
+            Outcome::Foreign { now } => format!(
+                "left alone: somebody else set it to {now} since; it had been {}",
+                value.original
+            ),
+            Outcome::Gone { why } => format!("nothing to put back: {why}"),
+            Outcome::Rebooted => "nothing to put back: the host has booted since".to_owned(),
+            Outcome::Failed { why } => format!("could not be put back: {why}"),
+            Outcome::Elsewhere { enter } => {
+                format!("in another network namespace: {enter} quiclane tune revert, or --give-up")
+            }
+            Outcome::GivenUp => "given up, as asked".to_owned(),
+        };
+        let name = named(&value.knob, value.interface.as_deref());
+        let change = format!("{} -> {}", value.set_to, value.original);
+        writeln!(f, "  {name:<NAME$} {change:<24} {what}")?;
+        writeln!(f, "  {:<NAME$} {}", "", value.place)?;
+    }
+    Ok(())
+}
+
 /// What is set.
 pub(super) struct Now<'s>(pub(super) &'s Standing);
 
 impl Display for Now<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Standing { journal, session, .. } = self.0;
-        let Some(tuned) = session else { return write!(f, "nothing is set ({journal})") };
+        let Standing { journal, session, last, .. } = self.0;
+        let Some(tuned) = session else {
+            if let Some(Ended { asked, at_s, values, .. }) = last {
+                writeln!(f, "before, since {}: {asked}", time(*at_s))?;
+                write_undone(values, f)?;
+                writeln!(f, "{} of {} as before", restored(values), values.len())?;
+            }
+            return write!(f, "nothing is set ({journal})");
+        };
         let Tuned { asked, state, pid, at_s, for_s, guarded, values, .. } = tuned;
         writeln!(f, "{asked} {}", state.text())?;
         writeln!(f, "since {} by process {pid}, journal in {journal}", time(*at_s))?;

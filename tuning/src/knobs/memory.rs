@@ -44,7 +44,7 @@ pub(super) const KNOBS: &[Knob] = &[
         effect: "for AF_XDP and DPDK; quiclane uses none",
         since: "2.6",
         access: Access::Sysctl("vm.nr_hugepages", Form::Number(0, 1 << 20)),
-        care: Care::Free,
+        care: Care::Rounded,
     },
     Knob {
         id: "numa_balancing",

@@ -94,6 +94,9 @@ fn a_guard_puts_back_at_the_deadline() {
         assert!(status.contains("a guard puts it back at 20"), "{status}");
         super::killed::wait_until(|| host.is_closed());
         assert_eq!(host.state(), before);
+        // Nobody saw what the guard said; the journal has it.
+        let status = host.tune("status").stdout;
+        assert!(status.contains("13 of 13 as before\nnothing is set"), "{status}");
         // By hand before the deadline: the guard has nothing left to do.
         host.tune(&format!("apply {WISHES} --for 1h"));
         assert_eq!(host.tune("revert").code, 0);
