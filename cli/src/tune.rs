@@ -1,20 +1,19 @@
 //! tune shows what this host can be tuned by, changes it, and puts it back.
 
+mod flags;
 mod guard;
 mod text;
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use quiclane::clock::unix_time;
-use quiclane_tuning::{Folder, Format, Lab, Plan, Profile, Session, TuneError, Wishes};
+use quiclane_tuning::{Lab, Plan, Session, TuneError};
 
 use crate::exit::{Exit, Failure};
-use crate::flags::positive_time;
 use crate::output;
+use flags::{ApplyArgs, At, ExportArgs, PlanArgs, RevertArgs, ShowArgs, StatusArgs, WishArgs};
 
 /// Show what this host can be tuned by, change it, and put it back
 ///
@@ -40,205 +39,6 @@ enum Command {
     Export(ExportArgs),
     #[command(hide = true)]
     Guard(guard::GuardArgs),
-}
-
-/// Show every knob with its value here, and what to know before anything is tuned
-///
-/// Reads only and needs no root. Every line names the file or the command that it comes from.
-#[derive(Args, Debug)]
-struct ShowArgs {
-    #[command(flatten)]
-    at: At,
-
-    #[command(flatten)]
-    journal: JournalArgs,
-
-    /// Show of every knob what it does, its default and values worth trying, also of those that
-    /// this host does not have
-    #[arg(short, long, conflicts_with = "json")]
-    verbose: bool,
-}
-
-/// Say what would change, why, and by which plain commands; change nothing
-#[derive(Args, Debug)]
-struct PlanArgs {
-    #[command(flatten)]
-    wishes: WishArgs,
-
-    #[command(flatten)]
-    at: At,
-}
-
-/// Do what `plan` says, and remember how it was
-///
-/// What cannot be set is said, and the rest is set; the exit code is then 1. If the command is
-/// killed on the way, a guard process puts everything back at once.
-#[derive(Args, Debug)]
-struct ApplyArgs {
-    #[command(flatten)]
-    wishes: WishArgs,
-
-    #[command(flatten)]
-    at: At,
-
-    #[command(flatten)]
-    journal: JournalArgs,
-
-    /// Put everything back after this time [default: it stays until `tune revert` or a reboot]
-    #[arg(long = "for", value_name = "TIME", value_parser = whole_seconds)]
-    keep: Option<Duration>,
-}
-
-/// Put back what `apply` has changed, last things first
-///
-/// What somebody else has changed since is left alone and said. After a reboot there is nothing to
-/// put back: the journal is closed.
-#[derive(Args, Debug)]
-struct RevertArgs {
-    #[command(flatten)]
-    journal: JournalArgs,
-
-    /// Forget also what could not be put back
-    #[arg(long)]
-    give_up: bool,
-
-    /// The result as JSON on stdout
-    #[arg(long)]
-    json: bool,
-}
-
-/// Say what is set, since when, by whom, and what somebody has changed since
-#[derive(Args, Debug)]
-struct StatusArgs {
-    #[command(flatten)]
-    journal: JournalArgs,
-
-    /// The result as JSON on stdout
-    #[arg(long)]
-    json: bool,
-}
-
-/// Write what `plan` says as a file that another program applies at every boot
-#[derive(Args, Debug)]
-struct ExportArgs {
-    #[command(flatten)]
-    wishes: WishArgs,
-
-    #[command(flatten)]
-    at: At,
-
-    /// Who is to read it; may be repeated with --dir
-    #[arg(long, value_enum, value_name = "READER", required = true)]
-    format: Vec<FormatFlag>,
-
-    /// Write files into this folder [default: the text goes to stdout]
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
-}
-
-/// Where to look.
-#[derive(Args, Debug)]
-struct At {
-    /// Interface to look at; may be repeated [default: every one that is up except lo]
-    #[arg(long, value_name = "NAME")]
-    interface: Vec<String>,
-
-    /// The result as JSON on stdout
-    #[arg(long)]
-    json: bool,
-}
-
-/// What to set.
-#[derive(Args, Debug)]
-struct WishArgs {
-    /// What to tune for
-    #[arg(long, value_enum, value_name = "NAME")]
-    profile: Option<ProfileFlag>,
-
-    /// Set this knob, instead of what the profile says or beside it; may be repeated
-    #[arg(long, value_name = "KNOB=VALUE", value_parser = assignment)]
-    set: Vec<(String, String)>,
-
-    /// Leave this knob of the profile alone; may be repeated
-    #[arg(long, value_name = "KNOB")]
-    skip: Vec<String>,
-
-    /// Set also what takes a link down for a moment: rings, channels, the MTU
-    #[arg(long)]
-    allow_link_reset: bool,
-}
-
-/// Where it is remembered.
-#[derive(Args, Debug)]
-struct JournalArgs {
-    /// Folder of the journal
-    #[arg(long, value_name = "DIR", default_value = Folder::DEFAULT)]
-    journal: PathBuf,
-}
-
-impl JournalArgs {
-    fn folder(&self) -> Folder {
-        Folder::new(&self.journal)
-    }
-}
-
-impl WishArgs {
-    fn wishes(&self) -> Wishes {
-        Wishes {
-            profile: self.profile.map(Into::into),
-            set: self.set.clone(),
-            skip: self.skip.clone(),
-            link_reset: self.allow_link_reset,
-        }
-    }
-}
-
-/// --profile.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ProfileFlag {
-    /// Bytes a second of few connections
-    Throughput,
-    /// Time to the answer at moderate load
-    Latency,
-    /// Work that is still done when more comes than can be done
-    Overload,
-    /// What helps all of these and costs little
-    Balanced,
-}
-
-impl From<ProfileFlag> for Profile {
-    fn from(flag: ProfileFlag) -> Self {
-        match flag {
-            ProfileFlag::Throughput => Self::Throughput,
-            ProfileFlag::Latency => Self::Latency,
-            ProfileFlag::Overload => Self::Overload,
-            ProfileFlag::Balanced => Self::Balanced,
-        }
-    }
-}
-
-/// --format.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum FormatFlag {
-    /// sysctl.d: the kernel's settings alone
-    Sysctl,
-    /// A rule of udev: files and features of interfaces
-    Udev,
-    /// A unit of systemd that runs the plain commands
-    Systemd,
-    /// A profile of TuneD
-    Tuned,
-}
-
-impl From<FormatFlag> for Format {
-    fn from(flag: FormatFlag) -> Self {
-        match flag {
-            FormatFlag::Sysctl => Self::Sysctl,
-            FormatFlag::Udev => Self::Udev,
-            FormatFlag::Systemd => Self::Systemd,
-            FormatFlag::Tuned => Self::Tuned,
-        }
-    }
 }
 
 /// Runs the command.
@@ -340,25 +140,6 @@ fn export(args: &ExportArgs) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Ok)
-}
-
-/// The journal counts seconds.
-fn whole_seconds(text: &str) -> Result<Duration, String> {
-    match positive_time(text)? {
-        time if time.as_secs() == 0 || time.subsec_nanos() > 0 => {
-            Err("must be whole seconds, as 30s or 10m".into())
-        }
-        time => Ok(time),
-    }
-}
-
-fn assignment(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((knob, value)) if !knob.is_empty() && !value.is_empty() => {
-            Ok((knob.to_owned(), value.to_owned()))
-        }
-        _ => Err("write KNOB=VALUE, as gro=on".into()),
-    }
 }
 
 /// What became of starting something.

@@ -152,7 +152,7 @@ fn udev<'p>(wanted: &'p [Wanted<'p>]) -> (String, Vec<&'p Wanted<'p>>) {
         };
         let name = quoted(&literal(&nic.name));
         text += &format!(
-            "\n# {}\nACTION==\"add\", SUBSYSTEM==\"net\", KERNEL==\"{name}\", {action}\n",
+            "\n# {}\n{ACTIONS}, SUBSYSTEM==\"net\", KERNEL==\"{name}\", {action}\n",
             line(wanted.why)
         );
     }
@@ -216,6 +216,9 @@ fn net(at: usize, device: &str, key: &str, value: &str) -> String {
 fn quoted(text: &str) -> String {
     line(text).replace('\\', "\\\\").replace('"', "\\\"").replace('$', "$$").replace('%', "%%")
 }
+
+/// An interface that is renamed comes a second time, as moved; a trigger is a change.
+const ACTIONS: &str = "ACTION==\"add|change|move\"";
 
 /// Names of interfaces may have what is a pattern for udev.
 fn literal(name: &str) -> String {

@@ -27,6 +27,8 @@ pub(super) fn start(folder: &Folder) -> Started {
     let mut child = Command::new(env::current_exe()?)
         .args(["tune", "guard", "--journal"])
         .arg(folder.path())
+        // It keeps no file system from being unmounted.
+        .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -83,6 +83,25 @@ fn what_somebody_else_changes_is_left_alone_and_said() {
 }
 
 #[test]
+fn after_a_reboot_nothing_is_written() {
+    inside("tune::files::after_a_reboot_nothing_is_written", |host| {
+        assert_eq!(host.tune("apply --set udp_early_demux=0").code, 0);
+        let boot = read("/proc/sys/kernel/random/boot_id");
+        let path = host.journal.join("journal");
+        let other = "00000000-0000-0000-0000-000000000000";
+        fs::write(&path, read(path.to_str().unwrap()).replace(boot.trim(), other)).unwrap();
+        let status = host.tune("status").stdout;
+        assert!(status.contains("was set before the host booted, and is gone"), "{status}");
+        assert!(!host.tune("show").stdout.contains("is in place"));
+        let revert = host.tune("revert");
+        assert_eq!(revert.code, 0);
+        assert!(revert.stdout.contains("the host has booted since"), "{revert:?}");
+        assert!(host.is_closed() && read(DEMUX) == "0\n");
+        fs::write(DEMUX, "1").unwrap();
+    });
+}
+
+#[test]
 fn a_guard_puts_back_at_the_deadline() {
     inside("tune::files::a_guard_puts_back_at_the_deadline", |host| {
         let before = host.state();

@@ -89,8 +89,9 @@ fn a_guard_outlives_who_started_it_and_keeps_its_deadline() {
         let before = host.state();
         // A whole group dies, as when a terminal closes.
         let program = env!("CARGO_BIN_EXE_quiclane");
-        let flags = host.with_journal(&format!("apply {WISHES} --for 1s"));
-        let script = format!("{program} tune {flags} > /dev/null; kill -9 0");
+        let folder = host.journal.parent().unwrap().display();
+        let apply = format!("{program} tune apply {WISHES} --for 1s --journal tune");
+        let script = format!("cd {folder} && {apply} > /dev/null; kill -9 0");
         let status = Command::new("setsid").args(["--wait", "sh", "-c", &script]).status().unwrap();
         assert!(!status.success());
         assert_ne!(host.state(), before);
