@@ -1,5 +1,6 @@
 //! exit knows what the command ends with: codes, and the errors that lead to them.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -222,6 +223,14 @@ pub(crate) enum Failure {
     /// No rate to send at.
     #[error(transparent)]
     Rate(#[from] RateError),
+    /// A program that is to run meanwhile.
+    #[error("{}: {source}; name a program in PATH, or the path of one", program.display())]
+    Command {
+        /// The program.
+        program: OsString,
+        /// Why it did not start.
+        source: std::io::Error,
+    },
     /// The host was not tuned.
     #[error(transparent)]
     Tune(TuneError),
@@ -283,6 +292,7 @@ impl Failure {
             | Self::Run(_)
             | Self::Tune(_)
             | Self::InPlace { .. }
+            | Self::Command { .. }
             | Self::Load(_) => Exit::Failed,
         }
     }

@@ -6,6 +6,7 @@ mod text;
 
 use std::fs;
 use std::io;
+use std::process;
 
 use clap::{Args, Subcommand};
 use quiclane::clock::unix_time;
@@ -84,12 +85,25 @@ fn apply(args: &ApplyArgs) -> Result<Exit, Failure> {
     let (traps, kept) = (plan.traps.clone(), plan.kept.clone());
     let folder = args.journal.folder();
     let session = Session { at_s: unix_time().as_secs(), keep: args.keep };
+    let traps = &traps;
+    if let Some((program, words)) = args.command.split_first() {
+        let tried = lab.try_out(plan, &folder, &session, || guard::start(&folder))?;
+        let (applied, while_runs) = (&tried.applied, Some(program.as_os_str()));
+        output::log(text::Set { applied, kept: &kept, traps, folder: &folder, while_runs });
+        let all_set = applied.ok;
+        let status = process::Command::new(program).args(words).status();
+        let undone = tried.revert()?;
+        output::log(text::PutBack(&undone));
+        let ended =
+            status.map_err(|source| Failure::Command { program: program.clone(), source })?;
+        return Ok(if all_set && undone.ok && ended.success() { Exit::Ok } else { Exit::Failed });
+    }
     let applied = lab.apply(plan, &folder, &session, || guard::start(&folder))?;
     match args.at.json {
         true => output::json(&applied)?,
         false => {
-            let traps = &traps;
-            output::result(text::Set { applied: &applied, kept: &kept, traps, folder: &folder })?;
+            let (applied, while_runs) = (&applied, None);
+            output::result(text::Set { applied, kept: &kept, traps, folder: &folder, while_runs })?;
         }
     }
     Ok(if applied.ok { Exit::Ok } else { Exit::Failed })
@@ -161,6 +175,7 @@ Examples:
   quiclane tune
   quiclane tune plan --profile throughput
   sudo quiclane tune apply --profile latency --for 10m
+  sudo quiclane tune apply --set threaded_napi=1 -- quiclane load https://HOST/ -d 10s
   sudo quiclane tune apply --interface eth0 --set gro=on --set rmem_max=16777216
   quiclane tune status
   sudo quiclane tune revert

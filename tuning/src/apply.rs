@@ -27,6 +27,23 @@ pub enum Done {
     Changed(String),
 }
 
+impl Done {
+    /// Whether the host is different now.
+    #[must_use]
+    pub const fn is_set(&self) -> bool {
+        matches!(self, Self::Set | Self::Adjusted(_))
+    }
+}
+
+/// How long it is to stay.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Stay {
+    /// Until somebody puts it back.
+    Set,
+    /// As long as who applies it: nothing in the journal says that it is complete.
+    WhileAlive,
+}
+
 /// A plan that is being applied.
 pub(crate) struct Applying<'a, B> {
     board: &'a B,
@@ -36,6 +53,7 @@ pub(crate) struct Applying<'a, B> {
     done: Vec<Done>,
     /// How many entries the journal has.
     entries: u32,
+    stay: Stay,
     phase: Phase,
 }
 
@@ -47,8 +65,9 @@ enum Phase {
 }
 
 impl<'a, B: Board> Applying<'a, B> {
-    pub(crate) fn new(board: &'a B, journal: Journal, changes: &'a [Change]) -> Self {
-        Self { board, journal, changes, done: Vec::new(), entries: 0, phase: Phase::Intend }
+    pub(crate) fn new(board: &'a B, journal: Journal, changes: &'a [Change], stay: Stay) -> Self {
+        let (done, entries, phase) = (Vec::new(), 0, Phase::Intend);
+        Self { board, journal, changes, done, entries, stay, phase }
     }
 
     /// Does all of it.
@@ -63,6 +82,7 @@ impl<'a, B: Board> Applying<'a, B> {
         let change = self.changes.get(self.done.len());
         self.phase = match (phase, change) {
             (Phase::Over, _) => return Ok(false),
+            (_, None) if self.stay == Stay::WhileAlive => return Ok(false),
             (_, None) => {
                 self.journal.add(&Record::Applied)?;
                 Phase::Over

@@ -237,8 +237,9 @@ mod tests {
     use crate::finding::SCHEMA;
     use crate::form::Form;
     use crate::knobs::Knob;
-    use crate::plan::{Change, Kept, Reason};
+    use crate::plan::{Change, Kept};
     use crate::site::Nic;
+    use crate::wish::Reason;
 
     fn site(id: &str, path: Option<&str>) -> Site {
         let knob = Knob::by_id(id).unwrap();

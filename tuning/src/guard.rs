@@ -12,7 +12,7 @@
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-use crate::journal::{Begin, Folder, JournalError};
+use crate::journal::{Begin, Folder, JournalError, Log};
 use crate::lab::{Lab, TuneError, Undone};
 
 /// A watch over one run of `apply`.
@@ -56,12 +56,15 @@ impl Guard {
     /// # Errors
     /// When the journal cannot be read or written, or this host not be looked at.
     pub fn look(&mut self, now: Instant) -> Result<Watch, TuneError> {
-        // A deadline is not missed because somebody reads the journal at that moment.
+        // Another run that is at work would otherwise keep this guard until it ends.
+        if !self.folder.read()?.is_some_and(|log| self.watches(&log)) {
+            return Ok(Watch::Over);
+        }
         let held = match self.folder.hold("the guard", Duration::ZERO) {
             Err(JournalError::Busy { .. }) => return Ok(Watch::Wait(WHILE_APPLYING)),
             held => held?,
         };
-        let ours = held.folder().read()?.filter(|log| log.begin == self.begin && !log.closed);
+        let ours = held.folder().read()?.filter(|log| self.watches(log));
         let Some(log) = ours else { return Ok(Watch::Over) };
         if log.applied {
             let Some(keep) = self.keep else { return Ok(Watch::Over) };
@@ -72,6 +75,11 @@ impl Guard {
             }
         }
         Ok(Watch::Reverted(Lab::open(&[])?.undo(held, false)?))
+    }
+
+    /// Whether a journal is of the run that is watched.
+    fn watches(&self, log: &Log) -> bool {
+        log.begin == self.begin && !log.closed
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use crate::apply::Applying;
+use crate::apply::{Applying, Stay};
 use crate::journal::{Begin, Entry, Folder, VERSION};
 use crate::knobs::{Access, Knob};
 use crate::plan::Change;
@@ -144,7 +144,7 @@ impl Trial {
         let (boot, namespace) = (kernel.boot(), kernel.namespace());
         let (version, by) = (VERSION, "test".into());
         let begin = Begin { version, boot, namespace, pid: 1, by, at_s: 0, for_s: None };
-        let mut applying = Applying::new(kernel, held.begin(begin).unwrap(), &changes);
+        let mut applying = Applying::new(kernel, held.begin(begin).unwrap(), &changes, Stay::Set);
         (0..steps).take_while(|_| applying.step().unwrap()).count()
     }
 

@@ -1,22 +1,22 @@
 //! lab is this host with its knobs: what `quiclane tune` does to it.
 
+mod change;
+pub use change::{Applied, Session, Tried, Undone, UndoneValue};
+
 use std::io;
-use std::time::Duration;
 
-use serde::Serialize;
-
-use crate::apply::{Applying, Done};
 use crate::ask::Ask;
 use crate::device::Device;
 use crate::facts::{Capability, Files, Glance};
-use crate::finding::{Finding, SCHEMA, Scope};
-use crate::journal::{Begin, Entry, Folder, Held, JournalError, Log, VERSION};
+use crate::finding::{Finding, Scope};
+use crate::journal::{Entry, Folder, JournalError};
 use crate::knobs::Knob;
-use crate::plan::{Change, Plan, Reason, Verdict, Wish, WishError, Wishes};
-use crate::revert::{Outcome, Place, Reverted, Reverting};
+use crate::plan::{Change, Plan};
+use crate::revert::Place;
 use crate::site::{Nic, Site};
 use crate::system::{Board, Refusal, System};
 use crate::traps;
+use crate::wish::{Reason, Verdict, Wish, WishError, Wishes};
 
 /// Why nothing was tuned. Each message names the value and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -70,67 +70,6 @@ pub struct Lab {
     /// All of this network namespace.
     nics: Vec<Nic>,
     sysfs_is_ours: bool,
-}
-
-/// What was done to the host.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Applied {
-    /// The version of the JSON form.
-    pub schema: u32,
-    /// Whether everything that the plan would change was set.
-    pub ok: bool,
-    /// What was asked for.
-    pub asked: String,
-    /// Each change with what became of it.
-    pub changes: Vec<Change>,
-    /// In the order of `changes`.
-    pub results: Vec<Done>,
-    /// After how many seconds the guard reverts.
-    pub for_s: Option<u64>,
-    /// What was put aside before.
-    pub notes: Vec<String>,
-}
-
-/// What was put back.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Undone {
-    /// The version of the JSON form.
-    pub schema: u32,
-    /// Whether nothing is left to be done.
-    pub ok: bool,
-    /// What had been asked for; `None`: nothing was in place.
-    pub asked: Option<String>,
-    /// In the order in which they were looked at.
-    pub values: Vec<UndoneValue>,
-}
-
-/// One value that was looked at.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct UndoneValue {
-    /// The knob.
-    pub knob: String,
-    /// Its interface.
-    pub interface: Option<String>,
-    /// Where it is.
-    pub place: String,
-    /// What it had been.
-    pub original: String,
-    /// What it had been set to.
-    pub set_to: String,
-    /// What became of it.
-    #[serde(flatten)]
-    pub outcome: Outcome,
-}
-
-/// Who applies, and for how long.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Session {
-    /// Seconds since the Unix epoch.
-    pub at_s: u64,
-    /// After how long a guard reverts. Default none: when somebody asks for it.
-    pub keep: Option<Duration>,
 }
 
 impl Lab {
@@ -226,98 +165,6 @@ impl Lab {
         plan.changes.push(Change { site, from, to, why: wish.why.clone(), form: wish.form });
     }
 
-    /// Does what `plan` says, after `guard` has started a process that puts it back if this one
-    /// dies on the way.
-    ///
-    /// # Errors
-    /// When something is in place already, this process may write nothing of it, or the journal
-    /// cannot be kept.
-    pub fn apply(
-        &self,
-        plan: Plan,
-        folder: &Folder,
-        session: &Session,
-        guard: impl FnOnce() -> io::Result<()>,
-    ) -> Result<Applied, TuneError> {
-        let Plan { asked, changes, .. } = plan;
-        let refusals: Vec<Refusal> =
-            changes.iter().filter_map(|change| self.system.may_write(&change.site).err()).collect();
-        if let (Some(first), true) = (refusals.first(), refusals.len() == changes.len()) {
-            return Err(TuneError::Powerless(first.to_string()));
-        }
-        let for_s = session.keep.map(|keep| keep.as_secs());
-        let mut applied = Applied {
-            schema: SCHEMA,
-            ok: true,
-            asked: asked.clone(),
-            changes,
-            results: Vec::new(),
-            for_s,
-            notes: Vec::new(),
-        };
-        if applied.changes.is_empty() {
-            return Ok(applied);
-        }
-        let pid = std::process::id();
-        let held = folder.hold(&format!("process {pid} ({asked})"), PATIENCE)?;
-        let held = self.make_room(held, &mut applied.notes)?;
-        let (boot, namespace) = (self.system.boot(), self.system.namespace());
-        let (version, at_s) = (VERSION, session.at_s);
-        let begin = Begin { version, boot, namespace, pid, by: asked, at_s, for_s };
-        let journal = held.begin(begin)?;
-        if let Err(error) = guard() {
-            journal.close()?;
-            return Err(TuneError::Guard(error));
-        }
-        let (results, journal) = Applying::new(self, journal, &applied.changes).run()?;
-        let is_set = |done: &Done| matches!(done, Done::Set | Done::Adjusted(_));
-        applied.ok = results.iter().all(is_set);
-        if !results.iter().any(is_set) {
-            journal.close()?;
-        }
-        applied.results = results;
-        Ok(applied)
-    }
-
-    /// Sets a journal aside that belongs to an earlier boot or has no values; refuses any other.
-    fn make_room(&self, held: Held, notes: &mut Vec<String>) -> Result<Held, TuneError> {
-        let Some(log) = held.folder().read()? else { return held.sweep().map_err(Into::into) };
-        let over = log.closed || log.entries.iter().all(|entry| !entry.is_open());
-        if log.begin.boot != self.system.boot() {
-            notes.push(format!("{} was set before the host booted: it is gone", log.begin.by));
-        } else if !over {
-            return Err(in_place(held.folder(), &log));
-        }
-        Ok(Reverting::new(self, held, log, false)?.run()?.held)
-    }
-
-    /// Puts back what the journal remembers. `give_up`: close it even if something cannot be.
-    ///
-    /// # Errors
-    /// When the journal cannot be read or written.
-    pub fn revert(&self, folder: &Folder, give_up: bool) -> Result<Undone, TuneError> {
-        if folder.read()?.is_none() {
-            return Ok(Undone { schema: SCHEMA, ok: true, asked: None, values: Vec::new() });
-        }
-        let pid = std::process::id();
-        let held = folder.hold(&format!("process {pid} (revert)"), PATIENCE)?;
-        self.undo(held, give_up)
-    }
-
-    pub(crate) fn undo(&self, held: Held, give_up: bool) -> Result<Undone, TuneError> {
-        let Some(log) = held.folder().read()? else {
-            return Ok(Undone { schema: SCHEMA, ok: true, asked: None, values: Vec::new() });
-        };
-        let Reverted { log, outcomes, .. } = Reverting::new(self, held, log, give_up)?.run()?;
-        let value = |(seq, outcome): (u32, Outcome)| {
-            let entry = log.entries.get(seq as usize)?;
-            Some(UndoneValue::new(entry, outcome))
-        };
-        let ok = outcomes.iter().all(|(_, outcome)| outcome.is_final());
-        let values = outcomes.into_iter().filter_map(value).collect();
-        Ok(Undone { schema: SCHEMA, ok, asked: Some(log.begin.by), values })
-    }
-
     /// What an unfinished or a standing journal means to whoever looks at the host.
     #[must_use]
     pub fn journal_trap(&self, folder: &Folder) -> Option<Finding> {
@@ -336,35 +183,6 @@ impl Lab {
             }
         }
     }
-}
-
-impl UndoneValue {
-    /// An entry that needs no more care.
-    pub(crate) fn settled(entry: &Entry) -> Option<Self> {
-        entry.settled.clone().map(|outcome| Self::new(entry, outcome))
-    }
-
-    fn new(entry: &Entry, outcome: Outcome) -> Self {
-        let form = Knob::by_id(&entry.knob).and_then(|knob| knob.access.form());
-        let value =
-            |text: &str| form.map_or_else(|| text.trim().to_owned(), |form| form.value(text));
-        Self {
-            knob: entry.knob.clone(),
-            interface: entry.interface.as_ref().map(|nic| nic.name.clone()),
-            place: entry.place(),
-            original: value(&entry.original),
-            set_to: entry.now.as_deref().map_or_else(|| entry.wanted.clone(), value),
-            outcome,
-        }
-    }
-}
-
-fn in_place(folder: &Folder, log: &Log) -> TuneError {
-    let Begin { by, at_s, pid, .. } = log.begin.clone();
-    let is_default = folder.path() == std::path::Path::new(Folder::DEFAULT);
-    let folder = folder.path().display().to_string();
-    let hint = if is_default { String::new() } else { format!(" --journal {folder}") };
-    TuneError::InPlace { by, since: at_s, pid, folder, hint }
 }
 
 /// Whether /sys/class/net has exactly these interfaces.
@@ -415,6 +233,3 @@ impl Place for Lab {
         sites.into_iter().find(|site| site.path == path)
     }
 }
-
-/// A guard that looks holds the lock for an instant; whoever holds it longer is at work.
-const PATIENCE: Duration = Duration::from_secs(2);

@@ -55,10 +55,10 @@ mod knobs;
 pub use knobs::{Access, Care, Knob, Reach, SUBJECTS, Setting};
 
 mod lab;
-pub use lab::{Applied, Lab, Session, TuneError, Undone, UndoneValue};
+pub use lab::{Applied, Lab, Session, Tried, TuneError, Undone, UndoneValue};
 
 mod plan;
-pub use plan::{Change, Kept, Plan, Reason, WishError, Wishes};
+pub use plan::{Change, Kept, Plan};
 
 mod profile;
 pub use profile::Profile;
@@ -80,6 +80,9 @@ pub use status::{Ended, Standing, State, Tuned, Value};
 mod system;
 
 mod traps;
+
+mod wish;
+pub use wish::{Reason, WishError, Wishes};
 
 #[cfg(test)]
 mod killed;

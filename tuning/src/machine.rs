@@ -8,11 +8,12 @@ use crate::facts::{Glance, Interface, Interfaces, Link};
 use crate::journal::Folder;
 use crate::knobs::{Access, Knob};
 use crate::lab::{Lab, Session};
-use crate::plan::{Plan, Reason, Wishes};
+use crate::plan::Plan;
 use crate::profile::Profile;
 use crate::recorded::Tree;
 use crate::revert::Outcome;
 use crate::system::System;
+use crate::wish::{Reason, Wishes};
 
 /// A folder for a journal.
 struct Trial {

@@ -1,5 +1,6 @@
 //! flags is what the commands of `tune` take, and what that means to the library.
 
+use std::ffi::OsString;
 use std::path::{self, PathBuf};
 use std::time::Duration;
 
@@ -37,7 +38,8 @@ pub(super) struct PlanArgs {
 
 /// Do what `plan` says, and remember how it was
 ///
-/// What cannot be set is said, and the rest is set; the exit code is then 1. If the command is
+/// What cannot be set is said, and the rest is set; the exit code is then 1. With `-- COMMAND` it
+/// is set while that runs; the exit code is 1 too if the command fails. If the command is
 /// killed on the way, a guard process puts everything back at once.
 #[derive(Args, Debug)]
 pub(super) struct ApplyArgs {
@@ -53,6 +55,10 @@ pub(super) struct ApplyArgs {
     /// Put everything back after this time [default: it stays until `tune revert` or a reboot]
     #[arg(long = "for", value_name = "TIME", value_parser = whole_seconds)]
     pub(super) keep: Option<Duration>,
+
+    /// Set it for as long as this command runs, and put it back then
+    #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["keep", "json"])]
+    pub(super) command: Vec<OsString>,
 }
 
 /// Put back what `apply` has changed, last things first

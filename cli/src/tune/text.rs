@@ -3,6 +3,7 @@
 mod show;
 pub(super) use show::Show;
 
+use std::ffi::OsStr;
 use std::fmt::{self, Display};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -38,11 +39,13 @@ pub(super) struct Set<'a> {
     pub(super) kept: &'a [Kept],
     pub(super) traps: &'a [Finding],
     pub(super) folder: &'a Folder,
+    /// The program that it is for.
+    pub(super) while_runs: Option<&'a OsStr>,
 }
 
 impl Display for Set<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { applied, kept, traps, folder } = self;
+        let Self { applied, kept, traps, folder, while_runs } = self;
         write_traps(traps, f)?;
         for note in &applied.notes {
             writeln!(f, "note: {note}")?;
@@ -52,9 +55,11 @@ impl Display for Set<'_> {
             write_change(change, Some(done), f)?;
         }
         write_kept(kept, f)?;
-        let is_set = |done: &Done| matches!(done, Done::Set | Done::Adjusted(_));
-        if !applied.results.iter().any(is_set) {
+        if !applied.results.iter().any(Done::is_set) {
             return write!(f, "\nnothing was changed");
+        }
+        if let Some(program) = while_runs {
+            return write!(f, "\nit stays while {} runs", program.display());
         }
         let journal = folder.path().display();
         match applied.for_s {

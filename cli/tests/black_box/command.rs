@@ -110,6 +110,13 @@ impl Running {
         line
     }
 
+    /// The processes that it has started and that still run.
+    pub(crate) fn children(&self) -> Vec<u32> {
+        let process = self.child.id();
+        let text = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap();
+        text.split_whitespace().map(|number| number.parse().unwrap()).collect()
+    }
+
     /// How many files it has open.
     pub(crate) fn open_files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()

@@ -87,6 +87,8 @@ fn wishes_that_cannot_be_understood_name_value_and_remedy() {
         ("tune export --set gro=on --format sysctl --format udev", "--format", "--dir DIR"),
         ("tune show --verbose --json", "--verbose", "--json"),
         ("tune --json status", "--json", "status"),
+        ("tune apply --set gro=on --for 5s -- true", "--for", "cannot be used with"),
+        ("tune apply --set gro=on --json -- true", "--json", "cannot be used with"),
     ] {
         refused(arguments, value, remedy);
     }

@@ -49,6 +49,15 @@ impl Host {
         line(&format!("tune {}", self.with_journal(flags)))
     }
 
+    /// Runs it around `command`.
+    pub(super) fn tune_while(&self, command: &str) -> Outcome {
+        line(&self.while_line(command))
+    }
+
+    pub(super) fn while_line(&self, command: &str) -> String {
+        format!("tune {} -- {command}", self.with_journal("apply --set udp_early_demux=0"))
+    }
+
     pub(super) fn with_journal(&self, flags: &str) -> String {
         format!("{flags} --journal {}", self.journal.display())
     }

@@ -84,6 +84,40 @@ fn a_killed_revert_is_finished_by_another() {
 }
 
 #[test]
+fn what_is_set_for_a_command_goes_with_it_and_with_its_runner() {
+    inside("tune::killed::what_is_set_for_a_command_goes_with_it_and_with_its_runner", |host| {
+        let before = host.state();
+        let demux = "/proc/sys/net/ipv4/udp_early_demux";
+        let run = host.tune_while(&format!("cat {demux}"));
+        assert_eq!((run.code, run.stdout.as_str()), (0, "0\n"), "{run:?}");
+        assert!(run.stderr.contains("it stays while cat runs"), "{run:?}");
+        assert!(run.stderr.contains("1 of 1 as before"), "{run:?}");
+        assert_eq!((host.state(), host.is_closed()), (before.clone(), true));
+        assert_eq!(host.tune_while("false").code, 1);
+        let missing = host.tune_while("/no/such/program");
+        assert_eq!(missing.code, 1);
+        assert!(missing.stderr.contains("/no/such/program: No such file"), "{missing:?}");
+        assert_eq!((host.state(), host.is_closed()), (before.clone(), true));
+        // The runner is killed while the command runs.
+        let line = host.while_line("sleep 60");
+        let runner = Running::start(&line.split_whitespace().collect::<Vec<_>>());
+        wait_until(|| read(demux) == "0\n");
+        let status = host.tune("status").stdout;
+        assert!(status.contains("is being changed at this moment"), "{status}");
+        let busy = host.tune("revert");
+        assert_eq!(busy.code, 1);
+        assert!(busy.stderr.contains("is held by process"), "{busy:?}");
+        wait_until(|| host.guards().len() == 1);
+        let (children, guards) = (runner.children(), host.guards());
+        assert_eq!(children.len(), 2, "the guard and the command");
+        drop(runner);
+        wait_until(|| host.is_closed());
+        assert_eq!(host.state(), before);
+        children.into_iter().filter(|child| !guards.contains(child)).for_each(kill);
+    });
+}
+
+#[test]
 fn a_guard_outlives_who_started_it_and_keeps_its_deadline() {
     inside("tune::killed::a_guard_outlives_who_started_it_and_keeps_its_deadline", |host| {
         let before = host.state();
