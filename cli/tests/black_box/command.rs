@@ -110,6 +110,11 @@ impl Running {
         line
     }
 
+    /// Its number.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The processes that it has started and that still run.
     pub(crate) fn children(&self) -> Vec<u32> {
         let process = self.child.id();

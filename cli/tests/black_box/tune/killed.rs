@@ -6,6 +6,8 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::host::{Host, WISHES, WISHES_COUNT, inside, read};
 use crate::command::Running;
 
@@ -124,7 +126,7 @@ fn a_guard_outlives_who_started_it_and_keeps_its_deadline() {
         // A whole group dies, as when a terminal closes.
         let program = env!("CARGO_BIN_EXE_quiclane");
         let folder = host.journal.parent().unwrap().display();
-        let apply = format!("{program} tune apply {WISHES} --for 1s --journal tune");
+        let apply = format!("{program} tune apply {WISHES} --for 3s --journal tune");
         let script = format!("cd {folder} && {apply} > /dev/null; kill -9 0");
         let status = Command::new("setsid").args(["--wait", "sh", "-c", &script]).status().unwrap();
         assert!(!status.success());
@@ -159,12 +161,18 @@ fn start(host: &Host, flags: &str) -> Running {
 
 fn wait_for_records(host: &Host, running: &mut Running, records: usize) {
     while host.records() < records && !running.has_ended() {}
+    // It waits there for what the test does next.
+    signal(running.process(), Signal::STOP);
 }
 
 fn kill(process: u32) {
-    let command = format!("kill -KILL {process}");
+    signal(process, Signal::KILL);
+}
+
+fn signal(process: u32, signal: Signal) {
+    let process = Pid::from_raw(process.try_into().unwrap()).unwrap();
     // It may have ended by itself.
-    let _ = Command::new("sh").args(["-c", &command]).output().unwrap();
+    let _ = kill_process(process, signal);
 }
 
 /// Waits, as long as a slow machine may need.
