@@ -71,6 +71,8 @@ fn remedy(error: &io::Error) -> &'static str {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             "; run as root (sudo), or give --journal DIR, a folder of your own"
         }
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => "; give --journal a folder",
+        ErrorKind::StorageFull => "; make room there, or give --journal another folder",
         _ => "",
     }
 }

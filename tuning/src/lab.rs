@@ -179,7 +179,12 @@ impl Lab {
             Ok(_) => None,
             Err(error) => {
                 let found = error.to_string();
-                Some(Finding::warning("journal", Scope::Host, found, "whether something is set"))
+                Some(Finding::warning(
+                    "journal",
+                    Scope::Host,
+                    found,
+                    "it tells whether something is set, and what it was before",
+                ))
             }
         }
     }

@@ -83,6 +83,9 @@ fn nobody_plans_and_is_told_what_applying_takes() {
     assert_eq!(apply.code, 1, "{apply:?}");
     assert!(apply.stderr.contains("nothing can be set: not permitted: run as root"), "{apply:?}");
     assert_eq!(nobody("status --journal /nowhere").code, 0);
+    let status = line("tune status --journal /etc/passwd");
+    assert_eq!(status.code, 1);
+    assert!(status.stderr.contains("give --journal a folder"), "{status:?}");
 }
 
 #[test]
