@@ -21,7 +21,8 @@ struct Kernel {
     boot: RefCell<String>,
     namespace: Cell<u64>,
     other_lives: Cell<bool>,
-    writes: Cell<usize>,
+    /// What was written, in order.
+    writes: RefCell<Vec<&'static str>>,
 }
 
 /// Knob, file, what is read, what is wanted, what is read then.
@@ -51,7 +52,7 @@ impl Kernel {
             boot: RefCell::new("boot 1".into()),
             namespace: Cell::new(7),
             other_lives: Cell::new(true),
-            writes: Cell::new(0),
+            writes: RefCell::default(),
         }
     }
 
@@ -77,6 +78,10 @@ impl Kernel {
         self.values.borrow().clone()
     }
 
+    fn written(&self) -> Vec<&'static str> {
+        self.writes.borrow().clone()
+    }
+
     fn key(site: &Site) -> String {
         site.path.clone().unwrap_or_else(|| site.knob.id.to_owned())
     }
@@ -88,7 +93,7 @@ impl Board for Kernel {
     }
 
     fn write(&self, site: &Site, value: &str) -> Result<(), Refusal> {
-        self.writes.set(self.writes.get() + 1);
+        self.writes.borrow_mut().push(site.knob.id);
         let (_, _, before, wanted, after) =
             VALUES.iter().find(|(id, ..)| *id == site.knob.id).unwrap();
         let form = site.knob.access.form().unwrap();
@@ -115,13 +120,13 @@ impl Place for Kernel {
     }
 
     fn way_into(&self, namespace: u64) -> Option<String> {
-        self.other_lives.get().then(|| format!("nsenter {namespace}"))
+        self.other_lives.get().then(|| format!("/ns/{namespace}"))
     }
 
-    fn find(&self, knob: &'static Knob, entry: &Entry) -> Option<Site> {
+    fn find(&self, knob: &'static Knob, entry: &Entry) -> Result<Option<Site>, String> {
         let (interface, path) = (entry.interface.clone(), entry.path.clone());
         let site = Site { knob, interface, path };
-        self.values.borrow().contains_key(&Self::key(&site)).then_some(site)
+        Ok(self.values.borrow().contains_key(&Self::key(&site)).then_some(site))
     }
 }
 
@@ -255,15 +260,31 @@ fn killed_after_any_step_of_revert_and_of_apply_the_host_is_put_back() {
 }
 
 #[test]
+fn last_things_are_put_back_first() {
+    let (kernel, trial) = (Kernel::new(), Trial::new());
+    trial.apply(&kernel, ALL);
+    let written = kernel.written();
+    assert_eq!(written, VALUES.map(|(id, ..)| id));
+    trial.finish(&kernel);
+    // What the kernel did not take is not written again.
+    let took = VALUES
+        .iter()
+        .rev()
+        .filter(|(_, _, before, _, after)| before != after && *after != "refused");
+    let took: Vec<&str> = took.map(|(id, ..)| *id).collect();
+    assert_eq!(kernel.written()[written.len()..], took);
+}
+
+#[test]
 fn after_a_reboot_nothing_is_written_and_the_journal_is_closed() {
     let all = Trial::new().apply(&Kernel::new(), ALL);
     for steps in 0..=all {
         let (kernel, trial) = (Kernel::new(), Trial::new());
         trial.apply(&kernel, steps);
         *kernel.boot.borrow_mut() = "boot 2".into();
-        let (writes, values) = (kernel.writes.get(), kernel.state());
+        let (writes, values) = (kernel.written(), kernel.state());
         let outcomes = trial.finish(&kernel);
-        assert_eq!((kernel.writes.get(), kernel.state()), (writes, values), "{steps}");
+        assert_eq!((kernel.written(), kernel.state()), (writes, values), "{steps}");
         assert!(outcomes.iter().all(|(_, outcome)| *outcome == Outcome::Rebooted), "{outcomes:?}");
         assert!(trial.is_closed());
     }
@@ -310,10 +331,10 @@ fn a_value_that_was_put_back_by_hand_is_not_written_again() {
     let before = kernel.state();
     trial.apply(&kernel, ALL);
     *kernel.values.borrow_mut() = before;
-    let writes = kernel.writes.get();
+    let writes = kernel.written();
     let outcomes = trial.finish(&kernel);
     assert!(outcomes.iter().all(|(_, outcome)| *outcome == Outcome::Already), "{outcomes:?}");
-    assert_eq!(kernel.writes.get(), writes);
+    assert_eq!(kernel.written(), writes);
 }
 
 #[test]
@@ -324,7 +345,7 @@ fn another_namespace_is_entered_first_or_is_gone() {
     kernel.namespace.set(8);
     let outcomes: BTreeMap<u32, Outcome> = trial.finish(&kernel).into_iter().collect();
     assert_eq!(outcomes[&0], Outcome::Restored, "the host's own");
-    assert_eq!(outcomes[&4], Outcome::Elsewhere { enter: "nsenter 7".into() });
+    assert_eq!(outcomes[&4], Outcome::Elsewhere { path: "/ns/7".into() });
     assert!(!trial.is_closed(), "the journal waits");
     kernel.namespace.set(7);
     trial.finish(&kernel);

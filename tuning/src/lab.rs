@@ -190,12 +190,18 @@ impl Lab {
     }
 }
 
+/// Where interfaces have their files.
+const CLASS: &str = "/sys/class/net";
+
+/// A revert with the right /sys, which leaves everybody else's as it is.
+pub const REVERT: &str =
+    "unshare --mount sh -c 'mount -t sysfs sysfs /sys && exec quiclane tune revert'";
+
 /// Whether /sys/class/net has exactly these interfaces.
 fn shows(files: &Files, nics: &[Nic]) -> bool {
-    let mut names = files.names("/sys/class/net");
-    names.retain(|name| files.exists(&format!("/sys/class/net/{name}/ifindex")));
-    let has =
-        |nic: &Nic| files.value(&format!("/sys/class/net/{}/ifindex", nic.name)) == Some(nic.index);
+    let mut names = files.names(CLASS);
+    names.retain(|name| files.exists(&format!("{CLASS}/{name}/ifindex")));
+    let has = |nic: &Nic| files.value(&format!("{CLASS}/{}/ifindex", nic.name)) == Some(nic.index);
     names.len() == nics.len() && nics.iter().all(has)
 }
 
@@ -222,19 +228,27 @@ impl Place for Lab {
         self.system.way_into(namespace)
     }
 
-    fn find(&self, knob: &'static Knob, entry: &Entry) -> Option<Site> {
+    fn find(&self, knob: &'static Knob, entry: &Entry) -> Result<Option<Site>, String> {
         let Some(nic) = &entry.interface else {
             let mut sites = Site::all(knob, &self.system.files, &[], false).into_iter();
-            return sites.find(|site| site.path == entry.path);
+            return Ok(sites.find(|site| site.path == entry.path));
         };
+        if self.nics.is_empty() {
+            return Err("the interfaces of this host cannot be listed (rtnetlink)".into());
+        }
         // An interface keeps its number when it gets another name.
-        let now = self.nics.iter().find(|now| now.index == nic.index)?;
+        let Some(now) = self.nics.iter().find(|now| now.index == nic.index) else {
+            return Ok(None);
+        };
+        if entry.path.is_some() && !self.sysfs_is_ours {
+            return Err(format!("{} shows another network namespace: run it as {}", CLASS, REVERT));
+        }
         let renamed = |path: &String| {
             path.replacen(&format!("/net/{}/", nic.name), &format!("/net/{}/", now.name), 1)
         };
         let path = entry.path.as_ref().map(renamed);
         let nics = std::slice::from_ref(now);
         let sites = Site::all(knob, &self.system.files, nics, self.sysfs_is_ours);
-        sites.into_iter().find(|site| site.path == path)
+        Ok(sites.into_iter().find(|site| site.path == path))
     }
 }

@@ -55,7 +55,7 @@ mod knobs;
 pub use knobs::{Access, Care, Knob, Reach, SUBJECTS, Setting};
 
 mod lab;
-pub use lab::{Applied, Lab, Session, Tried, TuneError, Undone, UndoneValue};
+pub use lab::{Applied, Lab, REVERT, Session, Tried, TuneError, Undone, UndoneValue};
 
 mod plan;
 pub use plan::{Change, Kept, Plan};

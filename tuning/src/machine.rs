@@ -201,6 +201,27 @@ fn a_journal_cannot_have_other_files_written() {
 }
 
 #[test]
+fn who_cannot_see_interfaces_does_not_take_them_for_gone() {
+    let ((tree, there), trial) = (machine(), Trial::new());
+    let set = vec![("gro_flush_timeout".to_owned(), "5".to_owned())];
+    let plan = there.plan(&Wishes { set, ..Wishes::default() }).unwrap();
+    assert!(there.apply(plan, &trial.folder, &SESSION, || Ok(())).unwrap().ok);
+    let system = || System::new(tree.files(), None, false);
+    let blind = Lab::new(system(), Glance::default()).unwrap();
+    tree.write("sys/class/net/eth0/ifindex", "3\n");
+    let elsewhere = lab(&tree);
+    for (lab, words) in [(&blind, "cannot be listed"), (&elsewhere, "mount -t sysfs")] {
+        let undone = lab.revert(&trial.folder, false).unwrap();
+        assert!(!undone.ok && !trial.is_closed(), "{undone:?}");
+        let Outcome::Failed { why } = &undone.values[0].outcome else { panic!("{undone:?}") };
+        assert!(why.contains(words), "{why}");
+    }
+    tree.write("sys/class/net/eth0/ifindex", "2\n");
+    assert!(lab(&tree).revert(&trial.folder, false).unwrap().ok && trial.is_closed());
+    assert_eq!(tree.files().text("/sys/class/net/eth0/gro_flush_timeout").as_deref(), Some("0"));
+}
+
+#[test]
 fn giving_up_closes_a_journal_that_could_not_be_reverted() {
     let ((tree, lab), trial) = (machine(), Trial::new());
     lab.apply(lab.plan(&wishes(Profile::Balanced)).unwrap(), &trial.folder, &SESSION, || Ok(()))

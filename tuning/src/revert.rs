@@ -40,8 +40,8 @@ pub enum Outcome {
     },
     /// It is in another network namespace, which still lives.
     Elsewhere {
-        /// The command that enters it.
-        enter: String,
+        /// The file of that namespace, for nsenter.
+        path: String,
     },
     /// It was not restored, and the operator wants no more of it.
     GivenUp,
@@ -61,10 +61,11 @@ pub(crate) trait Place: Board {
     fn boot(&self) -> String;
     /// The number of this network namespace.
     fn namespace(&self) -> u64;
-    /// A command that enters the network namespace with this number, if it still lives.
+    /// The file of the network namespace with this number, if it still lives.
     fn way_into(&self, namespace: u64) -> Option<String>;
-    /// Where the knob of a journal's entry is now.
-    fn find(&self, knob: &'static Knob, entry: &Entry) -> Option<Site>;
+    /// Where the knob of a journal's entry is now; `None`: it is gone. The error says why that
+    /// cannot be told.
+    fn find(&self, knob: &'static Knob, entry: &Entry) -> Result<Option<Site>, String>;
 }
 
 /// A journal that is being reverted.
@@ -174,12 +175,15 @@ impl<'a, P: Place> Reverting<'a, P> {
         };
         let here = begin.namespace == self.place.namespace();
         let local = matches!(knob.reach, Reach::Netns | Reach::Interface);
-        let site = self.place.find(knob, entry).filter(|_| here || !local);
-        match site {
+        let found = match self.place.find(knob, entry) {
+            Err(why) if here => return Outcome::Failed { why },
+            found => found.ok().flatten().filter(|_| here || !local),
+        };
+        match found {
             Some(site) => restore(self.place, &site, entry),
             None if here => Outcome::Gone { why: "it is no longer on this host".into() },
             None => match self.place.way_into(begin.namespace) {
-                Some(enter) => Outcome::Elsewhere { enter },
+                Some(path) => Outcome::Elsewhere { path },
                 None => Outcome::Gone { why: "its network namespace is no more".into() },
             },
         }

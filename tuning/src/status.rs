@@ -158,7 +158,7 @@ impl Lab {
         let spell =
             |text: &str| form.map_or_else(|| text.trim().to_owned(), |form| form.value(text));
         let here = log.begin.boot == self.boot() && log.begin.namespace == self.namespace();
-        let site = knob.filter(|_| here).and_then(|knob| self.find(knob, entry));
+        let site = knob.filter(|_| here).and_then(|knob| self.find(knob, entry).ok()?);
         let now = site.and_then(|site| self.read(&site).ok()).map(|read| spell(&read));
         let set_to = entry.now.as_deref().map_or_else(|| entry.wanted.clone(), spell);
         Value {

@@ -11,7 +11,6 @@ use std::{fmt, fs};
 use crate::device::Device;
 use crate::facts::Files;
 use crate::knobs::Access;
-use crate::shell::word;
 use crate::site::{Nic, Site};
 
 /// Why a knob could not be read or written.
@@ -37,6 +36,14 @@ impl Refusal {
             ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
             _ if error.raw_os_error() == Some(ENODEV) => Self::Absent,
             _ => Self::Other(error.to_string()),
+        }
+    }
+
+    /// What may be read and not be set is there.
+    fn of_write(error: &io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::Unsupported => Self::Other(format!("not supported by its driver: {error}")),
+            _ => Self::new(error),
         }
     }
 }
@@ -88,7 +95,7 @@ impl System {
         fs::metadata(path).map_or(0, |namespace| namespace.ino())
     }
 
-    /// A command that enters the network namespace with this number, if anybody still has it.
+    /// The file of the network namespace with this number, if anybody still has it.
     pub(crate) fn way_into(&self, namespace: u64) -> Option<String> {
         let has = |path: &str| {
             fs::metadata(self.files.full(path)).is_ok_and(|found| found.ino() == namespace)
@@ -96,8 +103,7 @@ impl System {
         let processes = self.files.names("/proc");
         let numbers = processes.iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
         let path = numbers.map(|number| format!("/proc/{number}/ns/net")).find(|path| has(path));
-        let path = path.or_else(|| self.mounted(namespace));
-        path.map(|path| format!("nsenter --net={}", word(&path)))
+        path.or_else(|| self.mounted(namespace))
     }
 
     /// Where the namespace is mounted, as `ip netns` does.
@@ -128,11 +134,12 @@ impl System {
         &self,
         site: &Site,
         work: impl FnOnce(&Device, &Nic) -> io::Result<T>,
+        refusal: impl FnOnce(&io::Error) -> Refusal,
     ) -> Result<T, Refusal> {
         let (Some(device), Some(nic)) = (&self.device, &site.interface) else {
-            return Err(Refusal::Absent);
+            return Err(Refusal::Other("ethtool netlink cannot be used here".into()));
         };
-        work(device, nic).map_err(|error| Refusal::new(&error))
+        work(device, nic).map_err(|error| refusal(&error))
     }
 }
 
@@ -147,10 +154,11 @@ impl Board for System {
                 });
             }
             (None, Access::Feature(name)) => {
-                self.on_device(site, |device, nic| device.feature(nic.index, name))?
+                self.on_device(site, |device, nic| device.feature(nic.index, name), Refusal::new)?
             }
             (None, Access::Device(setting)) => {
-                let number = self.on_device(site, |device, nic| device.number(nic.index, &setting));
+                let read = |device: &Device, nic: &Nic| device.number(nic.index, &setting);
+                let number = self.on_device(site, read, Refusal::new);
                 number?.map(|number| number.to_string())
             }
             (None, _) => None,
@@ -161,11 +169,16 @@ impl Board for System {
     fn write(&self, site: &Site, value: &str) -> Result<(), Refusal> {
         match (&site.path, site.knob.access) {
             (Some(path), _) => write_text(&self.files, path, value),
-            (None, Access::Feature(name)) => self
-                .on_device(site, |device, nic| device.set_feature(nic.index, name, value == "on")),
+            (None, Access::Feature(name)) => {
+                let set =
+                    |device: &Device, nic: &Nic| device.set_feature(nic.index, name, value == "on");
+                self.on_device(site, set, Refusal::of_write)
+            }
             (None, Access::Device(setting)) => {
                 let number = value.parse().map_err(|_| Refusal::Other(format!("{value:?}")))?;
-                self.on_device(site, |device, nic| device.set_number(nic.index, &setting, number))
+                let set =
+                    |device: &Device, nic: &Nic| device.set_number(nic.index, &setting, number);
+                self.on_device(site, set, Refusal::of_write)
             }
             (None, _) => Err(Refusal::Fixed),
         }
@@ -188,7 +201,7 @@ fn write_text(files: &Files, path: &str, value: &str) -> Result<(), Refusal> {
             _ => Err(io::Error::from(ErrorKind::WriteZero)),
         }
     });
-    written.map_err(|error| Refusal::new(&error))
+    written.map_err(|error| Refusal::of_write(&error))
 }
 
 /// A page: what /proc/sys and sysfs give at most.

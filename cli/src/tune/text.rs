@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use quiclane_tuning::{
-    Applied, Change, Done, Ended, Export, Finding, Folder, Kept, Outcome, Plan, Standing, Status,
-    Tuned, Undone, UndoneValue, Value,
+    Applied, Change, Done, Ended, Export, Finding, Folder, Kept, Outcome, Plan, REVERT, Standing,
+    Status, Tuned, Undone, UndoneValue, Value,
 };
 use serde::Serialize;
 
@@ -112,8 +112,8 @@ fn write_undone(values: &[UndoneValue], f: &mut fmt::Formatter<'_>) -> fmt::Resu
             Outcome::Gone { why } => format!("nothing to put back: {why}"),
             Outcome::Rebooted => "nothing to put back: the host has booted since".to_owned(),
             Outcome::Failed { why } => format!("could not be put back: {why}"),
-            Outcome::Elsewhere { enter } => {
-                format!("in another network namespace: {enter} quiclane tune revert, or --give-up")
+            Outcome::Elsewhere { path } => {
+                format!("in another network namespace: nsenter --net={path} {REVERT}, or --give-up")
             }
             Outcome::GivenUp => "given up, as asked".to_owned(),
         };

@@ -233,6 +233,20 @@ mod tests {
     }
 
     #[test]
+    fn no_byte_makes_it_panic() {
+        let whole = bytes(&records());
+        let mut damaged = 0;
+        for at in 0..whole.len() {
+            for byte in [0, b'\n', b'"', b'9', b'}', 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] = byte;
+                damaged += usize::from(Log::read(&bytes).is_err());
+            }
+        }
+        assert!(damaged > whole.len(), "{damaged}");
+    }
+
+    #[test]
     fn damage_is_named_by_its_line() {
         let good = records();
         for (text, line, words) in [

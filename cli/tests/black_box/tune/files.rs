@@ -200,6 +200,43 @@ fn values_of_another_namespace_wait_there() {
 }
 
 #[test]
+fn the_command_that_is_printed_for_another_namespace_puts_back() {
+    let test = "tune::files::the_command_that_is_printed_for_another_namespace_puts_back";
+    inside(test, |host| {
+        let program = env!("CARGO_BIN_EXE_quiclane");
+        let apply = host.with_journal("apply --interface lo --set gro_flush_timeout=5000");
+        let shell = |script: String| {
+            let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        // A namespace that `ip netns` keeps; its commands see its own /sys.
+        let name = format!("quiclane-tune-{}", std::process::id());
+        let enter = format!("ip netns exec {name}");
+        shell(format!("ip netns add {name}; ip -n {name} link set lo up"));
+        let text = shell(format!("{enter} {program} tune {apply}"));
+        let file = || shell(format!("{enter} cat /sys/class/net/lo/gro_flush_timeout"));
+        let set = file();
+        let revert = host.tune("revert").stdout;
+        let command = revert.split("nsenter ").nth(1).and_then(|rest| rest.split(", or").next());
+        let journal = host.with_journal("");
+        let command = format!("nsenter {}", command.unwrap_or("not printed"))
+            .replace("quiclane tune revert", &format!("{program} tune revert{journal}"));
+        // Without its /sys its files are out of reach, and not taken for gone.
+        let plain = command.split(" unshare").next().unwrap().to_owned();
+        let out_of_reach = shell(format!("{plain} {program} tune revert{journal}"));
+        let (still, open) = (file(), !host.is_closed());
+        let done = shell(command.clone());
+        let after = file();
+        shell(format!("ip netns delete {name}"));
+        assert_eq!(set, "5000\n", "{text}");
+        assert!(out_of_reach.contains("shows another network namespace"), "{out_of_reach}");
+        assert!(open && still == "5000\n", "{out_of_reach}");
+        assert_eq!(after, "0\n", "{command}: {done} {revert}");
+        assert!(host.is_closed());
+    });
+}
+
+#[test]
 fn exports_are_written_to_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("new");
