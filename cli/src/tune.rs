@@ -72,7 +72,8 @@ fn planned(wishes: &WishArgs, at: &At) -> Result<(Lab, Plan), Failure> {
 }
 
 fn plan(args: &PlanArgs) -> Result<Exit, Failure> {
-    let (_, plan) = planned(&args.wishes, &args.at)?;
+    let (lab, mut plan) = planned(&args.wishes, &args.at)?;
+    plan.traps.splice(0..0, lab.journal_trap(&args.journal.folder()));
     match args.at.json {
         true => output::json(&plan)?,
         false => output::result(text::Planned(&plan))?,

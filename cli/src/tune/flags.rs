@@ -34,6 +34,9 @@ pub(super) struct PlanArgs {
 
     #[command(flatten)]
     pub(super) at: At,
+
+    #[command(flatten)]
+    pub(super) journal: JournalArgs,
 }
 
 /// Do what `plan` says, and remember how it was

@@ -62,6 +62,8 @@ fn what_somebody_else_changes_is_left_alone_and_said() {
         let status = host.tune("status").stdout;
         assert!(status.contains("differs: it is 77 now"), "{status}");
         assert!(status.contains("1 changed since by somebody else"), "{status}");
+        let plan = host.tune("plan --interface veth0 --set gro=on");
+        assert!(plan.stdout.starts_with("warning tuned: udp_early_demux=0, "), "{plan:?}");
         let again = host.tune("apply --interface veth0 --set gro=on");
         assert_eq!(again.code, 1);
         for words in
