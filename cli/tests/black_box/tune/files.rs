@@ -1,7 +1,8 @@
 //! files: what is set and put back, whole runs without an accident.
 
 use std::fs;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -208,13 +209,22 @@ fn the_command_that_is_printed_for_another_namespace_puts_back() {
         let program = env!("CARGO_BIN_EXE_quiclane");
         let apply = host.with_journal("apply --interface lo --set gro_flush_timeout=5000");
         let shell = |script: String| {
+            let script = format!("exec 2>&1; {script}");
             let output = Command::new("sh").args(["-c", &script]).output().unwrap();
             String::from_utf8(output.stdout).unwrap()
         };
-        // A namespace that `ip netns` keeps; its commands see its own /sys.
-        let name = format!("quiclane-tune-{}", std::process::id());
-        let enter = format!("ip netns exec {name}");
-        shell(format!("ip netns add {name}; ip -n {name} link set lo up"));
+        // Namespaces of network and mounts that end with the test: `cat` waits for its input.
+        let mut holder = Command::new("unshare")
+            .args(["--net", "--mount", "sh", "-c"])
+            .arg("mount -t sysfs sysfs /sys && ip link set lo up && echo ready && exec cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+        assert_eq!(ready, "ready\n");
+        let enter = format!("nsenter --target {} --net --mount", holder.id());
         let text = shell(format!("{enter} {program} tune {apply}"));
         let file = || shell(format!("{enter} cat /sys/class/net/lo/gro_flush_timeout"));
         let set = file();
@@ -229,7 +239,8 @@ fn the_command_that_is_printed_for_another_namespace_puts_back() {
         let (still, open) = (file(), !host.is_closed());
         let done = shell(command.clone());
         let after = file();
-        shell(format!("ip netns delete {name}"));
+        drop(holder.stdin.take());
+        assert!(holder.wait().unwrap().success());
         assert_eq!(set, "5000\n", "{text}");
         assert!(out_of_reach.contains("shows another network namespace"), "{out_of_reach}");
         assert!(open && still == "5000\n", "{out_of_reach}");
