@@ -84,6 +84,31 @@ fn what_somebody_else_changes_is_left_alone_and_said() {
 }
 
 #[test]
+fn numbers_of_a_driver_are_set_and_put_back() {
+    inside("tune::files::numbers_of_a_driver_are_set_and_put_back", |host| {
+        let make = "link add many0 numrxqueues 4 numtxqueues 4 type veth peer name many1";
+        assert!(Command::new("ip").args(make.split(' ')).status().unwrap().success());
+        let channels = || {
+            let show = line("tune show --json --interface many0").json();
+            let rows = show["knobs"].as_array().unwrap().clone();
+            rows.into_iter().find(|row| row["id"] == "channels_rx").unwrap()["values"][0].clone()
+        };
+        let before = channels();
+        let apply = "apply --interface many0 --allow-link-reset --set channels_rx=2";
+        let apply = host.tune(apply);
+        assert!(apply.stdout.contains("do:  ethtool -L many0 rx 2\n"), "{apply:?}");
+        assert_eq!((apply.code, &channels()["value"]), (0, &"2".into()), "{apply:?} {before}");
+        assert_eq!(host.tune("revert").code, 0);
+        assert_eq!(channels(), before);
+        // More than the device has.
+        let apply = host.tune("apply --interface many0 --allow-link-reset --set channels_rx=99");
+        assert_eq!(apply.code, 1);
+        assert!(apply.stdout.contains("REFUSED: Invalid argument"), "{apply:?}");
+        assert!(host.is_closed());
+    });
+}
+
+#[test]
 fn after_a_reboot_nothing_is_written() {
     inside("tune::files::after_a_reboot_nothing_is_written", |host| {
         assert_eq!(host.tune("apply --set udp_early_demux=0").code, 0);
