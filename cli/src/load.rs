@@ -471,6 +471,9 @@ mod tests {
             "--replay-speed 2x",
             "--replay x --replay-speed 0",
             "-r 5",
+            "--hlog -",
+            "--hgrm -",
+            "--report -",
         ] {
             assert!(parse(flags).is_err(), "{flags}");
         }

@@ -233,7 +233,8 @@ impl Client {
 
     /// Adds up what a connection counted.
     fn account(&mut self, stats: &ConnectionStats) {
-        if self.tally.quic.note(stats) {
+        // Without an acknowledgement there is no round trip, but a guess.
+        if self.tally.quic.note(stats) && stats.frame_rx.acks > 0 {
             self.tally.rtt.saturating_record(nanos(stats.path.rtt));
         }
     }

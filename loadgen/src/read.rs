@@ -6,13 +6,14 @@ use std::fmt;
 use std::io::{self, Read};
 use std::marker::PhantomData;
 
-use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::packed::within;
 use crate::partition::PARTS_MAX;
-use crate::report::{Report, SCHEMA};
+use crate::report::{Report, SCHEMA, UnitCounts};
 use crate::series::{INTERVAL_MIN, INTERVALS_MAX};
+use crate::tally::Counts;
 
 /// Why a file is no report.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,9 @@ pub enum ReadError {
     /// A report of another version.
     #[error("has schema {0}, and this program reads {SCHEMA}: use the version that wrote it")]
     Schema(u64),
+    /// Counts that no run ends with.
+    #[error("has counts that contradict one another: {0}")]
+    Counts(String),
     /// Intervals that cannot be.
     #[error("has intervals that do not follow one another: {0}")]
     Intervals(String),
@@ -53,6 +57,7 @@ impl Report {
         // Before anything is kept, and without keeping anything.
         let Bounded = serde_json::from_slice(&bytes)?;
         let report = within(HISTOGRAM_BYTES_MAX, || serde_json::from_slice(&bytes))?;
+        check_counts(&report)?;
         check_intervals(&report)?;
         Ok(report)
     }
@@ -87,8 +92,12 @@ impl<'de> Visitor<'de> for Bounded {
         Ok(self)
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
-        Ok(self)
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self, E> {
+        match text.chars().any(char::is_control) {
+            // It could tell a terminal what to do.
+            true => Err(E::custom(format_args!("no run writes {text:?}"))),
+            false => Ok(self),
+        }
     }
 
     fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Self, E> {
@@ -112,7 +121,7 @@ impl<'de> Visitor<'de> for Bounded {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self, A::Error> {
-        while entries.next_entry::<IgnoredAny, Self>()?.is_some() {}
+        while entries.next_entry::<Self, Self>()?.is_some() {}
         Ok(self)
     }
 }
@@ -154,6 +163,21 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for Few<V> {
         }
         Ok(names)
     }
+}
+
+/// The laws of every run.
+fn check_counts(report: &Report) -> Result<(), ReadError> {
+    let UnitCounts { requests, handshakes } = report.counts;
+    for (what, counts) in [("requests", requests), ("handshakes", handshakes)] {
+        if !counts.is_balanced() {
+            let Counts { started, ok, failed, cancelled } = counts;
+            return Err(ReadError::Counts(format!(
+                "{started} {what} were started, {ok} answered, {failed} failed and {cancelled} \
+                 cancelled"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn check_intervals(report: &Report) -> Result<(), ReadError> {
@@ -215,7 +239,7 @@ mod tests {
     fn written() -> Value {
         let config = LoadConfig::new(Vec::new(), Workload::Download(1), Stop::Requests(10));
         let mut tally = Tally::new();
-        tally.requests.ok = 7;
+        tally.requests = Counts { started: 10, ok: 7, failed: 3, cancelled: 0 };
         tally.request_errors.note("reset", 3, || None);
         tally.latency.saturating_record(5_000_000);
         tally.intervals = vec![
@@ -256,7 +280,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         type Change = fn(&mut Value);
-        let cases: [(Change, &str); 15] = [
+        let cases: [(Change, &str); 17] = [
             (|of| of["schema"] = 2.into(), "has schema 2, and this program reads 1"),
             (|of| of["schema"] = Value::Null, "invalid type: null"),
             (|of| of["schema"] = (-1).into(), "is no report"),
@@ -270,6 +294,11 @@ mod tests {
             (|of| of["requests"] = "x".into(), "invalid type"),
             (|of| of["requests"] = (-1).into(), "no run counts to -1"),
             (|of| of["bytes_up"] = u64::MAX.into(), "no run counts to 18446744073709552000"),
+            (
+                |of| of["counts"]["requests"]["ok"] = 5.into(),
+                "10 requests were started, 5 answered, 3 failed and 0 cancelled",
+            ),
+            (|of| of["setup"]["workload"] = "\u{1b}[31m".into(), "no run writes \"\\u{1b}[31m\""),
             (|of| of["interval_s"] = 0.into(), "length of 0 s"),
             (|of| of["intervals"][1]["start_s"] = 7.into(), "number 1 begins at 7"),
             (|of| of["intervals"][0]["length_s"] = 7.into(), "number 0 has a length of 7"),

@@ -141,7 +141,7 @@ impl SloReport {
 pub struct TermReport {
     /// What was wanted, as it was written.
     pub wanted: String,
-    /// What was measured; `None`: nothing.
+    /// What was measured; `None`: nothing, or a time that has no end.
     pub measured: Option<f64>,
     /// In which unit: `us`, `per_s`, `count`, or `share` (of 1) where the bound is in per cent.
     pub unit: &'static str,
@@ -169,7 +169,7 @@ impl Slo {
             let kept = measured.is_some_and(|measured| term.keeps(measured));
             TermReport {
                 wanted: term.text.clone(),
-                measured: measured.map(Value::number),
+                measured: measured.map(Value::number).filter(|number| number.is_finite()),
                 unit: term.unit(),
                 kept: judges.then_some(kept),
                 text: measured.map_or_else(|| "nothing".into(), |measured| measured.to_string()),
@@ -242,7 +242,8 @@ impl Term {
         match self.metric {
             Metric::Time { kind, statistic } => {
                 let packed = kind.of(report)?;
-                statistic.of(packed).map(Value::Nanoseconds)
+                let endless = if kind == Kind::Latency { never_sent(report) } else { 0 };
+                statistic.of(packed, endless).map(Value::Nanoseconds)
             }
             Metric::Errors => {
                 let errors = report.errors.total;
@@ -338,6 +339,13 @@ impl Metric {
     }
 }
 
+/// Requests that were due and never sent, if they are more than the end of a run leaves behind.
+/// Their latency has no end: a server that serves one in twenty has no good percentile of all.
+fn never_sent(report: &Report) -> u64 {
+    let Some(schedule) = report.schedule else { return 0 };
+    if schedule.not_sent * NEVER_SENT > schedule.due { schedule.not_sent } else { 0 }
+}
+
 impl Kind {
     fn of(self, report: &Report) -> Option<&Packed> {
         match self {
@@ -350,16 +358,20 @@ impl Kind {
 }
 
 impl Statistic {
-    /// In nanoseconds; `None` of nothing.
-    fn of(self, packed: &Packed) -> Option<f64> {
+    /// In nanoseconds, with `endless` others that were never sent; `None` of nothing.
+    fn of(self, packed: &Packed, endless: u64) -> Option<f64> {
         if packed.is_empty() {
             return None;
         }
         let times = packed.histogram();
+        let all = (times.len() + endless) as f64 / times.len() as f64;
         Some(match self {
-            Self::Quantile(quantile) => times.value_at_quantile(quantile) as f64,
-            Self::Mean => times.mean(),
-            Self::Max => times.max() as f64,
+            Self::Quantile(quantile) if quantile * all <= 1.0 => {
+                times.value_at_quantile(quantile * all) as f64
+            }
+            Self::Mean if endless == 0 => times.mean(),
+            Self::Max if endless == 0 => times.max() as f64,
+            _ => f64::INFINITY,
         })
     }
 }
@@ -385,6 +397,7 @@ impl fmt::Display for Value {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
+            Self::Nanoseconds(f64::INFINITY) => f.write_str("no end: too many were never sent"),
             Self::Nanoseconds(ns) => f.write_str(&nanoseconds(ns as u64)),
             Self::Number(number) if number < 100.0 && number.fract() > 0.0 => {
                 write!(f, "{number:.1}")
@@ -414,6 +427,9 @@ impl fmt::Display for SloReport {
         Ok(())
     }
 }
+
+/// One request in this many that was never sent counts in the times.
+const NEVER_SENT: u64 = 100;
 
 /// A time: a number with its unit.
 fn nanoseconds_of(text: &str) -> Option<f64> {
@@ -470,6 +486,11 @@ mod tests {
 
     /// 100 answered in 1 to 100 ms, 4 failed, in 2 s; 110 were due.
     fn report(ending: Ending, ok: u64) -> Report {
+        report_of(ending, ok, 1)
+    }
+
+    /// The same with `unsent` of those that were due.
+    fn report_of(ending: Ending, ok: u64, unsent: u64) -> Report {
         let rate = Rate::constant(55.0).unwrap();
         let config = LoadConfig {
             pace: Some(Pace { rate, arrivals: Arrivals::Constant }),
@@ -484,7 +505,7 @@ mod tests {
         tally.handshake_times.saturating_record(7_000_000);
         tally.requests = Counts { started: 110, ok, failed: 4, cancelled: 6 };
         tally.request_errors.note("reset", 4, || None);
-        (tally.sent, tally.unsent, tally.ending) = (105, 5, ending);
+        (tally.sent, tally.unsent, tally.ending) = (110 - unsent, unsent, ending);
         let from = clock::now();
         let to = from + std::time::Duration::from_secs(2);
         tally.measured = Some(Span { from, to });
@@ -512,7 +533,7 @@ mod tests {
             ("rate>0.05k", false, 50.0),
             ("rate>90%", true, 0.909_091),
             ("rate>91%", false, 0.909_091),
-            ("not_sent<=5", true, 5.0),
+            ("not_sent<=1", true, 1.0),
             ("handshakes>=3", true, 3.0),
         ] {
             let judged = slo(text).judge(&report);
@@ -550,6 +571,31 @@ mod tests {
             assert_eq!((judged.kept, judged.terms[0].measured), (Some(false), None), "{text}");
         }
         assert_eq!(slo("errors<1%").judge(&nothing).kept, Some(false), "all failed");
+    }
+
+    #[test]
+    fn what_was_never_sent_is_longer_than_all() {
+        let report = report_of(Ending::Complete, 100, 25);
+        for (text, kept, measured) in [
+            // Of 125 the middle is the 63rd.
+            ("p50<63.1ms", true, Some(63_000.0)),
+            ("p50<62ms", false, Some(63_000.0)),
+            ("p90<60m", false, None),
+            ("max<60m", false, None),
+            ("mean<60m", false, None),
+            // What was sent has its times.
+            ("service.p99<50ms", true, Some(49_500.0)),
+        ] {
+            let judged = slo(text).judge(&report);
+            assert_eq!(judged.kept, Some(kept), "{text}: {judged}");
+            let found = judged.terms[0].measured;
+            assert_eq!(found.is_some(), measured.is_some(), "{text}: {found:?}");
+            if let (Some(found), Some(measured)) = (found, measured) {
+                assert!((found / measured - 1.0).abs() < 0.002, "{text}: {found}");
+            }
+        }
+        let text = slo("p90<60m").judge(&report).to_string();
+        assert!(text.contains("no end: too many were never sent"), "{text}");
     }
 
     #[test]

@@ -38,17 +38,17 @@ pub(super) struct FileOptions {
 
     /// Write an interval log of HdrHistogram (V2) with tags latency, service, ttfb, handshake and
     /// lag
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = file)]
     hlog: Option<PathBuf>,
 
     /// Write the percentiles of the latency in milliseconds, as the plotters of HdrHistogram read
     /// them
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = file)]
     hgrm: Option<PathBuf>,
 
     /// Write a page of HTML: latency and rate over time, percentiles, errors, the command as it was
     /// given, and the host. It needs nothing else to be looked at
-    #[arg(long, value_name = "FILE.html")]
+    #[arg(long, value_name = "FILE.html", value_parser = file)]
     report: Option<PathBuf>,
 }
 
@@ -100,6 +100,14 @@ impl FileOptions {
             ("--hgrm", self.hgrm.as_deref()),
             ("--report", self.report.as_deref()),
         ]
+    }
+}
+
+/// A file, which stdout is not.
+fn file(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "-" => Err("stdout is for --series; write ./- for a file of that name".into()),
+        path => Ok(path.into()),
     }
 }
 

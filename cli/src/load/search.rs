@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::{LoadArgs, exit, watch};
 use crate::exit::{Exit, Failure};
+use crate::flags::positive;
 use crate::output;
 
 /// How to search.
@@ -34,7 +35,7 @@ pub(super) struct SearchOptions {
 
     /// The first rate to try, requests a second
     #[arg(long, value_name = "N", default_value = "100", requires = "find_max",
-          value_parser = crate::flags::positive)]
+          value_parser = first_rate)]
     first_rate: u64,
 }
 
@@ -127,6 +128,15 @@ fn rounded(rate: f64) -> u64 {
     rate.round() as u64
 }
 
+/// The first rate: one that may be tried.
+fn first_rate(text: &str) -> Result<u64, String> {
+    let rate = positive(text)?;
+    match rate as f64 <= Search::default().rate_max {
+        true => Ok(rate),
+        false => Err("at most 10m requests a second are tried".into()),
+    }
+}
+
 fn precision(text: &str) -> Result<f64, String> {
     let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
     match percent {
@@ -138,6 +148,13 @@ fn precision(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_first_rate_is_one_that_may_be_tried() {
+        assert_eq!(first_rate("10m"), Ok(10_000_000));
+        assert!(first_rate("10000001").unwrap_err().contains("at most 10m"));
+        assert!(first_rate("0").is_err());
+    }
 
     #[test]
     fn a_precision_is_a_share_of_a_rate() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{LatencyReport, StreamLimitReport};
+use super::StreamLimitReport;
 use crate::config::{LoadConfig, Stop};
 use crate::tally::{Ending, Span, Tally};
 use crate::text;
@@ -56,15 +56,16 @@ fn busy(tally: &Tally) -> Option<String> {
 
 /// That the generator was late by itself.
 fn late(config: &LoadConfig, tally: &Tally) -> Option<String> {
-    let lag = lags(tally).then(|| LatencyReport::new(&tally.lag))?;
+    let at = lags(tally).then(|| lag_quantile(tally))?;
     let (what, whose) = match config.workload.is_handshakes() {
         true => ("began handshakes", "more could be under way"),
         false => ("sent requests", "connections had room"),
     };
     Some(format!(
-        "the generator {what} late by {} us (99th percentile) though {whose}: give it more \
-         workers, or cores or a machine of its own",
-        text::group(lag.p99)
+        "the generator {what} late by {} us ({:.0} % were less late) though {whose}: give it \
+         more workers, or cores or a machine of its own",
+        text::group(tally.lag.value_at_quantile(at) / 1_000),
+        at * 100.0
     ))
 }
 
@@ -142,18 +143,27 @@ pub(super) fn lags(tally: &Tally) -> bool {
         // Nothing was measured that it could spoil.
         return false;
     }
-    let [lag, latency] =
-        [&tally.lag, &tally.latency].map(|times| LatencyReport::new(times).p99 as f64);
-    lag > LAG_MAX_US && lag > LAG_MAX_SHARE * latency
+    let at = lag_quantile(tally);
+    let [lag, latency] = [&tally.lag, &tally.latency]
+        .map(|times| Duration::from_nanos(times.value_at_quantile(at)).as_secs_f64());
+    lag > LAG_MAX.as_secs_f64() && lag > LAG_MAX_SHARE * latency
+}
+
+/// Which percentile of the lag says so. One wake-up that came late is no bottleneck, so that of few
+/// requests it is a lower one.
+fn lag_quantile(tally: &Tally) -> f64 {
+    (1.0 - LATE_MIN / tally.lag.len().max(1) as f64).clamp(0.5, 0.99)
 }
 
 /// A worker that had something to do for more than this share of the time cannot be said to have
 /// waited for the server.
 pub(crate) const SATURATED: f64 = 0.97;
 
-/// A lag whose 99th percentile is no longer than this is never held against the generator,
-/// microseconds.
-const LAG_MAX_US: f64 = 1_000.0;
+/// A lag whose percentile is no longer than this is never held against the generator.
+const LAG_MAX: Duration = Duration::from_millis(1);
+
+/// So many requests that were late make a generator that is.
+const LATE_MIN: f64 = 10.0;
 
 /// Nor one that is at most this share of the latency it would spoil.
 const LAG_MAX_SHARE: f64 = 0.1;
