@@ -34,6 +34,8 @@ mod checks;
 
 mod device;
 
+pub mod experiment;
+
 mod export;
 pub use export::{Export, Format};
 

@@ -1,0 +1,443 @@
+//! record keeps what was measured, as lines of JSON: the first one says what was asked for, then
+//! each cell has one. The four of a block are written and synced together, so that a run that is
+//! killed loses the block that it was at and nothing else.
+//!
+//! A file is read as anybody's: bounded, and every line judged. What follows the last whole block
+//! of a run that was killed is cut off before it goes on.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Arm, Guard, Limits, Phase, Side, Workload};
+
+/// What was asked for, and where.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Begin {
+    /// [`Begin::VERSION`].
+    pub schema: u32,
+    /// `experiment` or `matrix`.
+    pub what: String,
+    /// The command, as a shell takes it.
+    pub command: String,
+    /// Seconds since the Unix epoch.
+    pub at_s: u64,
+    /// What every order was drawn from.
+    pub seed: u64,
+    /// How long all cells may take together, seconds.
+    pub budget_s: f64,
+    /// The measured part of a cell, seconds.
+    pub cell_s: f64,
+    /// The smallest effect that matters, a share of 1.
+    pub smallest_effect: f64,
+    /// Blocks of each phase.
+    pub blocks: Blocks,
+    /// What is measured.
+    pub workloads: Vec<Workload>,
+    /// What is compared; the first one is the baseline.
+    pub arms: Vec<Arm>,
+    /// What cannot be measured here.
+    pub skipped: Vec<Skipped>,
+    /// What makes a block void.
+    pub limits: Limits,
+    /// Requests a second that a closed loop reached before the first block; what overload and
+    /// latency are set by.
+    pub reached: Option<f64>,
+    /// The host: name and value.
+    pub host: Vec<(String, String)>,
+}
+
+impl Begin {
+    /// Of this form of the file.
+    pub const VERSION: u32 = 1;
+}
+
+/// Blocks of each phase, for each arm and workload.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blocks {
+    /// Of the baseline against itself.
+    pub calibrate: u32,
+    /// Of each arm.
+    pub screen: u32,
+    /// Of each of the best few; 0 where a single arm is screened, on data that is fresh anyway.
+    pub confirm: u32,
+}
+
+/// What cannot be measured.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Skipped {
+    /// What people call it.
+    pub name: String,
+    /// Why not.
+    pub why: String,
+}
+
+/// Which block it is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Step {
+    /// What for.
+    pub phase: Phase,
+    /// Of what.
+    pub workload: Workload,
+    /// Number of the arm.
+    pub arm: usize,
+    /// Number of the block among those of its kind.
+    pub block: u32,
+    /// How many void ones there were.
+    pub attempt: u32,
+}
+
+/// One measurement.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cell {
+    /// The figure of the workload; more than 0.
+    pub figure: f64,
+    /// How long it took with everything, seconds.
+    pub took_s: f64,
+    /// What happened on the host.
+    pub readings: BTreeMap<Guard, f64>,
+    /// CPU time of the server, seconds.
+    pub server_cpu_s: Option<f64>,
+}
+
+/// Four cells in the order in which they were measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Block {
+    /// Which one.
+    pub step: Step,
+    /// ABBA or BAAB.
+    pub cells: Vec<(Side, Cell)>,
+}
+
+/// A line of the file.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "record", rename_all = "lowercase")]
+enum Record {
+    Begin(Box<Begin>),
+    Cell {
+        #[serde(flatten)]
+        step: Step,
+        side: Side,
+        cell: Cell,
+    },
+    Broken {
+        workload: Workload,
+        arm: usize,
+        why: String,
+    },
+}
+
+/// Everything that a file says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// What was asked for.
+    pub begin: Begin,
+    /// In the order in which they were measured.
+    pub blocks: Vec<Block>,
+    /// Arms that did not run, with the workload and the reason.
+    pub broken: BTreeMap<(usize, Workload), String>,
+}
+
+/// Why a file is no record. Each message names the file and the remedy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The file system.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Too much of it.
+    #[error("{0}: more than {max} MiB, which no experiment writes", max = FILE_BYTES_MAX >> 20)]
+    Large(PathBuf),
+    /// A line that says something else.
+    #[error(
+        "{path}, line {line}: {why}: give a file that `tune experiment` or `bench matrix` wrote"
+    )]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Its number, from 1.
+        line: usize,
+        /// What is wrong.
+        why: String,
+    },
+    /// Another process is at it.
+    #[error("{0}: another quiclane is writing it: wait for it, or give another file")]
+    Busy(PathBuf),
+}
+
+/// A file of records that is being written.
+#[derive(Debug)]
+pub struct Records {
+    file: File,
+    path: PathBuf,
+}
+
+impl Log {
+    /// A run of which nothing was measured yet.
+    #[must_use]
+    pub const fn new(begin: Begin) -> Self {
+        Self { begin, blocks: Vec::new(), broken: BTreeMap::new() }
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it is none of ours.
+    pub fn read(path: &Path) -> Result<Self, RecordError> {
+        let file = File::open(path).map_err(|source| at(path, source))?;
+        Ok(Self::read_from(&file, path)?.0)
+    }
+
+    /// The log, and how many bytes of the file are whole blocks.
+    fn read_from(file: &File, path: &Path) -> Result<(Self, u64), RecordError> {
+        let mut text = Vec::new();
+        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(|source| at(path, source))?;
+        if text.len() as u64 > FILE_BYTES_MAX {
+            return Err(RecordError::Large(path.into()));
+        }
+        Self::parse(&text).map_err(|(line, why)| RecordError::Line { path: path.into(), line, why })
+    }
+
+    fn parse(text: &[u8]) -> Result<(Self, u64), (usize, String)> {
+        let (mut log, mut whole, mut end) = (None::<Self>, 0, 0);
+        let mut open: Vec<(Step, Side, Cell)> = Vec::new();
+        for (number, line) in (1..).zip(text.split_inclusive(|byte| *byte == b'\n')) {
+            end += line.len() as u64;
+            // What a kill left of the last line.
+            let Some(line) = line.strip_suffix(b"\n") else { break };
+            let record = serde_json::from_slice::<Record>(line)
+                .map_err(|error| (number, format!("no record ({error})")))?;
+            match (record, &mut log) {
+                (Record::Begin(begin), None) => {
+                    check(&begin).map_err(|why| (number, why))?;
+                    log = Some(Self::new(*begin));
+                }
+                (Record::Begin(_), Some(_)) => return Err((number, "a second beginning".into())),
+                (_, None) => return Err((number, "the beginning is missing".into())),
+                (Record::Broken { workload, arm, why }, Some(log)) => {
+                    open.clear();
+                    log.broken.insert((arm, workload), why);
+                }
+                (Record::Cell { step, side, cell }, Some(log)) => {
+                    log.judge(&step, &cell).map_err(|why| (number, why))?;
+                    if open.first().is_some_and(|(of, ..)| *of != step) {
+                        return Err((number, "a cell within another block".into()));
+                    }
+                    open.push((step, side, cell));
+                    if open.len() < CELLS {
+                        continue;
+                    }
+                    let cells = open.drain(..).map(|(_, side, cell)| (side, cell)).collect();
+                    log.blocks.push(Block { step, cells });
+                }
+            }
+            whole = end;
+        }
+        let log = log.ok_or_else(|| (1, "there is nothing in it".to_owned()))?;
+        Ok((log, whole))
+    }
+
+    fn judge(&self, step: &Step, cell: &Cell) -> Result<(), String> {
+        if step.arm >= self.begin.arms.len() || !self.begin.workloads.contains(&step.workload) {
+            return Err("a cell of what was not asked for".into());
+        }
+        let Cell { figure, took_s, .. } = *cell;
+        if figure > 0.0 && figure.is_finite() && took_s >= 0.0 && took_s.is_finite() {
+            return Ok(());
+        }
+        Err(format!("figure {figure}, took_s {took_s}: not positive numbers"))
+    }
+}
+
+fn check(begin: &Begin) -> Result<(), String> {
+    let Begin { schema, arms, workloads, smallest_effect, .. } = begin;
+    if *schema != Begin::VERSION {
+        return Err(format!("schema {schema}, this quiclane knows {}", Begin::VERSION));
+    }
+    if arms.is_empty() || arms.len() > ARMS_MAX || workloads.is_empty() {
+        return Err(format!("{} arms and {} workloads", arms.len(), workloads.len()));
+    }
+    if !(*smallest_effect > 0.0 && *smallest_effect < 1.0) {
+        return Err(format!("smallest_effect {smallest_effect}: a share of 0 to 1"));
+    }
+    Ok(())
+}
+
+impl Records {
+    /// Begins a new file, which must not be there yet.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn create(path: &Path, begin: &Begin) -> Result<Self, RecordError> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path);
+        let file = file.map_err(|source| at(path, source))?;
+        let mut records = Self { file, path: path.into() };
+        records.lock()?;
+        records.add(&[Record::Begin(Box::new(begin.clone()))])?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = File::open(folder.unwrap_or_else(|| Path::new(".")));
+        folder.and_then(|folder| folder.sync_all()).map_err(|source| at(path, source))?;
+        Ok(records)
+    }
+
+    /// Goes on with a file, after its last whole block.
+    ///
+    /// # Errors
+    /// When it is none of ours, or cannot be written.
+    pub fn resume(path: &Path) -> Result<(Log, Self), RecordError> {
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        let mut records =
+            Self { file: file.map_err(|source| at(path, source))?, path: path.into() };
+        records.lock()?;
+        let (log, whole) = Log::read_from(&records.file, path)?;
+        let cut = records.file.set_len(whole);
+        let end = cut.and_then(|()| records.file.seek(SeekFrom::Start(whole)));
+        end.map_err(|source| at(path, source))?;
+        Ok((log, records))
+    }
+
+    pub(super) fn block(&mut self, block: &Block) -> Result<(), RecordError> {
+        let cell = |(side, cell): &(Side, Cell)| Record::Cell {
+            step: block.step,
+            side: *side,
+            cell: cell.clone(),
+        };
+        self.add(&block.cells.iter().map(cell).collect::<Vec<_>>())
+    }
+
+    pub(super) fn broken(
+        &mut self,
+        arm: usize,
+        workload: Workload,
+        why: &str,
+    ) -> Result<(), RecordError> {
+        self.add(&[Record::Broken { workload, arm, why: why.into() }])
+    }
+
+    fn add(&mut self, records: &[Record]) -> Result<(), RecordError> {
+        let mut text = String::new();
+        for record in records {
+            let line = serde_json::to_string(record);
+            text.push_str(&line.map_err(|source| at(&self.path, source.into()))?);
+            text.push('\n');
+        }
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
+        written.map_err(|source| at(&self.path, source))
+    }
+
+    fn lock(&self) -> Result<(), RecordError> {
+        self.file.try_lock().map_err(|_| RecordError::Busy(self.path.clone()))
+    }
+}
+
+fn at(path: &Path, source: io::Error) -> RecordError {
+    RecordError::File { path: path.into(), source }
+}
+
+/// ABBA.
+pub(super) const CELLS: usize = 4;
+
+/// Years of cells.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// More could not be measured in a week.
+pub(super) const ARMS_MAX: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::experiment::synthetic::{Noise, begin, completed};
+
+    fn written() -> (tempfile::TempDir, PathBuf, Log) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.jsonl");
+        let log = completed(begin(2, &[Workload::Requests]), Noise::default());
+        let mut records = Records::create(&path, &log.begin).unwrap();
+        for block in &log.blocks {
+            records.block(block).unwrap();
+        }
+        records.broken(1, Workload::Requests, "it \"broke\"\n").unwrap();
+        (folder, path, log)
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let (_folder, path, mut log) = written();
+        log.broken.insert((1, Workload::Requests), "it \"broke\"\n".into());
+        let read = Log::read(&path).unwrap();
+        assert_eq!(read.begin, log.begin);
+        assert_eq!((read.blocks.len(), &read.broken), (log.blocks.len(), &log.broken));
+        for (read, log) in read.blocks.iter().zip(&log.blocks) {
+            assert_eq!(read.step, log.step);
+            assert!((read.ratio() - log.ratio()).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_cut_file_goes_on_after_its_last_whole_block() {
+        let (_folder, path, _) = written();
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let begin_bytes = lines[0].len();
+        for cut in [begin_bytes, begin_bytes + 1, begin_bytes + lines[1].len(), text.len() - 1] {
+            fs::write(&path, &text[..cut]).unwrap();
+            let (log, records) = Records::resume(&path).unwrap();
+            drop(records);
+            let kept = fs::read_to_string(&path).unwrap();
+            let whole: usize = 1 + log.blocks.len() * CELLS;
+            assert_eq!(kept, lines[..whole].concat(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn foreign_files_are_refused_with_their_line() {
+        let (_folder, path, _) = written();
+        let text = fs::read_to_string(&path).unwrap();
+        let (first, rest) = text.split_once('\n').unwrap();
+        let second = rest.split_once('\n').unwrap().0;
+        let figure = second.replace("\"figure\":", "\"figure\":-");
+        let arm = second.replace("\"arm\":0", "\"arm\":9");
+        let other = second.replace("\"block\":0", "\"block\":1");
+        for (text, words) in [
+            (String::new(), "line 1: there is nothing"),
+            ("{}\n".into(), "line 1: no record"),
+            (format!("{second}\n"), "line 1: the beginning is missing"),
+            (format!("{first}\n{first}\n"), "line 2: a second beginning"),
+            (format!("{first}\nx\n"), "line 2: no record"),
+            (format!("{first}\n{figure}\n"), "line 2: figure -"),
+            (format!("{first}\n{arm}\n"), "line 2: a cell of what"),
+            (format!("{first}\n{second}\n{other}\n"), "line 3: a cell within another block"),
+            (format!("{}\n", first.replace("\"schema\":1", "\"schema\":7")), "schema 7"),
+            (format!("{}\n", first.replace(":0.02", ":2.0")), "smallest_effect 2"),
+        ] {
+            fs::write(&path, &text).unwrap();
+            let error = Log::read(&path).unwrap_err().to_string();
+            assert!(error.contains(words), "{words}: {error}");
+        }
+        assert!(Log::read(&path.join("x")).unwrap_err().to_string().contains("run.jsonl"));
+    }
+
+    #[test]
+    fn a_file_has_one_writer_and_is_never_overwritten() {
+        let (_folder, path, log) = written();
+        let (_, records) = Records::resume(&path).unwrap();
+        let busy = Records::resume(&path).unwrap_err().to_string();
+        assert!(busy.contains("another quiclane"), "{busy}");
+        drop(records);
+        assert!(Records::create(&path, &log.begin).unwrap_err().to_string().contains("exists"));
+    }
+}
