@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use quiclane::{RunError, StartError, TlsError};
 use quiclane_loadgen::{DefenceError, HttpError, LoadError, MergeError, RateError, ReadError};
 use quiclane_tuning::TuneError;
+use quiclane_tuning::experiment::{RecordError, RunError as MeasureError};
 
 use crate::certificate::CertificateError;
 use crate::target::TargetError;
@@ -234,6 +235,18 @@ pub(crate) enum Failure {
     /// The host was not tuned.
     #[error(transparent)]
     Tune(TuneError),
+    /// Something that cannot be measured here.
+    #[error("{0}")]
+    Setting(String),
+    /// A measurement that cannot go on.
+    #[error("{0}")]
+    Measuring(String),
+    /// The file of a measurement.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// Another program could not be started.
+    #[error("starting a program: {0}")]
+    Cell(std::io::Error),
     /// It is already.
     #[error("{source} (since {since})")]
     InPlace {
@@ -249,6 +262,15 @@ impl From<DefenceError> for Failure {
         match error {
             DefenceError::Load(error) => Self::Load(error),
             error => Self::Defence(error),
+        }
+    }
+}
+
+impl From<MeasureError> for Failure {
+    fn from(error: MeasureError) -> Self {
+        match error {
+            MeasureError::Record(error) => Self::Record(error),
+            error => Self::Measuring(error.to_string()),
         }
     }
 }
@@ -277,6 +299,7 @@ impl Failure {
             | Self::Tls(_)
             | Self::Defence(DefenceError::NotYours(_) | DefenceError::Rate(_))
             | Self::Start(StartError::Config(_))
+            | Self::Setting(_)
             | Self::Tune(TuneError::Interface { .. } | TuneError::Wish(_)) => Exit::Usage,
             Self::Load(error) if error.is_usage() => Exit::Usage,
             Self::Target(error) if error.is_usage() => Exit::Usage,
@@ -291,6 +314,9 @@ impl Failure {
             | Self::Start(_)
             | Self::Run(_)
             | Self::Tune(_)
+            | Self::Measuring(_)
+            | Self::Record(_)
+            | Self::Cell(_)
             | Self::InPlace { .. }
             | Self::Command { .. }
             | Self::Load(_) => Exit::Failed,

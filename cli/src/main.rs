@@ -2,11 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod certificate;
 mod demo;
 mod doctor;
 mod exit;
 mod flags;
+mod host;
 mod keylog;
 mod keys;
 mod load;
@@ -42,6 +44,7 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     Load(Box<load::LoadArgs>),
     Doctor(Box<doctor::DoctorArgs>),
+    Bench(Box<bench::BenchArgs>),
     Keys(keys::KeysArgs),
     Tune(tune::TuneArgs),
 }
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Tune(args) => tune::run(&args),
     };

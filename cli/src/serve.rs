@@ -26,6 +26,7 @@ use crate::options::{
 use crate::{output, signals};
 use budgets::BudgetOptions;
 use limits::LimitOptions;
+pub(crate) use limits::Switch;
 use offer::{Offer, Protocol};
 use watch::Watch;
 

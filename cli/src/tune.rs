@@ -1,7 +1,10 @@
 //! tune shows what this host can be tuned by, changes it, and puts it back.
 
+mod cell;
+mod experiment;
 mod flags;
 mod guard;
+mod report;
 mod text;
 
 use std::fs;
@@ -14,6 +17,7 @@ use quiclane_tuning::{Lab, Plan, Session, TuneError};
 
 use crate::exit::{Exit, Failure};
 use crate::output;
+pub(crate) use experiment::{Course, CourseArgs};
 use flags::{ApplyArgs, At, ExportArgs, PlanArgs, RevertArgs, ShowArgs, StatusArgs, WishArgs};
 
 /// Show what this host can be tuned by, change it, and put it back
@@ -38,6 +42,10 @@ enum Command {
     Revert(RevertArgs),
     Status(StatusArgs),
     Export(ExportArgs),
+    Experiment(Box<experiment::ExperimentArgs>),
+    Report(report::ReportArgs),
+    #[command(hide = true)]
+    Cell(cell::CellArgs),
     #[command(hide = true)]
     Guard(guard::GuardArgs),
 }
@@ -52,6 +60,9 @@ pub(crate) fn run(args: &TuneArgs) -> Result<Exit, Failure> {
         Some(Command::Revert(args)) => revert(args),
         Some(Command::Status(args)) => status(args),
         Some(Command::Export(args)) => export(args),
+        Some(Command::Experiment(args)) => experiment::run(args),
+        Some(Command::Report(args)) => report::run(args),
+        Some(Command::Cell(args)) => cell::run(args),
         Some(Command::Guard(args)) => guard::run(args),
     }
 }

@@ -121,6 +121,13 @@ impl Epoll {
         })
     }
 
+    /// The same with trains of at most `segments` datagrams; for before sockets are opened.
+    #[must_use]
+    pub fn with_segments(mut self, segments: usize) -> Self {
+        self.gso.limit(segments);
+        self
+    }
+
     /// One epoll_wait; remembers who may read or write.
     fn look(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let poll = self.poll.as_fd();

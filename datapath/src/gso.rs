@@ -40,6 +40,11 @@ impl Gso {
         Self { segments, sockets: 0, sockets_off: 0 }
     }
 
+    /// From now on trains have at most `most` datagrams.
+    pub(crate) fn limit(&mut self, most: usize) {
+        self.segments = self.segments.min(most).max(1);
+    }
+
     /// Whether a new socket may send trains.
     pub(crate) fn opened(&mut self) -> bool {
         let on = self.segments > 1;
@@ -107,6 +112,17 @@ fn train(socket: &UdpSocket, segments: usize) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trains_are_no_longer_than_was_asked_for() {
+        let limited = |most| {
+            let mut gso = Gso::with_segments(64);
+            gso.limit(most);
+            (gso.segments_max(100), gso.opened())
+        };
+        let expected = [(1, false), (1, false), (10, true), (64, true), (64, true)];
+        assert_eq!([0, 1, 10, 64, 500].map(limited), expected);
+    }
 
     #[test]
     fn segments_fit_one_send() {

@@ -151,6 +151,13 @@ impl Uring {
         Ok(uring)
     }
 
+    /// The same with trains of at most `segments` datagrams; for before sockets are opened.
+    #[must_use]
+    pub fn with_segments(mut self, segments: usize) -> Self {
+        self.gso.limit(segments);
+        self
+    }
+
     /// Watches the eventfd. Multishot polls are edge-triggered, so it is never read.
     fn arm_waker(&mut self) {
         let Some(event) = self.waker.event() else {

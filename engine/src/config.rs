@@ -225,6 +225,12 @@ pub struct Limits {
     /// Kernel socket buffers per socket, each direction, in bytes. Default 4 MiB: holds about
     /// 2,900 full-size datagrams; the kernel's own default of 208 KiB holds 92.
     pub socket_buffer_bytes: usize,
+    /// Datagrams of a train that is sent (UDP_SEGMENT). Default 128, what kernels take at most; 1
+    /// sends each on its own. Fewer only to measure what trains are worth.
+    pub gso_segments: usize,
+    /// Whether a server receives trains (UDP_GRO). Default on; off only to measure what it is
+    /// worth.
+    pub gro: bool,
 }
 
 impl Default for Limits {
@@ -240,6 +246,8 @@ impl Default for Limits {
             toss_mailbox: 4_096,
             send_slots: 64,
             socket_buffer_bytes: 4 << 20,
+            gso_segments: 128,
+            gro: true,
         }
     }
 }

@@ -321,6 +321,11 @@ impl Seat {
             // A core that went offline since the plan was made costs placement, nothing else.
             let _ = placement::pin(core);
         }
+        let segments = self.settings.limits.gso_segments;
+        let epoll = || {
+            let datapath = Epoll::new(self.send_slots).map(|epoll| epoll.with_segments(segments));
+            datapath.map_err(StartError::from)
+        };
         match self.backend {
             Backend::Uring => {
                 let recv_buffers =
@@ -330,14 +335,17 @@ impl Seat {
                     // The probe made one small ring; many workers can still exceed a limit.
                     Err(error) if self.may_fall_back => {
                         let note = format!("worker {}: {error}; using epoll", self.info.id);
-                        let datapath = Epoll::new(self.send_slots).map_err(StartError::from);
+                        let datapath = epoll();
                         self.drive(datapath, make, ready, Some(note))
                     }
-                    datapath => self.drive(datapath.map_err(StartError::from), make, ready, None),
+                    datapath => {
+                        let datapath = datapath.map(|uring| uring.with_segments(segments));
+                        self.drive(datapath.map_err(StartError::from), make, ready, None)
+                    }
                 }
             }
             Backend::Epoll => {
-                let datapath = Epoll::new(self.send_slots).map_err(StartError::from);
+                let datapath = epoll();
                 self.drive(datapath, make, ready, None)
             }
         }

@@ -24,6 +24,7 @@ pub(crate) fn bind(
 ) -> Result<Bound, StartError> {
     let options = SocketOptions {
         reuseport: true,
+        gro: limits.gro,
         recv_buffer_bytes: limits.socket_buffer_bytes,
         send_buffer_bytes: limits.socket_buffer_bytes,
         drop_shorter_than: quiclane_wire::SHORT_DATAGRAM_LEN_MIN,

@@ -48,7 +48,7 @@ pub use merge::MergeError;
 mod packed;
 pub use packed::{Packed, PackedError};
 mod page;
-pub use page::About;
+pub use page::{About, PAGE_STYLE, escaped};
 mod partition;
 pub use partition::{PARTS_MAX, Partition, Parts};
 mod protocol;

@@ -15,7 +15,7 @@ use crate::report::{LatencyReport, Report};
 use crate::series::Interval;
 use crate::slo::QUANTILES;
 use crate::text::{group, nanoseconds};
-use markup::escaped;
+pub use markup::escaped;
 use plot::{Axis, Line, Plot};
 
 /// What a page says about a run that is not in its report.
@@ -38,7 +38,7 @@ pub(crate) fn write(report: &Report, about: &About, to: &mut impl Write) -> io::
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{title} - quiclane load</title>\n<style>\n{STYLE}</style>\n</head>\n\
+         <title>{title} - quiclane load</title>\n<style>\n{PAGE_STYLE}</style>\n</head>\n\
          <body>\n<main>\n<header>\n<h1>{title}</h1>\n<p>{}</p>\n</header>",
         escaped(&headline(report))
     )?;
@@ -293,7 +293,8 @@ fn whole(number: f64) -> String {
     group(number.round() as u64)
 }
 
-const STYLE: &str = include_str!("page/style.css");
+/// How pages of results look, in light and in dark.
+pub const PAGE_STYLE: &str = include_str!("page/style.css");
 
 /// More points than that no screen shows apart.
 const POINTS_MAX: usize = 600;

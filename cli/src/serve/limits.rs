@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use quiclane::apps::http3::{self, Options, SiteOptions};
 use quiclane::apps::{HqOptions, PerfOptions};
 use quiclane::{Limits, Transport};
@@ -70,6 +70,24 @@ pub(crate) struct LimitOptions {
     /// Kernel buffer per socket and direction
     #[arg(long, value_name = "SIZE", default_value = "4m", value_parser = socket_buffer)]
     socket_buffer: u64,
+
+    /// Datagrams of a train that is sent (UDP_SEGMENT); 1 sends each on its own
+    #[arg(long, value_name = "N", default_value_t = 128,
+          value_parser = clap::value_parser!(u8).range(1..=128))]
+    gso_segments: u8,
+
+    /// Whether trains are received whole (UDP_GRO)
+    #[arg(long, value_enum, value_name = "WHETHER", default_value_t = Switch::On)]
+    gro: Switch,
+}
+
+/// --gro.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Switch {
+    /// Where the kernel can
+    On,
+    /// Never
+    Off,
 }
 
 impl LimitOptions {
@@ -83,6 +101,8 @@ impl LimitOptions {
             resets_per_s: self.max_resets,
             prefix_resets_per_s: self.max_resets_per_prefix,
             socket_buffer_bytes: usize::try_from(self.socket_buffer).unwrap_or(usize::MAX),
+            gso_segments: self.gso_segments.into(),
+            gro: self.gro == Switch::On,
             ..Limits::default()
         }
     }
@@ -200,6 +220,19 @@ mod tests {
         assert_eq!(resets("--max-resets 50 --max-resets-per-prefix 7"), (fewer.into(), 2));
         assert_eq!(resets("--max-resets 0"), ("no resets".into(), 0));
         assert_eq!(resets("--max-resets-per-prefix 0"), ("no resets".into(), 0));
+    }
+
+    #[test]
+    fn trains_are_as_long_as_was_said() {
+        let limits = |flags: &str| {
+            let words = ["serve"].into_iter().chain(flags.split_whitespace());
+            Flags::try_parse_from(words).map(|flags| flags.limits.limits())
+        };
+        let of = |flags| limits(flags).map(|limits| (limits.gso_segments, limits.gro)).unwrap();
+        assert_eq!((of(""), of("--gso-segments 1 --gro off")), ((128, true), (1, false)));
+        for wrong in ["--gso-segments 0", "--gso-segments 129", "--gro maybe"] {
+            assert!(limits(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

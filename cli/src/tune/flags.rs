@@ -227,7 +227,7 @@ fn whole_seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn assignment(text: &str) -> Result<(String, String), String> {
+pub(super) fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((knob, value)) if !knob.is_empty() && !value.is_empty() => {
             Ok((knob.to_owned(), value.to_owned()))

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 /// `text` as HTML shows it, between tags and in quotes.
-pub(super) fn escaped(text: &str) -> Cow<'_, str> {
+#[must_use]
+pub fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(['&', '<', '>', '"', '\'']) {
         return Cow::Borrowed(text);
     }

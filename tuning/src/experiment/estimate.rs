@@ -1,10 +1,10 @@
 //! estimate says how large an effect is, and between which ends it lies.
 //!
 //! The number of a block is a log ratio, (ln B1 + ln B2 - ln A1 - ln A2) / 2. Were B what A is,
-//! each of them would be as likely with the other sign. So the interval has every effect from which the
-//! numbers, their signs flipped in all 2^n ways, do not look unusual (p > 5 %, Wilcoxon's signed
-//! ranks): a bootstrap of signs of which all draws are made, with their distribution counted and
-//! not drawn. Its ends are averages of pairs of blocks (Hodges and Lehmann 1963); between two of
+//! each of them would be as likely with the other sign. So the interval has every effect from which
+//! the numbers, their signs flipped in all 2^n ways, do not look unusual (p > 5 %, Wilcoxon's ranks
+//! with signs): a bootstrap of signs of which all draws are made, as their distribution can be
+//! counted. Its ends are averages of pairs of blocks (Hodges and Lehmann 1963); between two of
 //! them it is interpolated, since n blocks have only so many levels.
 //!
 //! Why not the percentile bootstrap of a median: of 8 to 20 blocks its 95 % interval covers too

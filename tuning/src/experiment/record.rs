@@ -47,6 +47,12 @@ pub struct Begin {
     /// Requests a second that a closed loop reached before the first block; what overload and
     /// latency are set by.
     pub reached: Option<f64>,
+    /// `lo` or `veth`.
+    pub device: String,
+    /// Cores of the server.
+    pub server_cores: Vec<usize>,
+    /// Cores of the generator.
+    pub load_cores: Vec<usize>,
     /// The host: name and value.
     pub host: Vec<(String, String)>,
 }

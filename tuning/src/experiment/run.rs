@@ -74,19 +74,24 @@ pub fn run(
     bench: &mut impl Bench,
     mut watch: impl FnMut(&Progress<'_>),
 ) -> Result<Ended, RunError> {
+    let mut troubles = 0;
     while let Some(step) = log.next() {
         watch(&progress(log, step));
         match measure(log, step, bench) {
             Ok(block) => {
                 records.block(&block)?;
                 log.blocks.push(block);
+                troubles = 0;
             }
             Err((_, Trouble::Interrupted)) => return Ok(Ended::Interrupted),
             Err((_, Trouble::Bench(why))) => return Err(RunError::Bench(why)),
+            // A busy host starves a process now and then.
+            Err((_, Trouble::Arm(_))) if troubles + 1 < TRIES => troubles += 1,
             Err((Side::A, Trouble::Arm(why))) => return Err(RunError::Baseline(why)),
             Err((Side::B, Trouble::Arm(why))) => {
                 records.broken(step.arm, step.workload, &why)?;
                 log.broken.insert((step.arm, step.workload), why);
+                troubles = 0;
             }
         }
     }
@@ -138,3 +143,6 @@ fn progress(log: &Log, step: Step) -> Progress<'_> {
     let left_s = (begin.budget_s - log.spent_s()).max(0.0);
     Progress { step, arm: &begin.arms[step.arm], blocks, arms, left_s, void }
 }
+
+/// So often in a row something has to go wrong before it is taken for broken.
+const TRIES: u32 = 3;

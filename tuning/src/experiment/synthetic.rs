@@ -89,6 +89,9 @@ pub(super) fn begin(arms: usize, workloads: &[Workload]) -> Begin {
         skipped: Vec::new(),
         limits: Limits::default(),
         reached: None,
+        device: "lo".into(),
+        server_cores: vec![0],
+        load_cores: vec![1],
         host: Vec::new(),
     }
 }

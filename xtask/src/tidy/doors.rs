@@ -59,7 +59,17 @@ const DOORS: &[(&str, &[&str])] = &[
     ("ratatui", &["cli/src/progress/view.rs"]),
     ("rcgen", &["cli/src/"]),
     ("ring", &["cli/src/certificate.rs", "engine/src/keys.rs"]),
-    ("rustix", &["cli/src/rlimits.rs", "cli/src/tune/guard.rs", "engine/src/privileges.rs"]),
+    (
+        "rustix",
+        &[
+            "cli/src/rlimits.rs",
+            "cli/src/tune/cell.rs",
+            "cli/src/tune/experiment/course.rs",
+            "cli/src/tune/experiment/process.rs",
+            "cli/src/tune/guard.rs",
+            "engine/src/privileges.rs",
+        ],
+    ),
     ("rustls", &["cli/src/", "engine/src/error.rs", "engine/src/tls.rs"]),
     ("rustls_native_certs", &["cli/src/"]),
     ("signal_hook", &["cli/src/"]),

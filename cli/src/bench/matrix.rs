@@ -1,0 +1,221 @@
+//! matrix compares every combination of settings of the engine with the default one.
+//!
+//! The same blocks, statistics and records as `tune experiment`, whose report reads it.
+
+use clap::{Args, ValueEnum};
+use quiclane_tuning::experiment::{Arm, Skipped};
+
+use crate::exit::{Exit, Failure};
+use crate::flags::positive_usize;
+use crate::options::{IoFlag, SteeringFlag};
+use crate::serve::Switch;
+use crate::tune::{Course, CourseArgs};
+
+/// Compare every combination of I/O, steering, workers, MTU, GSO and GRO with the default one
+///
+/// Each combination is measured in blocks of its own, ABBA or BAAB, against a server without any of
+/// these flags. What does not start here is listed with the reason. `quiclane tune report` shows
+/// the records.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct MatrixArgs {
+    /// How datagrams enter and leave
+    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',',
+          default_values = ["uring", "epoll"])]
+    io: Vec<IoFlag>,
+
+    /// How packets find their worker [default: reuseport,cbpf,hash with several workers, which
+    /// alone have something to steer]
+    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',')]
+    steering: Vec<SteeringFlag>,
+
+    /// Worker threads of the server [default: 1, and one for each core this process may use]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = positive_usize)]
+    workers: Vec<usize>,
+
+    /// Largest UDP payloads, bytes [default: 1200,1472]
+    #[arg(long, value_name = "LIST", value_delimiter = ',',
+          value_parser = clap::value_parser!(u16).range(1_200..=65_527))]
+    mtu: Vec<u16>,
+
+    /// Datagrams of a train that the server sends; 1: no trains
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = ["1", "128"],
+          value_parser = clap::value_parser!(u8).range(1..=128))]
+    gso_segments: Vec<u8>,
+
+    /// Whether the server receives trains
+    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',',
+          default_values = ["on", "off"])]
+    gro: Vec<Switch>,
+
+    /// Only one value at a time: io, steering, workers, MTU, GSO and GRO for themselves, not their
+    /// combinations
+    #[arg(long)]
+    quick: bool,
+
+    #[command(flatten)]
+    course: CourseArgs,
+}
+
+/// One value of one setting: its flags of `quiclane serve`.
+type Value = (String, Vec<String>);
+
+/// Runs the command.
+pub(super) fn run(args: &MatrixArgs) -> Result<Exit, Failure> {
+    if args.course.is_resumed() {
+        return args.course.resume();
+    }
+    let course = Course::open(&args.course)?;
+    let bench = course.bench();
+    let combinations = args.combinations(course.cores());
+    if combinations.len() > COMBINATIONS_MAX {
+        return Err(Failure::Setting(format!(
+            "{} combinations are more than {COMBINATIONS_MAX}: name fewer values, or give --quick",
+            combinations.len()
+        )));
+    }
+    let (mut arms, mut skipped) = (Vec::new(), Vec::new());
+    for arm in combinations {
+        match bench.try_server(&arm) {
+            Ok(()) => arms.push(arm),
+            Err(why) => skipped.push(Skipped { name: arm.name, why }),
+        }
+    }
+    course.begin("matrix", arms, skipped, bench)
+}
+
+impl MatrixArgs {
+    /// Every combination, as an arm.
+    fn combinations(&self, cores: usize) -> Vec<Arm> {
+        let axes = self.axes(cores);
+        let combinations: Vec<Vec<Value>> = match self.quick {
+            true => axes.into_iter().flatten().map(|value| vec![value]).collect(),
+            false => axes.into_iter().fold(vec![Vec::new()], |before, axis| {
+                let with = |values: &Vec<Value>| -> Vec<Vec<Value>> {
+                    let add = |value: &Value| [&values[..], std::slice::from_ref(value)].concat();
+                    axis.iter().map(add).collect()
+                };
+                before.iter().flat_map(with).collect()
+            }),
+        };
+        combinations.into_iter().filter(|values| is_sensible(values)).map(arm).collect()
+    }
+
+    fn axes(&self, cores: usize) -> Vec<Vec<Value>> {
+        let flag = |name: &str, flag: &str, value: String| -> Value {
+            (format!("{name}={value}"), vec![flag.to_owned(), value])
+        };
+        let or = |given: &[usize], default: Vec<usize>| match given {
+            [] => default,
+            given => given.to_vec(),
+        };
+        let io = self.io.iter().map(|io| flag("io", "--io", name(io))).collect();
+        let several = vec![1, cores.max(1)];
+        let mut workers = or(&self.workers, several);
+        workers.dedup();
+        let is_several = workers.iter().any(|workers| *workers > 1);
+        let steering = match &self.steering[..] {
+            [] if is_several => STEERING.to_vec(),
+            given => given.to_vec(),
+        };
+        let steering =
+            steering.iter().map(|way| flag("steering", "--steering", name(way))).collect();
+        let workers =
+            workers.iter().map(|count| flag("workers", "--workers", count.to_string())).collect();
+        let mtu = if self.mtu.is_empty() { &MTU[..] } else { &self.mtu };
+        let mtu = mtu.iter().map(|bytes| flag("mtu", "--mtu-max", bytes.to_string())).collect();
+        let gso = self.gso_segments.iter();
+        let gso = gso.map(|count| flag("gso", "--gso-segments", count.to_string())).collect();
+        let gro = self.gro.iter().map(|on| flag("gro", "--gro", name(on))).collect();
+        let axes: Vec<Vec<Value>> = vec![io, steering, workers, mtu, gso, gro];
+        axes.into_iter().filter(|axis| !axis.is_empty()).collect()
+    }
+}
+
+/// A single worker has nothing to steer: any way is the same.
+fn is_sensible(values: &[Value]) -> bool {
+    let has = |name: &str| values.iter().any(|(of, _)| of == name);
+    let ways = values.iter().any(|(of, _)| of.starts_with("steering=") && of != "steering=hash");
+    !(has("workers=1") && ways)
+}
+
+fn arm(values: Vec<Value>) -> Arm {
+    let name = values.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>().join(" ");
+    let serve: Vec<String> = values.into_iter().flat_map(|(_, flags)| flags).collect();
+    let apply = vec![format!("quiclane serve {}", serve.join(" "))];
+    let undo = vec!["quiclane serve  # without these flags".to_owned()];
+    Arm { name, serve, apply, undo, ..Arm::baseline() }
+}
+
+/// The value as the flag takes it.
+fn name(value: &impl ValueEnum) -> String {
+    let name = value.to_possible_value();
+    name.map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+/// What works without XDP on an interface.
+const STEERING: [SteeringFlag; 3] =
+    [SteeringFlag::Reuseport, SteeringFlag::Cbpf, SteeringFlag::Hash];
+
+/// Every path carries the first, Ethernet with IPv4 the second.
+const MTU: [u16; 2] = [1_200, 1_472];
+
+/// More would take days.
+const COMBINATIONS_MAX: usize = 200;
+
+const EXAMPLES: &str = "\
+Examples:
+  quiclane bench matrix --quick --budget 20m -o matrix.jsonl
+  quiclane bench matrix --io uring,epoll --workers 1,2 --mtu 1472 --steering hash --budget 30m
+  quiclane bench matrix --gso-segments 1,10,128 --workers 1 --workload bulk --device veth
+  quiclane tune report matrix.jsonl -o matrix.html";
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        matrix: MatrixArgs,
+    }
+
+    fn names(flags: &str) -> Vec<String> {
+        let words = ["matrix"].into_iter().chain(flags.split_whitespace());
+        let arms = Flags::parse_from(words).matrix.combinations(2);
+        arms.into_iter().map(|arm| arm.name).collect()
+    }
+
+    #[test]
+    fn combinations_are_all_that_make_sense() {
+        let one = "--gso-segments 1 --gro on";
+        let found =
+            names(&format!("--io epoll --mtu 1200 --steering cbpf,hash --workers 1,2 {one}"));
+        let of = |steering, workers| {
+            format!("io=epoll steering={steering} workers={workers} mtu=1200 gso=1 gro=on")
+        };
+        assert_eq!(found, [of("cbpf", 2), of("hash", 1), of("hash", 2)]);
+        // Two ways of I/O, three of steering with two workers and one with one, two sizes.
+        assert_eq!(names(one).len(), 2 * (3 + 1) * 2);
+        assert_eq!(names("").len(), 2 * (3 + 1) * 2 * 2 * 2);
+    }
+
+    #[test]
+    fn quick_is_one_value_at_a_time() {
+        let found = names("--quick --workers 1,2 --steering hash");
+        let expected = [
+            "io=uring",
+            "io=epoll",
+            "steering=hash",
+            "workers=1",
+            "workers=2",
+            "mtu=1200",
+            "mtu=1472",
+            "gso=on",
+            "gro=on",
+        ];
+        assert_eq!(found, expected);
+    }
+}

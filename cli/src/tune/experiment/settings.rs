@@ -1,0 +1,151 @@
+//! settings makes arms of knobs: flags of quiclane where the engine decides, values of the host
+//! where the kernel does. What has neither is listed with the reason.
+
+use quiclane_tuning::experiment::{Arm, Skipped};
+use quiclane_tuning::{Access, Care, Knob};
+
+use super::bench::RealBench;
+
+/// Knobs with the values to try, as `--knob` takes them.
+pub(super) type Set = Vec<(String, String)>;
+
+/// The arms, and what is none.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    pub(super) arms: Vec<Arm>,
+    pub(super) skipped: Vec<Skipped>,
+}
+
+impl Settings {
+    /// Of what was asked for by name: all of it has to be measurable.
+    pub(super) fn asked(sets: &[Set], bench: &RealBench<'_>) -> Result<Self, String> {
+        let mut settings = Self::default();
+        for set in sets {
+            let arm = arm(set)?;
+            if settings.arms.iter().any(|before| before.name == arm.name) {
+                return Err(format!("--knob {} is given twice: leave one out", arm.name));
+            }
+            let arm = checked(arm.clone(), bench)
+                .map_err(|why| format!("--knob {}: not measurable here: {why}", arm.name))?;
+            settings.arms.push(arm);
+        }
+        Ok(settings)
+    }
+
+    /// Of every candidate of every knob.
+    pub(super) fn all(bench: &RealBench<'_>) -> Self {
+        let mut settings = Self::default();
+        for knob in Knob::all() {
+            if let Some(why) = out_of_question(knob) {
+                settings.skipped.push(Skipped { name: knob.id.into(), why });
+                continue;
+            }
+            for candidate in knob.candidates {
+                let name = format!("{}={candidate}", knob.id);
+                let arm = arm(&[(knob.id.to_owned(), (*candidate).to_owned())]);
+                match arm.and_then(|arm| checked(arm, bench)) {
+                    Ok(arm) => settings.arms.push(arm),
+                    Err(why) => settings.skipped.push(Skipped { name, why }),
+                }
+            }
+        }
+        settings
+    }
+}
+
+/// Why no value of a knob can be measured.
+fn out_of_question(knob: &Knob) -> Option<String> {
+    match knob.access {
+        Access::Engine(how) => Some(format!("the engine decides: {how}")),
+        Access::Tool(command) => Some(format!("another program changes it: {command}")),
+        Access::Boot(_, parameter) => Some(format!("only a boot changes it: {parameter}")),
+        _ if knob.care == Care::LinkReset => Some("it may take a link down".into()),
+        _ => None,
+    }
+}
+
+fn arm(set: &[(String, String)]) -> Result<Arm, String> {
+    let name = set.iter().map(|(id, value)| format!("{id}={value}")).collect::<Vec<_>>().join(",");
+    let mut arm = Arm { name, ..Arm::baseline() };
+    let mut about = Vec::new();
+    for (id, value) in set {
+        let knob = Knob::by_id(id)
+            .ok_or_else(|| format!("there is no knob {id:?}: `quiclane tune show` lists them"))?;
+        if let Some(why) = out_of_question(knob) {
+            return Err(format!("{id} is not measurable here: {why}"));
+        }
+        about.push(knob.mechanism);
+        let Access::Flag(usage) = knob.access else {
+            arm.set.push((id.clone(), value.clone()));
+            continue;
+        };
+        let mut words = usage.split(' ');
+        let (command, flag) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let flags = if command == "load" { &mut arm.load } else { &mut arm.serve };
+        flags.extend([flag.to_owned(), value.clone()]);
+        arm.apply.push(format!("quiclane {command} {flag} {value}"));
+        arm.undo.push(format!("quiclane {command}  # without {flag}"));
+    }
+    arm.about = about.join("; ");
+    Ok(arm)
+}
+
+/// `arm` with its plain commands, if this host can have it.
+fn checked(mut arm: Arm, bench: &RealBench<'_>) -> Result<Arm, String> {
+    if !arm.set.is_empty() {
+        let planned = bench.host.plan(&arm.set)?;
+        if let Some(kept) = planned.kept.filter(|_| planned.apply.len() < arm.set.len()) {
+            return Err(kept);
+        }
+        arm.apply.extend(planned.apply);
+        arm.undo.extend(planned.undo);
+    }
+    if !arm.serve.is_empty() {
+        bench.try_server(&arm)?;
+    }
+    Ok(arm)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(text: &[(&str, &str)]) -> Set {
+        text.iter().map(|(id, value)| ((*id).into(), (*value).into())).collect()
+    }
+
+    #[test]
+    fn knobs_of_the_engine_are_flags_and_others_are_set() {
+        let arm = arm(&set(&[("io", "epoll"), ("gro", "on"), ("connected_sockets", "per-core")]));
+        let arm = arm.unwrap();
+        assert_eq!(arm.name, "io=epoll,gro=on,connected_sockets=per-core");
+        assert_eq!(arm.serve, ["--io", "epoll"]);
+        assert_eq!(arm.load, ["--sockets", "per-core"]);
+        assert_eq!(arm.set, set(&[("gro", "on")]));
+        assert!(arm.apply.contains(&"quiclane serve --io epoll".to_owned()));
+    }
+
+    #[test]
+    fn what_cannot_be_measured_says_why() {
+        for (id, words) in [
+            ("mitigations", "boot"),
+            ("sqpoll", "engine"),
+            ("conntrack", "another program"),
+            ("ring_rx", "link down"),
+            ("nosuch", "tune show"),
+        ] {
+            let why = arm(&set(&[(id, "1")])).unwrap_err();
+            assert!(why.contains(words), "{why}");
+        }
+    }
+
+    #[test]
+    fn flags_of_knobs_are_a_command_and_a_flag() {
+        for knob in Knob::all() {
+            let Access::Flag(usage) = knob.access else { continue };
+            let words: Vec<&str> = usage.split(' ').collect();
+            assert!(["serve", "load"].contains(&words[0]), "{usage}");
+            assert!(words[1].starts_with("--"), "{usage}");
+        }
+    }
+}

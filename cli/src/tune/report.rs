@@ -1,0 +1,83 @@
+//! report says what a file of records says: a table, JSON, or a page that needs nothing else.
+
+mod forest;
+mod page;
+mod table;
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::Args;
+use quiclane_tuning::experiment::{Findings, Log};
+
+use crate::exit::{Exit, Failure};
+use crate::output;
+pub(crate) use table::Table;
+
+/// Say what an experiment found: a table, JSON, or a page
+///
+/// Reads what `tune experiment` and `bench matrix` write, also while they are running.
+#[derive(Args, Debug)]
+pub(crate) struct ReportArgs {
+    /// The file of records
+    #[arg(value_name = "FILE.jsonl")]
+    file: PathBuf,
+
+    /// Write a page of HTML: effects with their intervals, every block, the host, what to apply and
+    /// how to undo it. It needs nothing else to be looked at
+    #[arg(short, long, value_name = "FILE.html")]
+    output: Option<PathBuf>,
+
+    /// The result as JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
+    let log = Log::read(&args.file)?;
+    let findings = Findings::new(&log);
+    if let Some(path) = &args.output {
+        let page = page::Page { log: &log, findings: &findings }.to_string();
+        let written = fs::write(path, page);
+        written.map_err(|source| Failure::File { flag: "-o", path: path.clone(), source })?;
+    }
+    match args.json {
+        true => output::json(&findings)?,
+        false => output::result(Table { log: &log, findings: &findings })?,
+    }
+    Ok(Exit::Ok)
+}
+
+/// A log ratio as percent of change, with its sign.
+fn percent(ratio: f64) -> String {
+    match ratio {
+        f64::NEG_INFINITY => "-100 %".into(),
+        f64::INFINITY => "any".into(),
+        ratio => format!("{:+.1} %", ratio.exp_m1() * 100.0),
+    }
+}
+
+/// A figure with three digits or more.
+fn figure(value: f64) -> String {
+    match value {
+        value if value >= 100.0 => format!("{value:.0}"),
+        value => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_percent() {
+        assert_eq!(percent(0.05_f64.ln_1p()), "+5.0 %");
+        assert_eq!(percent((-0.05_f64).ln_1p()), "-5.0 %");
+        assert_eq!(
+            (percent(f64::INFINITY).as_str(), percent(f64::NEG_INFINITY).as_str()),
+            ("any", "-100 %")
+        );
+        assert_eq!((figure(123_456.7).as_str(), figure(4.8325).as_str()), ("123457", "4.83"));
+    }
+}

@@ -1,0 +1,174 @@
+//! forest draws effects with their intervals, one below the other, and every block behind them, as
+//! SVG. Colours and fonts are those of the page.
+
+use std::fmt;
+
+use quiclane_loadgen::escaped;
+use quiclane_tuning::experiment::{Calibration, Effect, Phase, Point};
+
+use super::percent;
+
+/// The effects of one workload.
+pub(super) struct Forest<'f> {
+    pub(super) calibration: &'f Calibration,
+    /// Points of the baseline against itself.
+    pub(super) noise: &'f [Point],
+    pub(super) effects: &'f [&'f Effect],
+    /// The smallest effect that matters, a log ratio.
+    pub(super) smallest: f64,
+}
+
+/// A row of the picture.
+struct Row<'f> {
+    name: &'f str,
+    class: &'static str,
+    /// Low, effect, high.
+    found: Option<[f64; 3]>,
+    points: &'f [Point],
+    /// Whether only points of the confirmation are behind the interval.
+    is_confirmed: bool,
+}
+
+impl Forest<'_> {
+    fn rows(&self) -> Vec<Row<'_>> {
+        let estimate = self.calibration.estimate;
+        let itself = Row {
+            name: "baseline against itself",
+            class: "equivalent",
+            found: estimate.map(|of| [of.low, of.effect, of.high]),
+            points: self.noise,
+            is_confirmed: false,
+        };
+        let of = |effect: &&Effect| -> Row<'_> {
+            // The borrow is of the slice, not of the closure's argument.
+            let effect: &Effect = effect;
+            Row {
+                name: "",
+                class: effect.verdict.name(),
+                found: effect.estimate.map(|of| [of.low, of.effect, of.high]),
+                points: &[],
+                is_confirmed: effect.is_confirmed,
+            }
+        };
+        let named = self.effects.iter().map(|effect| Row {
+            name: &effect.name,
+            points: &effect.points,
+            ..of(effect)
+        });
+        std::iter::once(itself).chain(named).collect()
+    }
+
+    /// How far from the middle the ends of the axis are, a log ratio.
+    fn reach(&self, rows: &[Row<'_>]) -> f64 {
+        let ends = rows.iter().filter_map(|row| row.found).flatten();
+        let points = rows.iter().flat_map(|row| row.points).map(|point| point.ratio);
+        let most = ends.chain(points).filter(|value| value.is_finite());
+        let most = most.fold(2.0 * self.smallest, |most, value| most.max(value.abs()));
+        (most * 1.05).min(REACH_MAX)
+    }
+}
+
+impl fmt::Display for Forest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.rows();
+        let reach = self.reach(&rows);
+        let x = |value: f64| {
+            let share = (value.clamp(-reach, reach) + reach) / (2.0 * reach);
+            LEFT + share * (WIDTH - LEFT - RIGHT)
+        };
+        let height = TOP + rows.len() as f64 * ROW + BOTTOM;
+        let low = height - BOTTOM;
+        writeln!(f, "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">")?;
+        let (from, to) = (x(-self.smallest), x(self.smallest));
+        let (width, tall) = (to - from, low - TOP);
+        writeln!(
+            f,
+            "<rect class=\"band\" x=\"{from:.1}\" y=\"{TOP}\" width=\"{width:.1}\" \
+             height=\"{tall:.1}\"/>"
+        )?;
+        for tick in ticks(reach) {
+            let (at, text) = (x(tick), percent(tick));
+            let class = if tick == 0.0 { "axis" } else { "grid" };
+            writeln!(f, "<path class=\"{class}\" d=\"M{at:.1} {TOP}V{low:.1}\"/>")?;
+            let below = low + 18.0;
+            let text = if tick == 0.0 { "0".to_owned() } else { text };
+            writeln!(
+                f,
+                "<text class=\"tick middle\" x=\"{at:.1}\" y=\"{below:.1}\">{text}</text>"
+            )?;
+        }
+        for (number, row) in rows.iter().enumerate() {
+            row.draw(TOP + (number as f64 + 0.5) * ROW, &x, f)?;
+        }
+        writeln!(f, "</svg>")
+    }
+}
+
+impl Row<'_> {
+    fn draw(&self, y: f64, x: &dyn Fn(f64) -> f64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, class, found, points, is_confirmed } = self;
+        let (left, base) = (LEFT - 12.0, y + 4.0);
+        let name = escaped(name);
+        writeln!(f, "<text class=\"name end\" x=\"{left:.1}\" y=\"{base:.1}\">{name}</text>")?;
+        for point in *points {
+            let is_used = (point.phase == Phase::Confirm) == *is_confirmed;
+            let kind = match (point.breaches.is_empty(), is_used) {
+                (false, _) => "void",
+                (true, false) => "early",
+                (true, true) => "used",
+            };
+            let (at, low) = (x(point.ratio), y + DOTS);
+            writeln!(f, "<circle class=\"dot {kind}\" cx=\"{at:.1}\" cy=\"{low:.1}\" r=\"2.5\"/>")?;
+        }
+        let Some([low, effect, high]) = found else { return Ok(()) };
+        let (from, to, middle) = (x(*low), x(*high), x(*effect));
+        let (above, below) = (y - 5.0, y + 5.0);
+        writeln!(
+            f,
+            "<path class=\"whisker {class}\" d=\"M{from:.1} {y:.1}H{to:.1}M{from:.1} {above:.1}\
+             V{below:.1}M{to:.1} {above:.1}V{below:.1}\"/>"
+        )?;
+        let (side, corner) = (middle - 5.0, y - 5.0);
+        writeln!(
+            f,
+            "<rect class=\"mark {class}\" x=\"{side:.1}\" y=\"{corner:.1}\" width=\"10\" \
+             height=\"10\"/>"
+        )
+    }
+}
+
+/// Round percentages that fit, a handful of them.
+fn ticks(reach: f64) -> Vec<f64> {
+    let most = reach.exp_m1() * 100.0;
+    let steps = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0];
+    let step = steps.into_iter().find(|step| most / step <= 5.0).unwrap_or(1_000.0);
+    let both = (-6..=6).map(|number| f64::from(number) * step / 100.0);
+    both.filter(|share| *share > -1.0).map(f64::ln_1p).filter(|tick| tick.abs() <= reach).collect()
+}
+
+const WIDTH: f64 = 940.0;
+const LEFT: f64 = 250.0;
+const RIGHT: f64 = 20.0;
+const TOP: f64 = 8.0;
+const BOTTOM: f64 = 28.0;
+const ROW: f64 = 40.0;
+
+/// How far below its interval the blocks of a row are.
+const DOTS: f64 = 13.0;
+
+/// Twenty times as much: beyond, nothing could be told apart.
+const REACH_MAX: f64 = 3.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_few() {
+        for reach in [0.01, 0.03, 0.1, 0.5, 1.0, 3.0] {
+            let ticks = ticks(reach);
+            assert!((3..=13).contains(&ticks.len()), "{reach}: {ticks:?}");
+            assert!(ticks.contains(&0.0) && ticks.is_sorted());
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! table shows findings on a terminal.
+
+use std::fmt::{self, Display};
+
+use quiclane_tuning::experiment::{Calibration, Effect, Findings, Log, Verdict};
+
+use super::{figure, percent};
+
+/// The result of an experiment, in words and columns.
+pub(crate) struct Table<'l> {
+    pub(crate) log: &'l Log,
+    pub(crate) findings: &'l Findings,
+}
+
+impl Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { log, findings } = self;
+        let width = log.begin.arms.iter().map(|arm| arm.name.len()).max().unwrap_or(0).max(8);
+        for calibration in &findings.calibrations {
+            let workload = calibration.workload;
+            writeln!(f, "{} ({})", workload.name(), workload.unit())?;
+            writeln!(f, "  {}", noise(calibration))?;
+            writeln!(
+                f,
+                "  {:<width$}  {:>9}  {:>21}  {:>6}  verdict",
+                "", "effect", "95 % interval", "blocks"
+            )?;
+            for effect in sorted(findings, calibration) {
+                writeln!(f, "  {}", line(effect, width))?;
+            }
+            writeln!(f)?;
+        }
+        for (guard, blocks) in &findings.void {
+            let limit = log.begin.limits.0.get(guard).copied().unwrap_or_default();
+            let (name, limit) = (guard.name(), guard.text(limit));
+            writeln!(f, "{blocks} blocks were void: {name} above {limit}")?;
+        }
+        if findings.by_chance >= 0.5 {
+            let (count, chance) = (findings.effects.len(), findings.by_chance);
+            writeln!(
+                f,
+                "of {count} comparisons {chance:.1} intervals miss by chance; only what is marked \
+                         confirmed was measured again"
+            )?;
+        }
+        if !log.begin.skipped.is_empty() {
+            writeln!(f, "not measurable here:")?;
+            for skipped in &log.begin.skipped {
+                writeln!(f, "  {:<width$}  {}", skipped.name, skipped.why)?;
+            }
+        }
+        write!(f, "{}", advice(log, findings))
+    }
+}
+
+/// What noise looks like here.
+pub(super) fn noise(calibration: &Calibration) -> String {
+    let figure = calibration.figure.map_or_else(|| "nothing".into(), figure);
+    let unit = calibration.workload.unit();
+    match &calibration.estimate {
+        None => {
+            "the baseline against itself: no block was fit for use, so nothing is claimed".into()
+        }
+        Some(estimate) => {
+            let itself = match estimate.excludes_zero() {
+                true => {
+                    ", which one calibration in twenty does by chance; if it does again, the \
+                         place is not quiet enough"
+                }
+                false => "",
+            };
+            format!(
+                "baseline {figure} {unit}; against itself {} [{}, {}]{itself}; a block varies by \
+                 {:.1} %: {:.1} % or more is found in 9 of 10 cases, less than {:.1} % is never \
+                 claimed",
+                percent(estimate.effect),
+                percent(estimate.low),
+                percent(estimate.high),
+                calibration.spread * 100.0,
+                calibration.tells.exp_m1() * 100.0,
+                calibration.floor.exp_m1() * 100.0,
+            )
+        }
+    }
+}
+
+/// The effects of a workload, the best first.
+pub(super) fn sorted<'f>(findings: &'f Findings, of: &Calibration) -> Vec<&'f Effect> {
+    let mut effects: Vec<&Effect> =
+        findings.effects.iter().filter(|effect| effect.workload == of.workload).collect();
+    let key = |effect: &Effect| {
+        effect.estimate.map_or(f64::NEG_INFINITY, |found| found.effect * of.workload.sign())
+    };
+    effects.sort_by(|a, b| key(b).total_cmp(&key(a)));
+    effects
+}
+
+/// The verdict with what has to be said beside it.
+pub(super) fn verdict(effect: &Effect) -> String {
+    let mut text = effect.verdict.name().to_owned();
+    if effect.is_confirmed && effect.verdict.is_difference() {
+        text.push_str(", confirmed");
+    }
+    if let Some(note) = &effect.note {
+        text.push_str(": ");
+        text.push_str(note);
+    }
+    text
+}
+
+fn line(effect: &Effect, width: usize) -> String {
+    let (name, verdict) = (&effect.name, verdict(effect));
+    match &effect.estimate {
+        None => format!("{name:<width$}  {:>9}  {:>21}  {:>6}  {verdict}", "-", "-", 0),
+        Some(found) => {
+            let interval = format!("[{}, {}]", percent(found.low), percent(found.high));
+            let (effect, blocks) = (percent(found.effect), found.blocks);
+            format!("{name:<width$}  {effect:>9}  {interval:>21}  {blocks:>6}  {verdict}")
+        }
+    }
+}
+
+/// What is better, as commands; nothing is better than a wrong advice.
+fn advice(log: &Log, findings: &Findings) -> String {
+    let (apply, undo) = commands(log, findings);
+    if apply.is_empty() {
+        return "nothing here is better than the baseline: there is nothing to apply".into();
+    }
+    format!(
+        "to apply what is better:\n  {}\nto undo it:\n  {}",
+        apply.join("\n  "),
+        undo.join("\n  ")
+    )
+}
+
+/// Commands that apply everything that is better in some workload and worse in none, and those that
+/// undo them.
+pub(super) fn commands(log: &Log, findings: &Findings) -> (Vec<String>, Vec<String>) {
+    let verdicts = |arm: usize, is: Verdict| {
+        findings.effects.iter().any(|effect| effect.arm == arm && effect.verdict == is)
+    };
+    let must_confirm = log.begin.blocks.confirm > 0;
+    let confirmed = |arm: usize| findings.effects.iter().any(|of| of.arm == arm && of.is_confirmed);
+    let is_worth_it = |arm: usize| {
+        let better = verdicts(arm, Verdict::Better) && !verdicts(arm, Verdict::Worse);
+        better && (!must_confirm || confirmed(arm))
+    };
+    let best = (1..log.begin.arms.len()).filter(|arm| is_worth_it(*arm));
+    let arms: Vec<_> = best.map(|arm| &log.begin.arms[arm]).collect();
+    let apply = arms.iter().flat_map(|arm| arm.apply.clone()).collect();
+    let undo = arms.iter().rev().flat_map(|arm| arm.undo.clone()).collect();
+    (apply, undo)
+}
