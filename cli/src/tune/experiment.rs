@@ -152,6 +152,8 @@ enum DeviceFlag {
     Lo,
     /// A veth pair between two namespaces; needs root
     Veth,
+    /// Loopback of the host itself: its own values of every knob, and everybody else's packets
+    Host,
 }
 
 impl From<DeviceFlag> for Device {
@@ -159,6 +161,7 @@ impl From<DeviceFlag> for Device {
         match flag {
             DeviceFlag::Lo => Self::Lo,
             DeviceFlag::Veth => Self::Veth,
+            DeviceFlag::Host => Self::Host,
         }
     }
 }

@@ -6,6 +6,7 @@ mod compare;
 mod defence;
 mod demo;
 mod doctor;
+mod experiment;
 mod http3;
 mod idle;
 mod keys;

@@ -4,8 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
 
 mod files;
-mod host;
-mod killed;
+pub(crate) mod host;
+pub(crate) mod killed;
 
 use std::time::Duration;
 

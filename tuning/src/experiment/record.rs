@@ -47,7 +47,7 @@ pub struct Begin {
     /// Requests a second that a closed loop reached before the first block; what overload and
     /// latency are set by.
     pub reached: Option<f64>,
-    /// `lo` or `veth`.
+    /// `lo`, `veth` or `host`.
     pub device: String,
     /// Cores of the server.
     pub server_cores: Vec<usize>,

@@ -51,6 +51,7 @@ impl<'a> Course<'a> {
         let device = match Device::from(device) {
             Device::Lo => "lo",
             Device::Veth => "veth",
+            Device::Host => "host",
         };
         Ok(Self { args, place, device, cores, signals })
     }
@@ -189,7 +190,11 @@ impl<'a> Course<'a> {
 pub(super) fn resume(args: &CourseArgs, path: &Path) -> Result<Exit, Failure> {
     let (log, records) = Records::resume(path)?;
     let begin = &log.begin;
-    let device = if begin.device == "veth" { DeviceFlag::Veth } else { DeviceFlag::Lo };
+    let device = match begin.device.as_str() {
+        "veth" => DeviceFlag::Veth,
+        "host" => DeviceFlag::Host,
+        _ => DeviceFlag::Lo,
+    };
     let cores = Cores { server: begin.server_cores.clone(), generator: begin.load_cores.clone() };
     let course = Course::at(args, device, cores)?;
     let now = fingerprint(&course.place.about);
@@ -226,16 +231,16 @@ impl Show {
         if !quiet {
             let Blocks { calibrate, screen, confirm } = begin.blocks;
             output::log(format_args!(
-                "{} settings, {} of calibration, {screen} blocks each{}; cells of {}; {} not \
-                 measurable here",
+                "settings: {}, and {} not measurable here; blocks: {} of calibration, {screen} of \
+                 each{}; cells of {}",
                 begin.arms.len() - 1,
+                begin.skipped.len(),
                 calibrate,
                 match confirm {
                     0 => String::new(),
-                    confirm => format!(", {confirm} more of the best few"),
+                    confirm => format!(", {confirm} more of the best"),
                 },
-                duration(begin.cell_s),
-                begin.skipped.len()
+                duration(begin.cell_s)
             ));
         }
         let bar = (!quiet && io::stderr().is_terminal()).then(|| {

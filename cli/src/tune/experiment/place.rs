@@ -4,6 +4,7 @@
 //! ```text
 //! lo     one namespace, its own lo          server ── lo ── generator
 //! veth   two namespaces and a pair          server ── lane0 ═ lane1 ── generator
+//! host   none                               server ── lo ── generator
 //! ```
 //!
 //! A namespace lives as long as a process in it: `cat`, which ends when its standard input does.
@@ -20,6 +21,8 @@ pub(in crate::tune) enum Device {
     Lo,
     /// A pair of virtual Ethernet devices.
     Veth,
+    /// Loopback of the host itself.
+    Host,
 }
 
 /// Where cells are measured.
@@ -42,15 +45,20 @@ struct Holder(Child);
 impl Place {
     /// Namespaces of our own where that is allowed, else the host's loopback.
     pub(in crate::tune) fn open(device: Device) -> Result<Self, String> {
+        if device == Device::Host {
+            return Ok(Self::shared("as asked for"));
+        }
         match (Self::private(device), device) {
             (Ok(place), _) => Ok(place),
-            (Err(why), Device::Lo) => {
-                let about = format!("loopback of the host, shared with all others ({why})");
-                let (address, interface) = ("127.0.0.1", "lo");
-                Ok(Self { server: None, generator: None, address, interface, about })
-            }
             (Err(why), Device::Veth) => Err(format!("--device veth: {why}; try --device lo")),
+            (Err(why), _) => Ok(Self::shared(&why)),
         }
+    }
+
+    /// The host's loopback.
+    fn shared(why: &str) -> Self {
+        let about = format!("loopback of the host, shared with all others ({why})");
+        Self { server: None, generator: None, address: "127.0.0.1", interface: "lo", about }
     }
 
     fn private(device: Device) -> Result<Self, String> {
@@ -59,15 +67,15 @@ impl Place {
         };
         let server = Holder::start().map_err(why)?;
         let (address, interface) = match device {
-            Device::Lo => ("127.0.0.1", "lo"),
+            Device::Lo | Device::Host => ("127.0.0.1", "lo"),
             Device::Veth => (SERVER, "lane0"),
         };
         let generator = match device {
-            Device::Lo => None,
+            Device::Lo | Device::Host => None,
             Device::Veth => Some(Holder::start().map_err(why)?),
         };
         let about = match device {
-            Device::Lo => "lo in a network namespace of its own",
+            Device::Lo | Device::Host => "lo in a network namespace of its own",
             Device::Veth => "veth between two network namespaces of its own",
         };
         let place =

@@ -11,7 +11,7 @@ use std::process::Command;
 use crate::command::{Outcome, line, skip};
 
 /// Runs `body` in namespaces of its own. `test` is the name that this binary knows the test by.
-pub(super) fn inside(test: &str, body: impl FnOnce(&Host)) {
+pub(crate) fn inside(test: &str, body: impl FnOnce(&Host)) {
     if env::var(INSIDE).as_deref() == Ok(test) {
         let keeps = tempfile::tempdir().unwrap();
         body(&Host { journal: keeps.path().join("tune"), _keeps: keeps });
@@ -38,32 +38,32 @@ pub(super) fn inside(test: &str, body: impl FnOnce(&Host)) {
 }
 
 /// The host, and a folder for a journal.
-pub(super) struct Host {
-    pub(super) journal: PathBuf,
+pub(crate) struct Host {
+    pub(crate) journal: PathBuf,
     _keeps: tempfile::TempDir,
 }
 
 impl Host {
     /// Runs `quiclane tune` with a journal of its own.
-    pub(super) fn tune(&self, flags: &str) -> Outcome {
+    pub(crate) fn tune(&self, flags: &str) -> Outcome {
         line(&format!("tune {}", self.with_journal(flags)))
     }
 
     /// Runs it around `command`.
-    pub(super) fn tune_while(&self, command: &str) -> Outcome {
+    pub(crate) fn tune_while(&self, command: &str) -> Outcome {
         line(&self.while_line(command))
     }
 
-    pub(super) fn while_line(&self, command: &str) -> String {
+    pub(crate) fn while_line(&self, command: &str) -> String {
         format!("tune {} -- {command}", self.with_journal("apply --set udp_early_demux=0"))
     }
 
-    pub(super) fn with_journal(&self, flags: &str) -> String {
+    pub(crate) fn with_journal(&self, flags: &str) -> String {
         format!("{flags} --journal {}", self.journal.display())
     }
 
     /// Everything that [`WISHES`] changes, byte by byte.
-    pub(super) fn state(&self) -> Vec<String> {
+    pub(crate) fn state(&self) -> Vec<String> {
         let files = FILES.iter().map(|path| read(path));
         let show = line("tune show --json --interface veth0").json();
         let features = show["knobs"].as_array().unwrap().iter();
@@ -73,18 +73,18 @@ impl Host {
     }
 
     /// How many lines the journal has; 0 without one.
-    pub(super) fn records(&self) -> usize {
+    pub(crate) fn records(&self) -> usize {
         let bytes = fs::read(self.journal.join("journal")).unwrap_or_default();
         bytes.iter().filter(|byte| **byte == b'\n').count()
     }
 
     /// Whether nothing is set.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         !self.journal.join("journal").exists()
     }
 
     /// The guards of this host's journal, by their process.
-    pub(super) fn guards(&self) -> Vec<u32> {
+    pub(crate) fn guards(&self) -> Vec<u32> {
         let asked = format!("tune\0guard\0--journal\0{}\0", self.journal.display());
         let process = |entry: fs::DirEntry| -> Option<u32> {
             let number = entry.file_name().to_str()?.parse().ok()?;
@@ -95,19 +95,19 @@ impl Host {
     }
 }
 
-pub(super) fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// Settings of this namespace and its interface, of every kind that there is.
-pub(super) const WISHES: &str = "--interface veth0 --allow-link-reset --set gro=on \
+pub(crate) const WISHES: &str = "--interface veth0 --allow-link-reset --set gro=on \
     --set gro_flush_timeout=20000 --set defer_hard_irqs=2 --set threaded_napi=1 \
     --set udp_early_demux=0 --set ip_early_demux=0 --set tx_queue_length=500 --set rps_cpus=3 \
     --set rps_flow_count=4096 --set udp_rmem_min=8192 --set udp_wmem_min=8192 --set mtu=1400 \
     --set tx_checksum=off";
 
 /// How many there are.
-pub(super) const WISHES_COUNT: usize = 13;
+pub(crate) const WISHES_COUNT: usize = 13;
 
 const FILES: [&str; 10] = [
     "/sys/class/net/veth0/gro_flush_timeout",

@@ -176,7 +176,7 @@ fn signal(process: u32, signal: Signal) {
 }
 
 /// Waits, as long as a slow machine may need.
-pub(super) fn wait_until(done: impl Fn() -> bool) {
+pub(crate) fn wait_until(done: impl Fn() -> bool) {
     for _ in 0..2_000 {
         if done() {
             return;

@@ -1,0 +1,220 @@
+//! experiment: real measurements that are too short to say much, their files and pages, and what is
+//! left of one that is killed.
+
+#![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::command::{NOBODY, Outcome, Running, assert_fields, line, shell};
+use crate::tune::host::{inside, read};
+use crate::tune::killed::wait_until;
+
+/// As short as it gets, on a machine where other tests run.
+const SHORT: &str = "--budget 3m --cell 100ms --seed 7 --guard steal=10 --guard others=10 \
+    --guard generator=1 --guard softirq=1 --guard drops=1 --guard errors=1 --guard backlog=1000000";
+
+fn words(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
+}
+
+fn records(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Many blocks fit three minutes: fewer are as good a test.
+fn shorten(path: &Path, calibrate: u32, screen: u32) {
+    let mut all = records(path);
+    let blocks = serde_json::json!({"calibrate": calibrate, "screen": screen, "confirm": 0});
+    all[0]["blocks"] = blocks;
+    let lines: Vec<String> = all.iter().map(|record| format!("{record}\n")).collect();
+    fs::write(path, lines.concat()).unwrap();
+}
+
+fn cells(path: &Path) -> usize {
+    records(path).iter().filter(|record| record["record"] == "cell").count()
+}
+
+#[test]
+fn an_experiment_is_measured_interrupted_resumed_and_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.jsonl");
+    let file = path.display();
+    let start = format!("tune experiment --knob io=epoll {SHORT} -o {file}");
+    let mut running = Running::start(&words(&start));
+    running.until("block 3 of");
+    running.signal("INT");
+    let outcome = running.wait();
+    assert_eq!(outcome.code, 130, "{outcome:?}");
+    assert!(outcome.stderr.contains("go on with --resume"), "{outcome:?}");
+    let kept = records(&path);
+    let before = cells(&path);
+    assert!(before >= 8 && before.is_multiple_of(4), "{before}");
+    shorten(&path, 3, 3);
+    let outcome = line(&format!("tune experiment --resume {file} --json"));
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert_eq!(cells(&path), 24, "{outcome:?}");
+    assert_eq!(records(&path)[1..=before], kept[1..=before], "measured once");
+    let found = outcome.json();
+    assert_fields(&found, &["calibrations", "effects", "void", "by_chance"]);
+    let effect = &found["effects"][0];
+    assert_eq!(
+        (effect["name"].as_str(), effect["workload"].as_str()),
+        (Some("io=epoll"), Some("requests"))
+    );
+    assert_eq!(effect["verdict"], "inconclusive", "three blocks say nothing: {effect}");
+    let page = folder.path().join("run.html");
+    let outcome = line(&format!("tune report {file} -o {}", page.display()));
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    for words in
+        ["requests (requests/s)", "io=epoll", "inconclusive", "nothing to apply", "at least 6"]
+    {
+        assert!(outcome.stdout.contains(words), "{words}: {}", outcome.stdout);
+    }
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.contains("<svg") && page.contains("io=epoll") && !page.contains("<script"));
+    let again = line(&format!("tune report {file} --json"));
+    assert_eq!(again.json(), found);
+}
+
+#[test]
+fn a_server_that_is_stopped_half_of_the_time_is_slower() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.jsonl");
+    let start = format!("tune experiment --handicap 50% {SHORT} -o {}", path.display());
+    let mut running = Running::start(&words(&start));
+    running.until("block 1 of");
+    running.signal("INT");
+    assert_eq!(running.wait().code, 130);
+    shorten(&path, 1, 4);
+    let outcome = line(&format!("tune experiment --resume {} --json -q", path.display()));
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let found = outcome.json();
+    let points = found["effects"][0]["points"].as_array().unwrap();
+    let ratios: Vec<f64> = points.iter().map(|point| point["ratio"].as_f64().unwrap()).collect();
+    let slower = ratios.iter().filter(|ratio| **ratio < -0.2).count();
+    assert!(ratios.len() == 4 && slower >= 3, "half of the time is -0.69: {ratios:?}");
+}
+
+#[test]
+fn what_is_killed_leaves_nothing() {
+    inside("experiment::what_is_killed_leaves_nothing", |host| {
+        let knob = "/proc/sys/net/ipv4/udp_early_demux";
+        let before = read(knob);
+        let path = host.journal.with_extension("jsonl");
+        let flags = "experiment --knob udp_early_demux=0 --device host";
+        let start = format!("tune {flags} {SHORT} -o {}", path.display());
+        let mut running = Running::start(&words(&host.with_journal(&start)));
+        running.until("block 1 of");
+        running.signal("INT");
+        assert_eq!(running.wait().code, 130);
+        shorten(&path, 0, 8);
+        let mut in_place = 0;
+        for records in 1..=4 {
+            let flags = format!("tune experiment --resume {} -q", path.display());
+            let mut running = Running::start(&words(&host.with_journal(&flags)));
+            // The host has its own value until the first cell of the arm.
+            while host.records() < records && !running.has_ended() {}
+            in_place += usize::from(read(knob) != before);
+            drop(running);
+            wait_until(|| of_ours("serve").is_empty() && of_ours("load").is_empty());
+            assert_eq!(host.tune("revert").code, 0);
+            assert_eq!(read(knob), before, "killed at {records} records");
+        }
+        assert!(in_place > 0, "never killed while it was set");
+    });
+}
+
+/// Processes of this network namespace that run this command of quiclane.
+fn of_ours(command: &str) -> Vec<u32> {
+    let ours = fs::read_link("/proc/self/ns/net").unwrap();
+    let is_one = |process: u32| {
+        let folder = format!("/proc/{process}");
+        let words = fs::read(format!("{folder}/cmdline")).ok()?;
+        let same = fs::read_link(format!("{folder}/ns/net")).ok()? == ours;
+        let text = String::from_utf8_lossy(&words).into_owned();
+        (same && text.contains("quiclane\0") && text.contains(&format!("\0{command}\0")))
+            .then_some(process)
+    };
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter_map(is_one).collect()
+}
+
+#[test]
+fn without_privileges_it_measures_on_the_loopback_of_the_host() {
+    let script = format!(
+        "cd \"$(mktemp -d)\" && timeout -s INT 8 $quiclane tune experiment --knob gso_segments=1 \
+         {SHORT} -o run.jsonl; echo code $?; head -1 run.jsonl"
+    );
+    let Outcome { stdout, stderr, .. } = shell(&script, Some(NOBODY));
+    assert!(stdout.contains("shared with all others"), "{stdout} {stderr}");
+    assert!(stderr.contains("calibrate: baseline"), "{stderr}");
+}
+
+#[test]
+fn a_matrix_has_the_same_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("matrix.jsonl");
+    let start = format!(
+        "bench matrix --io epoll --workers 1 --steering hash,xdp --mtu 1200 --gso-segments 1 \
+         --gro off {SHORT} -o {}",
+        path.display()
+    );
+    let mut running = Running::start(&words(&start));
+    running.until("block 2 of");
+    running.signal("INT");
+    assert_eq!(running.wait().code, 130);
+    let begin = records(&path).remove(0);
+    assert_eq!(begin["what"], "matrix");
+    let name = "io=epoll steering=hash workers=1 mtu=1200 gso=1 gro=off";
+    assert_eq!(begin["arms"][1]["name"], name, "one worker needs no xdp");
+    let flags = "--io epoll --steering hash --workers 1 --mtu-max 1200 --gso-segments 1 --gro off";
+    let serve: Vec<&str> =
+        begin["arms"][1]["serve"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
+    assert_eq!(serve.join(" "), flags);
+    let outcome = line(&format!("tune report {}", path.display()));
+    assert!(outcome.stdout.contains(name), "{outcome:?}");
+}
+
+#[test]
+fn wrong_flags_name_the_value_and_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let foreign = folder.path().join("foreign");
+    fs::write(&foreign, "{}\n").unwrap();
+    let foreign = foreign.display();
+    for (flags, code, words) in [
+        ("tune experiment".to_owned(), 2, "--knob"),
+        ("tune experiment --knob nosuch=1".into(), 2, "tune show"),
+        ("tune experiment --knob io=nonsense".into(), 2, "io=nonsense"),
+        ("tune experiment --knob mitigations=off".into(), 2, "boot"),
+        ("tune experiment --knob io=epoll --knob io=epoll".into(), 2, "twice"),
+        ("tune experiment --knob io".into(), 2, "KNOB=VALUE"),
+        ("tune experiment --handicap 60%".into(), 2, "50%"),
+        ("tune experiment --all --smallest-effect 0%".into(), 2, "2%"),
+        ("tune experiment --all --cell 1ms".into(), 2, "100ms"),
+        ("tune experiment --all --guard steel=1".into(), 2, "steal"),
+        ("tune experiment --all --workload nothing".into(), 2, "overload"),
+        ("tune experiment --knob io=epoll --budget 1s".into(), 2, "give at least --budget"),
+        ("tune experiment --knob io=epoll --load-cores 99".into(), 1, "99"),
+        (format!("tune experiment --resume {foreign}"), 1, "line 1"),
+        (format!("tune experiment --knob io=epoll --resume {foreign}"), 2, "without effect"),
+        (format!("tune experiment --knob io=epoll -o {foreign}"), 1, "exists"),
+        (format!("tune report {foreign}"), 1, "tune experiment"),
+        ("tune report nosuch".into(), 1, "nosuch"),
+        ("bench matrix --io nothing".into(), 2, "epoll"),
+        ("bench matrix --mtu 100".into(), 2, "1200"),
+        ("bench matrix --gso-segments 0".into(), 2, "128"),
+        ("bench matrix --steering quantum".into(), 2, "cbpf"),
+        ("bench matrix --workers 0".into(), 2, "at least 1"),
+        ("bench matrix --gro maybe".into(), 2, "off"),
+        ("bench matrix --quick --budget 1s".into(), 2, "give at least --budget"),
+    ] {
+        let outcome = line(&flags);
+        assert_eq!(outcome.code, code, "{flags}: {outcome:?}");
+        assert!(outcome.stderr.contains(words), "{flags}: {words}: {}", outcome.stderr);
+    }
+}
