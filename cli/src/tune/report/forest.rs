@@ -128,11 +128,11 @@ impl Row<'_> {
             "<path class=\"whisker {class}\" d=\"M{from:.1} {y:.1}H{to:.1}M{from:.1} {above:.1}\
              V{below:.1}M{to:.1} {above:.1}V{below:.1}\"/>"
         )?;
-        let (side, corner) = (middle - 5.0, y - 5.0);
+        let (side, corner) = (middle - 3.0, y - 3.0);
         writeln!(
             f,
-            "<rect class=\"mark {class}\" x=\"{side:.1}\" y=\"{corner:.1}\" width=\"10\" \
-             height=\"10\"/>"
+            "<rect class=\"mark {class}\" x=\"{side:.1}\" y=\"{corner:.1}\" width=\"6\" \
+             height=\"6\"/>"
         )
     }
 }
