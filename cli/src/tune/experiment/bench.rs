@@ -2,11 +2,11 @@
 //! the host meanwhile.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
 use quiclane::clock::now;
-use quiclane_tuning::experiment::{Arm, Bench, Cell, Guard, Machine, Trouble, Workload};
+use quiclane_tuning::experiment::{Arm, Bench, Cell, Guard, Limits, Machine, Trouble, Workload};
 use serde_json::Value;
 
 use super::flags;
@@ -25,6 +25,8 @@ pub(crate) struct RealBench<'p> {
     pub(super) reached: Option<f64>,
     pub(super) signals: &'p Receiver<()>,
     pub(super) machine: Machine,
+    /// What others may take of the host before a cell begins.
+    pub(super) limits: Limits,
 }
 
 /// Who runs where.
@@ -40,6 +42,7 @@ impl Bench for RealBench<'_> {
             return Err(Trouble::Interrupted);
         }
         let begun = now();
+        self.wait_for_quiet()?;
         if arm.set.is_empty() {
             return self.cell(arm, workload, begun);
         }
@@ -60,6 +63,24 @@ impl RealBench<'_> {
             Err(Trouble::Interrupted | Trouble::Bench(_)) => first,
             Ok(_) | Err(Trouble::Arm(_)) => self.measure(baseline, Workload::Requests, 1),
         }
+    }
+
+    /// Waits while others keep the host busy, within limits: what is measured meanwhile is void
+    /// anyway.
+    fn wait_for_quiet(&self) -> Result<(), Trouble> {
+        let begun = now();
+        while now().saturating_duration_since(begun) < QUIET_WITHIN {
+            let before = self.machine.look(&[]);
+            if self.signals.recv_timeout(QUIET_LOOK) != Err(RecvTimeoutError::Timeout) {
+                return Err(Trouble::Interrupted);
+            }
+            let mut readings = self.machine.look(&[]).since(&before, QUIET_LOOK.as_secs_f64(), 0.0);
+            readings.retain(|guard, _| matches!(guard, Guard::Others | Guard::Steal));
+            if self.limits.breaches(&readings, Workload::Requests).is_empty() {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     fn cell(
@@ -249,6 +270,10 @@ const WARM_UP_MAX: Duration = Duration::from_secs(1);
 
 /// Beyond its duration a generator needs a moment to open and to close.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long a cell waits for a quiet host, and how long it looks whether it is.
+const QUIET_WITHIN: Duration = Duration::from_secs(5);
+const QUIET_LOOK: Duration = Duration::from_millis(100);
 
 /// For starting a server while values of the host are set, seconds.
 const VALUES_S: u64 = 15;

@@ -71,6 +71,7 @@ impl<'a> Course<'a> {
             reached: None,
             signals: &self.signals,
             machine: Machine::default(),
+            limits: self.args.limits(),
         }
     }
 
@@ -91,14 +92,18 @@ impl<'a> Course<'a> {
         let baseline = Arm::baseline();
         let probe = match bench.probe(&baseline) {
             Ok(probe) => probe,
-            Err(Trouble::Interrupted) => return Ok(Exit::Interrupted),
+            Err(Trouble::Interrupted) => {
+                output::log("interrupted before the first block: there is nothing to resume");
+                return Ok(Exit::Interrupted);
+            }
             Err(Trouble::Arm(why) | Trouble::Bench(why)) => {
                 return Err(Failure::Measuring(format!("the baseline does not run: {why}")));
             }
         };
         bench.reached = Some(probe.figure);
         let values = if arms.iter().any(|arm| !arm.set.is_empty()) { VALUES_S } else { 0.0 };
-        let overhead_s = probe.took_s - bench.cell.as_secs_f64() + values;
+        // Without the time that it waited for others.
+        let overhead_s = (probe.took_s - bench.cell.as_secs_f64()).min(OVERHEAD_MAX_S) + values;
         let (cell, blocks) = self.divide(arms.len(), workloads.len(), overhead_s)?;
         bench.cell = cell;
         let begin = Begin {
@@ -208,6 +213,7 @@ pub(super) fn resume(args: &CourseArgs, path: &Path) -> Result<Exit, Failure> {
     let mut bench = course.bench();
     bench.cell = Duration::try_from_secs_f64(begin.cell_s).unwrap_or(CELLS[0]);
     bench.reached = begin.reached;
+    bench.limits = begin.limits.clone();
     course.go(log, records, bench, path)
 }
 
@@ -312,6 +318,9 @@ pub(in crate::tune) fn duration(seconds: f64) -> String {
 /// Lengths of cells, the best first.
 const CELLS: [Duration; 3] =
     [Duration::from_secs(2), Duration::from_secs(1), Duration::from_millis(500)];
+
+/// Starting, warming up and ending both programs, seconds.
+const OVERHEAD_MAX_S: f64 = 1.5;
 
 /// Setting values of the host and putting them back, spread over the cells of a block, seconds.
 const VALUES_S: f64 = 0.3;

@@ -188,7 +188,7 @@ const PERIOD: Duration = Duration::from_millis(50);
 const READY_MAX: Duration = Duration::from_secs(10);
 
 /// How long a server may take to end.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Long enough to cost nothing, short enough to cost no time.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
