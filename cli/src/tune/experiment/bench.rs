@@ -27,6 +27,8 @@ pub(crate) struct RealBench<'p> {
     pub(super) machine: Machine,
     /// What others may take of the host before a cell begins.
     pub(super) limits: Limits,
+    /// How long the last cell waited for others.
+    pub(super) waited: Duration,
 }
 
 /// Who runs where.
@@ -43,6 +45,7 @@ impl Bench for RealBench<'_> {
         }
         let begun = now();
         self.wait_for_quiet()?;
+        self.waited = now().saturating_duration_since(begun);
         if arm.set.is_empty() {
             return self.cell(arm, workload, begun);
         }

@@ -42,6 +42,11 @@ impl Settings {
             }
             for candidate in knob.candidates {
                 let name = format!("{}={candidate}", knob.id);
+                if matches!(knob.access, Access::Flag(_)) && *candidate == knob.default {
+                    let why = "that is what quiclane does by itself".to_owned();
+                    settings.skipped.push(Skipped { name, why });
+                    continue;
+                }
                 let arm = arm(&[(knob.id.to_owned(), (*candidate).to_owned())]);
                 match arm.and_then(|arm| checked(arm, bench)) {
                     Ok(arm) => settings.arms.push(arm),
