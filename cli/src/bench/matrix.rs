@@ -89,7 +89,7 @@ impl MatrixArgs {
     fn combinations(&self, cores: usize) -> Vec<Arm> {
         let axes = self.axes(cores);
         let combinations: Vec<Vec<Value>> = match self.quick {
-            true => axes.into_iter().flatten().map(|value| vec![value]).collect(),
+            true => one_at_a_time(axes),
             false => axes.into_iter().fold(vec![Vec::new()], |before, axis| {
                 let with = |values: &Vec<Value>| -> Vec<Vec<Value>> {
                     let add = |value: &Value| [&values[..], std::slice::from_ref(value)].concat();
@@ -130,6 +130,19 @@ impl MatrixArgs {
         let axes: Vec<Vec<Value>> = vec![io, steering, workers, mtu, gso, gro];
         axes.into_iter().filter(|axis| !axis.is_empty()).collect()
     }
+}
+
+/// Each value by itself; ways of steering with the most workers, since one has nothing to steer.
+fn one_at_a_time(axes: Vec<Vec<Value>>) -> Vec<Vec<Value>> {
+    let values: Vec<Value> = axes.into_iter().flatten().collect();
+    let count = |value: &&Value| value.0.strip_prefix("workers=")?.parse::<usize>().ok();
+    let of_workers = values.iter().filter(|value| count(value).is_some());
+    let most = of_workers.max_by_key(count).cloned();
+    let with = |value: &Value| match &most {
+        Some(workers) if value.0.starts_with("steering=") => vec![workers.clone(), value.clone()],
+        _ => vec![value.clone()],
+    };
+    values.iter().map(with).collect()
 }
 
 /// A single worker has nothing to steer: any way is the same.
@@ -208,13 +221,15 @@ mod tests {
         let expected = [
             "io=uring",
             "io=epoll",
-            "steering=hash",
+            "workers=2 steering=hash",
             "workers=1",
             "workers=2",
             "mtu=1200",
             "mtu=1472",
-            "gso=on",
+            "gso=1",
+            "gso=128",
             "gro=on",
+            "gro=off",
         ];
         assert_eq!(found, expected);
     }
