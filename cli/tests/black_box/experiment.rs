@@ -125,6 +125,12 @@ fn what_is_killed_leaves_nothing() {
             assert_eq!(read(knob), before, "killed at {records} records");
         }
         assert!(in_place > 0, "never killed while it was set");
+        // What somebody has tuned is no baseline.
+        assert_eq!(host.tune("apply --set udp_early_demux=0").code, 0);
+        let refused = host.tune("experiment --knob ip_early_demux=0 --device host");
+        assert!(refused.stderr.contains("first `quiclane tune revert"), "{refused:?}");
+        assert_eq!((refused.code, read(knob).trim()), (2, "0"));
+        assert_eq!(host.tune("revert").code, 0);
     });
 }
 
@@ -153,6 +159,11 @@ fn without_privileges_it_measures_on_the_loopback_of_the_host() {
     let Outcome { stdout, stderr, .. } = shell(&script, Some(NOBODY));
     assert!(stdout.contains("shared with all others"), "{stdout} {stderr}");
     assert!(stderr.contains("calibrate: baseline"), "{stderr}");
+    let script = "$quiclane tune experiment --knob udp_early_demux=0 --journal \"$(mktemp -d)\"";
+    let outcome = shell(script, Some(NOBODY));
+    assert_eq!(outcome.code, 2, "{outcome:?}");
+    let words = "udp_early_demux=0: not measurable here: ";
+    assert!(outcome.stderr.contains(words), "{outcome:?}");
 }
 
 #[test]

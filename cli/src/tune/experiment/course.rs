@@ -168,7 +168,7 @@ impl<'a> Course<'a> {
         mut bench: RealBench<'_>,
         path: &Path,
     ) -> Result<Exit, Failure> {
-        let mut show = Show::new(self.args.quiet, &log);
+        let mut show = Show::new(self.args.quiet, &log, &self.place.about);
         let ended = run(&mut log, &mut records, &mut bench, |progress| show.block(progress));
         show.end();
         let ended = ended?;
@@ -233,14 +233,14 @@ struct Show {
 }
 
 impl Show {
-    fn new(quiet: bool, log: &Log) -> Self {
+    fn new(quiet: bool, log: &Log, place: &str) -> Self {
         let begin = &log.begin;
         let names = begin.arms.iter().map(|arm| arm.name.clone()).collect();
         if !quiet {
             let Blocks { calibrate, screen, confirm } = begin.blocks;
             output::log(format_args!(
                 "settings: {}, and {} not measurable here; blocks: {} of calibration, {screen} of \
-                 each{}; cells of {}",
+                 each{}; cells of {}; on {place}",
                 begin.arms.len() - 1,
                 begin.skipped.len(),
                 calibrate,
