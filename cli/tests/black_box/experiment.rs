@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::command::{NOBODY, Outcome, Running, assert_fields, line, shell};
+use crate::command::{NOBODY, Outcome, Running, assert_fields, line, root, shell};
 use crate::tune::host::{inside, read};
 use crate::tune::killed::wait_until;
 
@@ -92,6 +92,7 @@ fn a_server_that_is_stopped_half_of_the_time_is_slower() {
     shorten(&path, 1, 4);
     let outcome = line(&format!("tune experiment --resume {} --json -q", path.display()));
     assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(!outcome.stderr.contains("screen:"), "quiet: {outcome:?}");
     let found = outcome.json();
     let points = found["effects"][0]["points"].as_array().unwrap();
     let ratios: Vec<f64> = points.iter().map(|point| point["ratio"].as_f64().unwrap()).collect();
@@ -164,6 +165,55 @@ fn without_privileges_it_measures_on_the_loopback_of_the_host() {
     assert_eq!(outcome.code, 2, "{outcome:?}");
     let words = "udp_early_demux=0: not measurable here: ";
     assert!(outcome.stderr.contains(words), "{outcome:?}");
+}
+
+#[test]
+fn every_knob_is_an_arm_or_has_a_reason_and_flags_are_recorded() {
+    if !root("experiment::every_knob_is_an_arm_or_has_a_reason_and_flags_are_recorded") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (path, journal) = (folder.path().join("all.jsonl"), folder.path().join("journal"));
+    let start = format!(
+        "tune experiment --all --device veth --workload bulk --workload latency --budget 300h \
+         --smallest-effect 3% --cell 150ms --seed 11 --server-cores 0 --load-cores 0 \
+         --guard steal=7% --journal {} -o {}",
+        journal.display(),
+        path.display()
+    );
+    let mut running = Running::start(&words(&start));
+    running.until("calibrate: ");
+    running.signal("INT");
+    assert_eq!(running.wait().code, 130);
+    let begin = records(&path).remove(0);
+    for (field, value) in [
+        ("device", serde_json::json!("veth")),
+        ("workloads", serde_json::json!(["bulk", "latency"])),
+        ("smallest_effect", serde_json::json!(0.03)),
+        ("cell_s", serde_json::json!(0.15)),
+        ("seed", serde_json::json!(11)),
+        ("server_cores", serde_json::json!([0])),
+        ("load_cores", serde_json::json!([0])),
+        ("budget_s", serde_json::json!(1_080_000.0)),
+    ] {
+        assert_eq!(begin[field], value, "{field}");
+    }
+    assert_eq!(begin["limits"]["steal"], 0.07);
+    let names = |field: &str| -> Vec<String> {
+        let all = begin[field].as_array().unwrap().iter();
+        all.map(|of| of["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let (arms, skipped) = (names("arms"), names("skipped"));
+    for name in ["gso_segments=1", "udp_gro=off", "gro=on", "udp_early_demux=0"] {
+        assert!(arms.iter().any(|arm| arm == name), "{name}: {arms:?}");
+    }
+    assert!(skipped.iter().any(|name| name == "mitigations"), "{skipped:?}");
+    let knobs = line("tune show --json").json();
+    for knob in knobs["knobs"].as_array().unwrap() {
+        let id = knob["id"].as_str().unwrap();
+        let is_there = |name: &String| name == id || name.starts_with(&format!("{id}="));
+        assert!(arms.iter().chain(&skipped).any(is_there), "{id} is nowhere");
+    }
 }
 
 #[test]
