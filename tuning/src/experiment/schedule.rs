@@ -173,8 +173,8 @@ fn share_until(phase: Phase, begin: &Begin) -> f64 {
     let confirmed = (begin.arms.len() - 1).min(CONFIRMED_MAX);
     let confirm = f64::from(blocks.confirm) * confirmed as f64 / sum;
     match phase {
-        // Void blocks of the calibration may take twice its share.
-        Phase::Calibrate => (2.0 * f64::from(blocks.calibrate) / sum).min(1.0),
+        // A quarter more for void blocks: the arms are what it is all for.
+        Phase::Calibrate => 1.25 * f64::from(blocks.calibrate) / sum,
         Phase::Screen => 1.0 - confirm,
         Phase::Confirm => 1.0,
     }
@@ -265,6 +265,16 @@ mod tests {
             .map(|block| block.step.arm)
             .collect();
         assert_eq!(confirmed, [1, 4, 5].into());
+    }
+
+    #[test]
+    fn void_calibration_leaves_time_for_the_arms() {
+        let mut begin = begin(2, &[Workload::Requests]);
+        begin.budget_s = f64::from(begin.blocks.sum(1)) * 4.0;
+        let log = completed(begin, Noise { stolen: 0.5, ..Noise::default() });
+        let count = |phase| log.blocks.iter().filter(|block| block.step.phase == phase).count();
+        let screened = count(Phase::Screen);
+        assert!(screened >= 6, "{screened} of {}", log.blocks.len());
     }
 
     #[test]
