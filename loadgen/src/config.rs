@@ -58,6 +58,9 @@ pub struct LoadConfig {
     /// Load offered but not measured, between connecting and measuring. Only with
     /// [`Stop::Duration`].
     pub warm_up: Duration,
+    /// How much longer than [`Stop::Duration`] the run waits for what was due by then and has not
+    /// ended; default not at all: what is cut off is counted as cancelled. Nothing new is begun.
+    pub linger: Duration,
     /// Which part of a run this is; default all of it. Connections, requests and rate are always
     /// those of the whole run.
     pub partition: Option<Partition>,
@@ -117,6 +120,7 @@ impl LoadConfig {
             connect_pace: None,
             stop,
             warm_up: Duration::ZERO,
+            linger: Duration::ZERO,
             partition: None,
             start_at: None,
             interval: Duration::from_secs(1),

@@ -19,10 +19,12 @@ mod due;
 mod heard;
 mod initials;
 mod junk;
+mod phase;
 mod placement;
 mod probe;
 mod report;
 mod seats;
+mod seen;
 mod sender;
 mod switch;
 mod text;
@@ -35,9 +37,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 pub use calmness::Calmness;
+pub use phase::PhaseReport;
 pub use report::{
     AbuseReport, CloseCount, CloseLayer, ConnectionCounts, DatagramAnswers, DefenceReport,
-    PhaseReport, ProbeReport, StreamCounts, Traffic,
+    ProbeReport, StreamCounts, Traffic,
 };
 use serde::Serialize;
 

@@ -150,6 +150,26 @@ fn a_stall_of_the_server_is_in_the_latencies_of_all_who_met_it() {
     }
 }
 
+/// Who was due in the last moments is seen to the end, and nobody is asked afterwards.
+#[test]
+fn a_run_that_lingers_cuts_off_nobody_whom_the_server_answers_in_time() {
+    let stall = Some((Duration::from_millis(1_100), Duration::from_millis(1_800)));
+    let lingers = |linger_ms| {
+        let linger = Duration::from_millis(linger_ms);
+        run_with(stall, even(100.0), seconds(2), |config| LoadConfig { linger, ..config })
+    };
+    let report = lingers(1_000);
+    assert_eq!(report.schedule.unwrap().due, 200, "{report}");
+    assert_eq!((report.counts.requests.ok, report.errors.total), (200, 0), "{report}");
+    assert!((1_790_000..1_810_000).contains(&report.latency_us.max), "{report}");
+    assert!((1.99..2.01).contains(&report.duration_s), "{report}");
+    for linger_ms in [0, 500] {
+        let report = lingers(linger_ms);
+        assert_eq!(report.schedule.unwrap().due, 200, "{report}");
+        assert!((100..120).contains(&report.counts.requests.ok), "{report}");
+    }
+}
+
 #[test]
 fn a_rate_is_kept_to_the_request() {
     for (per_s, due) in [(1_000.0, 5_000), (0.5, 3), (333.3, 1_667)] {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use quiclane::Lane;
 
 use super::Client;
+use super::phase::Phase;
 use crate::schedule::Schedule;
 
 /// When one worker's requests are due, and who can take them.
@@ -27,6 +28,8 @@ pub(super) struct Pacer {
     counted: u64,
     /// When the run began; `None`: it has not.
     start: Option<Instant>,
+    /// Nothing is due from then on; `None`: not known yet, or never.
+    end: Option<Instant>,
     /// Seats that can take a request, each once, in turn.
     free: VecDeque<usize>,
     /// Since when there is one.
@@ -38,7 +41,7 @@ impl Pacer {
     pub(super) fn new(schedule: Schedule, seats: usize) -> Self {
         let free = VecDeque::with_capacity(seats);
         let uncounted = schedule.clone();
-        Self { schedule, uncounted, counted: 0, start: None, free, free_since: None }
+        Self { schedule, uncounted, counted: 0, start: None, end: None, free, free_since: None }
     }
 
     /// The schedule begins at `at`, if it has not begun.
@@ -46,9 +49,15 @@ impl Pacer {
         self.start.get_or_insert(at);
     }
 
+    /// Nothing is due from `end` on.
+    pub(super) fn end(&mut self, end: Option<Instant>) {
+        self.end = end;
+    }
+
     /// When the next request is due; `None`: never.
     pub(super) fn next_at(&self) -> Option<Instant> {
-        self.start?.checked_add(self.schedule.peek()?)
+        let at = self.start?.checked_add(self.schedule.peek()?)?;
+        self.end.is_none_or(|end| at < end).then_some(at)
     }
 
     /// Which request the next one is; `None`: any.
@@ -63,7 +72,7 @@ impl Pacer {
 
     /// The next request that is due: when it was, and since when it could have left.
     pub(super) fn take(&mut self, now: Instant) -> Option<(Instant, Instant)> {
-        let start = self.start?;
+        let start = self.start.filter(|_| self.is_due(now))?;
         let due = start + self.schedule.take(now.saturating_duration_since(start))?;
         Some((due, self.free_since.map_or(now, |since| due.max(since))))
     }
@@ -155,6 +164,17 @@ impl Client {
         if let Some(pacer) = &mut self.pacer {
             pacer.settle();
         }
+    }
+
+    /// Whether nothing more becomes due, but some of what was has not ended and is waited for.
+    pub(super) fn awaits_answers(&self, now: Instant) -> bool {
+        let Phase::Measuring { until: Some(until), .. } = self.phase else { return false };
+        let is_waiting = until <= now && now < until + self.job.config.linger;
+        let in_flight = match self.makes_handshakes() {
+            true => self.seats.connecting() as u64,
+            false => self.requests.len(),
+        };
+        is_waiting && (in_flight > 0 || self.is_due(now))
     }
 
     /// What still waits when the warm-up ends belongs to the warm-up, and is not sent.

@@ -157,6 +157,9 @@ impl Client {
             Stop::Duration(duration) => Some(from + duration),
             Stop::Requests(_) | Stop::Never => None,
         };
+        if let Some(pacer) = &mut self.pacer {
+            pacer.end(until);
+        }
         let before = self.totals(from);
         self.series.begin(from, until, before);
         self.phase = Phase::Measuring { from, until, thread: ThreadTime::read() };
@@ -164,7 +167,8 @@ impl Client {
 
     /// How the run ends, if it does now.
     fn ending(&self, now: Instant, until: Option<Instant>) -> Option<Ending> {
-        if until.is_some_and(|until| until <= now) && !self.awaits_datagrams(now) {
+        let awaits = self.awaits_datagrams(now) || self.awaits_answers(now);
+        if until.is_some_and(|until| until <= now) && !awaits {
             return Some(Ending::Complete);
         }
         if self.job.config.workload.is_idle() {
@@ -269,7 +273,7 @@ impl Client {
                 });
             }
             Phase::Warming(until) => next = next.min(until),
-            // If it is over, datagrams are awaited.
+            // If it is over, datagrams or answers are awaited.
             Phase::Measuring { until: Some(until), .. } if until > now => next = next.min(until),
             Phase::Connecting | Phase::Measuring { .. } | Phase::Over => {}
         }
@@ -338,7 +342,7 @@ impl Client {
             _ => now,
         };
         if let Phase::Measuring { from, thread, .. } = self.phase {
-            let is_over = self.datagrams.is_some();
+            let is_over = self.datagrams.is_some() || !self.job.config.linger.is_zero();
             self.tally.measured = Some(Span { from, to: if is_over { end } else { now } });
             self.tally.busy = ThreadTime::read()
                 .zip(thread)

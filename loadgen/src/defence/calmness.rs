@@ -4,8 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::probe::NEWCOMERS_PER_S;
-use super::report::PhaseReport;
+use super::phase::PhaseReport;
 
 /// What became of a server's users while it was abused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -16,23 +15,23 @@ pub enum Calmness {
     /// Nothing failed, but the 99th percentile of requests, or of handshakes, was more than three
     /// times that before, and by more than 10 ms.
     Slower,
-    /// Requests, handshakes or connections failed; or more newcomers were left waiting at the end
-    /// than come in a second.
+    /// Requests, handshakes or connections failed, or had not ended a second after the part.
     Failing,
     /// No request was answered.
     Down,
 }
 
 impl Calmness {
-    /// What the two parts of a test say.
-    pub(super) fn new(before: &PhaseReport, during: &PhaseReport) -> Self {
-        match during {
+    /// What the two parts of a test say; `None`: nothing failed, and there is no baseline.
+    pub(super) fn new(before: &PhaseReport, during: &PhaseReport) -> Option<Self> {
+        Some(match during {
             during if during.requests_ok == 0 => Self::Down,
             during if !during.errors.is_empty() => Self::Failing,
-            during if during.handshakes_unfinished > NEWCOMERS_PER_S => Self::Failing,
+            during if during.unfinished() > 0 => Self::Failing,
+            _ if before.unfinished() > 0 => return None,
             during if is_slower(before, during) => Self::Slower,
             _ => Self::Calm,
-        }
+        })
     }
 }
 
@@ -48,8 +47,8 @@ impl fmt::Display for Calmness {
 }
 
 /// Whether users had the same after as before.
-pub(super) fn recovered(before: &PhaseReport, after: &PhaseReport) -> bool {
-    Calmness::new(before, after) == Calmness::Calm
+pub(super) fn recovered(before: &PhaseReport, after: &PhaseReport) -> Option<bool> {
+    Calmness::new(before, after).map(|verdict| verdict == Calmness::Calm)
 }
 
 /// Whether a part of the test was much slower than that before.
@@ -93,19 +92,32 @@ mod tests {
             (phase(0, 0, 1), Calmness::Down, false),
             (phase(0, 0, 0), Calmness::Down, false),
         ] {
-            assert_eq!(Calmness::new(&before, &during), verdict, "{during:?}");
-            assert_eq!(recovered(&before, &during), is_back);
+            assert_eq!(Calmness::new(&before, &during), Some(verdict), "{during:?}");
+            assert_eq!(recovered(&before, &during), Some(is_back));
         }
         let slow = phase(150, 100_000, 0);
-        assert_eq!(Calmness::new(&slow, &phase(1, 300_000, 0)), Calmness::Calm);
-        assert_eq!(Calmness::new(&slow, &phase(1, 300_001, 0)), Calmness::Slower);
-        let of_newcomers = |p99, handshakes_unfinished| {
-            let mut during = PhaseReport { handshakes_unfinished, ..phase(500, 4_000, 0) };
+        assert_eq!(Calmness::new(&slow, &phase(1, 300_000, 0)), Some(Calmness::Calm));
+        assert_eq!(Calmness::new(&slow, &phase(1, 300_001, 0)), Some(Calmness::Slower));
+        for (p99, verdict) in [(10_000, Calmness::Calm), (10_001, Calmness::Slower)] {
+            let mut during = phase(500, 4_000, 0);
             during.handshake_us.p99 = p99;
-            Calmness::new(&before, &during)
-        };
-        assert_eq!(of_newcomers(10_000, 5), Calmness::Calm);
-        assert_eq!(of_newcomers(10_001, 5), Calmness::Slower);
-        assert_eq!(of_newcomers(1_000, 6), Calmness::Failing);
+            assert_eq!(Calmness::new(&before, &during), Some(verdict));
+        }
+    }
+
+    #[test]
+    fn whoever_is_left_waiting_was_failed() {
+        let before = phase(150, 4_000, 0);
+        let calm = || phase(500, 4_000, 0);
+        for hung in [
+            PhaseReport { requests_unfinished: 1, ..calm() },
+            PhaseReport { handshakes_unfinished: 1, ..calm() },
+        ] {
+            assert_eq!(Calmness::new(&before, &hung), Some(Calmness::Failing));
+            // There is nothing to be calmer, or slower, than.
+            assert_eq!(Calmness::new(&hung, &calm()), None);
+            assert_eq!(recovered(&hung, &calm()), None);
+            assert_eq!(Calmness::new(&hung, &phase(0, 0, 1)), Some(Calmness::Down));
+        }
     }
 }

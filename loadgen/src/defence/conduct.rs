@@ -25,9 +25,9 @@ pub(super) fn conduct(
 
     let before = Probe::start(config, config.calm, switch)?.watch(switch)?;
     let mut report = DefenceReport::new(config, target.address, &before);
-    report.ending = match before.users.ending {
+    report.ending = match before.users.report.ending {
         _ if switch.is_interrupted() => Ending::Interrupted,
-        Ending::Complete if before.users.counts.requests.ok == 0 => Ending::NothingConnected,
+        Ending::Complete if before.users.counts.ok == 0 => Ending::NothingConnected,
         ending => ending,
     };
     if report.ending != Ending::Complete {

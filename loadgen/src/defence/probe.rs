@@ -9,24 +9,16 @@ use std::thread;
 use std::time::Duration;
 
 use super::DefenceConfig;
+use super::seen::Seen;
 use super::switch::Switch;
 use crate::config::{LoadConfig, LoadError, Pace, Stop, Workload};
 use crate::load::Load;
-use crate::report::Report;
 use crate::schedule::{Arrivals, Rate};
 
 /// Both sorts of users, at work.
 pub(super) struct Probe {
     users: Load,
     newcomers: Load,
-}
-
-/// What they saw.
-pub(super) struct Seen {
-    /// Those who were there.
-    pub(super) users: Report,
-    /// Those who came.
-    pub(super) newcomers: Report,
 }
 
 impl Probe {
@@ -45,7 +37,8 @@ impl Probe {
         Ok(Self { users, newcomers })
     }
 
-    /// Waits until their time is over, or ends it when somebody wants no more.
+    /// Waits until their time is over and what was due in it has ended, for [`LINGER`] at most; or
+    /// ends it when somebody wants no more.
     pub(super) fn watch(self, switch: &Switch) -> Result<Seen, LoadError> {
         while !self.users.is_finished() || !self.newcomers.is_finished() {
             if switch.is_interrupted() {
@@ -53,7 +46,7 @@ impl Probe {
             }
             thread::sleep(LOOK_EVERY);
         }
-        Ok(Seen { users: self.users.join()?, newcomers: self.newcomers.join()? })
+        Ok(Seen::new(self.users.join()?, self.newcomers.join()?))
     }
 
     /// Sends them home.
@@ -70,7 +63,7 @@ pub(super) fn check(config: &DefenceConfig, length: Duration) -> Result<(), Load
 }
 
 fn users(config: &DefenceConfig, length: Duration) -> LoadConfig {
-    LoadConfig { stop: Stop::Duration(length), ..config.probe.clone() }
+    LoadConfig { stop: Stop::Duration(length), linger: LINGER, ..config.probe.clone() }
 }
 
 fn newcomers(config: &DefenceConfig, length: Duration) -> Result<LoadConfig, LoadError> {
@@ -91,6 +84,10 @@ pub(super) const NEWCOMERS_PER_S: u64 = 5;
 
 /// Those of ten seconds: a server that lets nobody in for that long holds none of them back.
 const NEWCOMERS_AT_ONCE: usize = 50;
+
+/// How long the probe waits for what was due in its time. Whoever hangs at its end would be
+/// seen by nobody otherwise; and nobody waits for a page for longer without noticing.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// A hundredth of the shortest useful part of a test.
 const LOOK_EVERY: Duration = Duration::from_millis(5);

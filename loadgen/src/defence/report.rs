@@ -8,10 +8,10 @@ use quiclane::{CloseReason, ConnectionStats};
 use serde::Serialize;
 
 use super::calmness::{Calmness, recovered};
-use super::probe::Seen;
+use super::phase::PhaseReport;
+use super::seen::Seen;
 use super::{DefenceConfig, Kind};
 use crate::protocol::H3_ALPN;
-use crate::report::{LatencyReport, Report, SATURATED};
 use crate::slo::SloReport;
 use crate::tally::Ending;
 
@@ -62,56 +62,6 @@ pub struct ProbeReport {
     /// After it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<PhaseReport>,
-}
-
-/// What an ordinary user saw in one part of the test.
-#[derive(Clone, Debug, Default, Serialize)]
-#[non_exhaustive]
-pub struct PhaseReport {
-    /// Its length, in seconds.
-    pub duration_s: f64,
-    /// Requests answered in full.
-    pub requests_ok: u64,
-    /// Requests that failed.
-    pub requests_failed: u64,
-    /// Requests that were due and had not ended when the part did.
-    pub requests_unfinished: u64,
-    /// Time to answer, from when a request was due.
-    pub latency_us: LatencyReport,
-    /// Handshakes of newcomers completed.
-    pub handshakes_ok: u64,
-    /// Handshakes of newcomers that failed.
-    pub handshakes_failed: u64,
-    /// Handshakes of newcomers that were due and had not ended when the part did.
-    pub handshakes_unfinished: u64,
-    /// Time to complete one, from when it was due.
-    pub handshake_us: LatencyReport,
-    /// Everything that failed, by class.
-    pub errors: BTreeMap<String, u64>,
-    /// The probe was late by its own doing.
-    pub saturated: bool,
-}
-
-impl PhaseReport {
-    fn new(Seen { users, newcomers }: &Seen) -> Self {
-        let mut errors = users.errors.by_class.clone();
-        for (class, count) in &newcomers.errors.by_class {
-            *errors.entry(class.clone()).or_default() += count;
-        }
-        Self {
-            duration_s: users.duration_s,
-            requests_ok: users.counts.requests.ok,
-            requests_failed: users.counts.requests.failed,
-            requests_unfinished: unfinished(users, users.counts.requests.ended()),
-            latency_us: users.latency_us,
-            handshakes_ok: newcomers.counts.handshakes.ok,
-            handshakes_failed: newcomers.counts.handshakes.failed,
-            handshakes_unfinished: unfinished(newcomers, newcomers.counts.handshakes.ended()),
-            handshake_us: newcomers.latency_us,
-            errors,
-            saturated: [users, newcomers].into_iter().any(is_late),
-        }
-    }
 }
 
 /// What was done and what came back.
@@ -371,7 +321,7 @@ impl DefenceReport {
     pub(super) fn during(&mut self, config: &DefenceConfig, seen: &Seen) {
         let during = PhaseReport::new(seen);
         self.saturated |= during.saturated;
-        self.slo = config.probe.slo.as_ref().map(|slo| slo.judge(&together(seen)));
+        self.slo = config.probe.slo.as_ref().map(|slo| slo.judge(&seen.together()));
         self.probe.during = Some(during);
     }
 
@@ -391,30 +341,9 @@ impl DefenceReport {
             return;
         }
         let ProbeReport { before, during, after } = &self.probe;
-        self.verdict = during.as_ref().map(|during| Calmness::new(before, during));
-        self.recovered = after.as_ref().map(|after| recovered(before, after));
+        self.verdict = during.as_ref().and_then(|during| Calmness::new(before, during));
+        self.recovered = after.as_ref().and_then(|after| recovered(before, after));
     }
-}
-
-/// How much of what was due had not ended.
-fn unfinished(report: &Report, ended: u64) -> u64 {
-    report.schedule.map_or(0, |schedule| schedule.due.saturating_sub(ended))
-}
-
-/// Whether the probe was late by its own doing, so that it cannot be said who kept users waiting.
-fn is_late(report: &Report) -> bool {
-    let lag_us = report.schedule.map_or(0, |schedule| schedule.lag_us.p99);
-    lag_us > LAG_MAX_US || report.busy.is_some_and(|busy| busy > SATURATED)
-}
-
-/// What objectives are held against: the requests of those who were there, the handshakes of those
-/// who came, and what failed for either.
-fn together(Seen { users, newcomers }: &Seen) -> Report {
-    let mut all = users.clone();
-    all.errors.total += newcomers.errors.total;
-    all.handshakes = newcomers.handshakes;
-    all.histograms.handshake = newcomers.histograms.latency.clone();
-    all
 }
 
 /// A time as the JSON has it.
@@ -457,10 +386,6 @@ const TRANSPORT_CODES: [&str; 17] = [
 //# an endpoint MUST limit the amount of data it sends to the unvalidated
 //# address to three times the amount of data received from that address
 const AMPLIFICATION_MAX: f64 = 3.0;
-
-/// Half of what makes a server [slower](Calmness::Slower). Not the millisecond of a load: of a few
-/// requests the 99th percentile is the longest, and one late turn on a busy host would spoil it.
-const LAG_MAX_US: u64 = 5_000;
 
 /// A generator that left out a larger share of what was due did another test than the one that was
 /// asked for.

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::report::{AbuseReport, CloseLayer, DefenceReport, PhaseReport};
+use super::phase::PhaseReport;
+use super::report::{AbuseReport, CloseLayer, DefenceReport};
 use crate::report::LatencyReport;
 use crate::tally::Ending;
 use crate::text::{group, line, plural, rate, size, time};
@@ -53,6 +54,11 @@ impl DefenceReport {
                 (Ending::Complete, true) => {
                     "none: this generator was the bottleneck; give it a lower --rate, or cores or \
                      a machine of its own"
+                }
+                (Ending::Complete, false) => {
+                    "none: nothing failed, but before the abuse something was left unfinished, so \
+                     that there is nothing to compare with; give a longer --calm, or see whether \
+                     the server is calm when nobody abuses it"
                 }
                 _ => {
                     "none: no probe was answered before the abuse, which was not begun: see \
