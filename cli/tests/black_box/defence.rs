@@ -95,6 +95,7 @@ fn an_interrupted_test_has_a_report() {
     running.signal("INT");
     let outcome = running.wait();
     assert_eq!(outcome.code, 130, "{outcome:?}");
+    assert!(!outcome.stderr.contains("after the abuse"), "there was none: {outcome:?}");
     let report = outcome.json();
     assert_eq!(report["ending"], "interrupted");
     assert!(report["verdict"].is_null() && report["abuse"].is_object(), "{report}");

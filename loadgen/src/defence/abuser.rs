@@ -224,12 +224,12 @@ impl Abuser {
     }
 
     /// Hands over what was counted, and lets the worker stop.
-    fn conclude(&mut self, lane: &mut Lane<'_>, now: Instant) {
+    fn conclude(&mut self, lane: &mut Lane<'_>, end: Instant) {
         self.is_over = true;
         let mut report = mem::take(&mut self.report);
         if let Some(due) = &mut self.due {
-            report.due = report.done + report.held_back + due.take_all(now);
-            report.duration_s = seconds(now.saturating_duration_since(due.start()));
+            report.due = report.done + report.held_back + due.take_all(end);
+            report.duration_s = seconds(end.saturating_duration_since(due.start()));
         }
         for (id, seat) in self.seats.iter() {
             self.connections.open_at_end += u64::from(seat.is_open());
@@ -311,8 +311,8 @@ impl App for Abuser {
         let (rate, worker) = (&self.task.rate, &self.worker);
         self.due.get_or_insert_with(|| Due::new(rate, worker.id, worker.workers, now));
         self.take_back(lane);
-        if self.task.switch.is_over() {
-            return self.conclude(lane, now);
+        if let Some(end) = self.task.switch.over(now) {
+            return self.conclude(lane, end);
         }
         if !self.churns() {
             self.connect(lane, now);
@@ -321,7 +321,8 @@ impl App for Abuser {
         let due = self.due.as_ref().and_then(Due::next_at);
         let is_idle = self.farewell.is_said() && self.to_reset.is_empty();
         let next = if is_idle { now + LOOK_EVERY } else { now };
-        lane.wake_at(due.map_or(next, |at| next.min(at)));
+        let soon = [due, self.task.switch.end()].into_iter().flatten().min();
+        lane.wake_at(soon.map_or(next, |at| next.min(at)));
     }
 }
 

@@ -1,10 +1,13 @@
 //! conduct takes a test through its three parts.
 
 use std::sync::Arc;
+use std::thread;
+
+use quiclane::clock;
 
 use super::abuse::Abuse;
 use super::placement::place;
-use super::probe::Probe;
+use super::probe::{LOOK_EVERY, Probe};
 use super::report::DefenceReport;
 use super::switch::Switch;
 use super::{DefenceConfig, DefenceError};
@@ -36,16 +39,17 @@ pub(super) fn conduct(
 
     // Its users have connected when the server is still calm, as those who were there before.
     let probe = Probe::start(config, config.length, switch)?;
-    switch.begin();
+    switch.begin(config.length);
     let abuse = Abuse::start(config, target, switch).inspect_err(|_| probe.stop())?;
     let during = probe.watch(switch);
-    switch.end();
-    let after = match switch.is_interrupted() {
-        true => None,
-        false => {
-            Some(Probe::start(config, config.calm, switch).and_then(|probe| probe.watch(switch)))
-        }
-    };
+    // A server that is gone ends the probe earlier.
+    while during.is_ok() && switch.over(clock::now()).is_none() {
+        thread::sleep(LOOK_EVERY);
+    }
+    let after = (!switch.is_interrupted()).then(|| {
+        switch.follow();
+        Probe::start(config, config.calm, switch)?.watch(switch)
+    });
     // Whatever became of the probe, no thread is left behind.
     switch.close();
     let abuse = abuse.join()?;

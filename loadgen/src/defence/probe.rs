@@ -90,4 +90,4 @@ const NEWCOMERS_AT_ONCE: usize = 50;
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// A hundredth of the shortest useful part of a test.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(5);

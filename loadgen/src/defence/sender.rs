@@ -71,10 +71,10 @@ impl Sender {
         let mut is_over = false;
         loop {
             let now = clock::now();
-            if !is_over && switch.is_over() {
+            if !is_over && let Some(end) = switch.over(now) {
                 is_over = true;
-                self.report.due += self.due.take_all(now);
-                self.report.duration_s = seconds(now.saturating_duration_since(self.due.start()));
+                self.report.due += self.due.take_all(end);
+                self.report.duration_s = seconds(end.saturating_duration_since(self.due.start()));
             }
             if !is_over {
                 self.send_due(now, &mut initials);

@@ -58,6 +58,8 @@ fn run(config: DefenceConfig) -> (DefenceReport, AbuseReport) {
     let abuse = report.abuse.clone().unwrap();
     assert!(abuse.done > 0 && abuse.done + abuse.held_back <= abuse.due, "{report}");
     assert!(abuse.due as f64 <= rate as f64 * abuse.duration_s + 2.0, "{report}");
+    let length_s = report.length_s;
+    assert!((length_s / 2.0..=length_s).contains(&abuse.duration_s), "{report}");
     assert!(abuse.sent.datagrams > 0 && abuse.sent.bytes > 0, "{report}");
     assert!(!abuse.amplified, "{report}");
     // Nobody can say what the server did where the generator was too slow.
