@@ -42,7 +42,7 @@ impl PhaseReport {
             *errors.entry(class.clone()).or_default() += count;
         }
         Self {
-            duration_s: users.report.duration_s,
+            duration_s: users.report.duration_s.max(newcomers.report.duration_s),
             requests_ok: users.counts.ok,
             requests_failed: users.counts.failed,
             requests_unfinished: users.unfinished,

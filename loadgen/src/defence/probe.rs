@@ -13,12 +13,14 @@ use super::seen::Seen;
 use super::switch::Switch;
 use crate::config::{LoadConfig, LoadError, Pace, Stop, Workload};
 use crate::load::Load;
-use crate::schedule::{Arrivals, Rate};
+use crate::schedule::{Arrivals, Rate, Schedule};
 
 /// Both sorts of users, at work.
 pub(super) struct Probe {
     users: Load,
     newcomers: Load,
+    /// How many requests, and handshakes, their time has room for.
+    due: [u64; 2],
 }
 
 impl Probe {
@@ -28,13 +30,15 @@ impl Probe {
         length: Duration,
         switch: &Switch,
     ) -> Result<Self, LoadError> {
+        let due =
+            [users(config, length), newcomers(config, length)?].map(|load| due(&load, length));
         let users = Load::start(users(config, length))?;
         while users.progress().measuring == 0 && !users.is_finished() && !switch.is_interrupted() {
             thread::sleep(LOOK_EVERY);
         }
         let newcomers = newcomers(config, length).and_then(Load::start);
         let newcomers = newcomers.inspect_err(|_| users.stopper().stop())?;
-        Ok(Self { users, newcomers })
+        Ok(Self { users, newcomers, due })
     }
 
     /// Waits until their time is over and what was due in it has ended, for [`LINGER`] at most; or
@@ -46,7 +50,7 @@ impl Probe {
             }
             thread::sleep(LOOK_EVERY);
         }
-        Ok(Seen::new(self.users.join()?, self.newcomers.join()?))
+        Ok(Seen::new(self.users.join()?, self.newcomers.join()?, self.due))
     }
 
     /// Sends them home.
@@ -76,6 +80,13 @@ fn newcomers(config: &DefenceConfig, length: Duration) -> Result<LoadConfig, Loa
         request_timeout: None,
         slo: None,
         ..users(config, length)
+    })
+}
+
+/// How much is due in `length`.
+fn due(load: &LoadConfig, length: Duration) -> u64 {
+    load.work_pace().map_or(0, |Pace { rate, arrivals }| {
+        Schedule::new(rate.clone(), *arrivals, 0, 1, 0).skip_before(length)
     })
 }
 

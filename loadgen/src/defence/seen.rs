@@ -26,10 +26,13 @@ pub(super) struct Crowd {
 }
 
 impl Seen {
-    /// What `users` and `newcomers` say.
-    pub(super) fn new(users: Report, newcomers: Report) -> Self {
+    /// What `users` and `newcomers` say, who should have asked `due` times.
+    pub(super) fn new(users: Report, newcomers: Report, due: [u64; 2]) -> Self {
         let (requests, handshakes) = (users.counts.requests, newcomers.counts.handshakes);
-        Self { users: Crowd::new(users, requests), newcomers: Crowd::new(newcomers, handshakes) }
+        Self {
+            users: Crowd::new(users, requests, due[0]),
+            newcomers: Crowd::new(newcomers, handshakes, due[1]),
+        }
     }
 
     /// What objectives are held against: the requests of those who were there, the handshakes of
@@ -46,8 +49,11 @@ impl Seen {
 }
 
 impl Crowd {
-    fn new(mut report: Report, counts: Counts) -> Self {
-        let due = report.schedule.map_or(0, |schedule| schedule.due);
+    fn new(mut report: Report, counts: Counts, planned: u64) -> Self {
+        let counted = report.schedule.map_or(0, |schedule| schedule.due);
+        // Where nobody answers a run is over before its schedule is.
+        let is_deserted = report.ending == Ending::NothingConnected;
+        let due = if is_deserted { planned.max(counted) } else { counted };
         let unfinished = due.saturating_sub(counts.ended());
         let of = |class| report.errors.by_class.get(class).copied().unwrap_or_default();
         let endless = unfinished + of("stalled") + of("not_sent");
@@ -90,7 +96,7 @@ mod tests {
         tally.latency.record_n(1_000_000, 90).unwrap();
         let report = Report::new(&config, 1, String::new(), &tally);
         let counts = report.counts.requests;
-        Crowd::new(report, counts)
+        Crowd::new(report, counts, 200)
     }
 
     #[test]
@@ -104,6 +110,11 @@ mod tests {
         assert_eq!((times.len(), times.count_between(1_000_000_000, u64::MAX)), (97, 7));
         let interrupted = crowd(Ending::Interrupted);
         assert_eq!((interrupted.report.latency_us.p99, interrupted.unfinished), (1_000, 5));
+    }
+
+    #[test]
+    fn what_was_due_counts_though_the_server_was_gone() {
+        assert_eq!(crowd(Ending::NothingConnected).unfinished, 200 - 95);
     }
 
     #[test]

@@ -284,4 +284,6 @@ fn who_answers_nobody_is_not_abused() {
     // Two users and the newcomers, each with its repetitions.
     assert!((1..50).contains(&datagrams), "{datagrams}");
     assert!(report.to_string().contains("not begun"), "{report}");
+    // Fifty a second for 300 ms; nobody asked, but it was due.
+    assert_eq!(report.probe.before.requests_unfinished, 15, "{report}");
 }
