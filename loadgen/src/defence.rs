@@ -16,6 +16,7 @@ mod abuser;
 mod calmness;
 mod conduct;
 mod due;
+mod ending;
 mod heard;
 mod initials;
 mod junk;
@@ -37,6 +38,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 pub use calmness::Calmness;
+pub use ending::DefenceEnding;
 pub use phase::PhaseReport;
 pub use report::{
     AbuseReport, CloseCount, CloseLayer, ConnectionCounts, DatagramAnswers, DefenceReport,

@@ -28,8 +28,8 @@ mod cpu;
 mod defence;
 pub use defence::{
     AbuseReport, Calmness, CloseCount, CloseLayer, ConnectionCounts, DEFENCE_RATE_MAX,
-    DatagramAnswers, Defence, DefenceConfig, DefenceError, DefenceReport, Kind, PhaseReport,
-    ProbeReport, StreamCounts, Traffic,
+    DatagramAnswers, Defence, DefenceConfig, DefenceEnding, DefenceError, DefenceReport, Kind,
+    PhaseReport, ProbeReport, StreamCounts, Traffic,
 };
 mod export;
 mod farewell;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use quiclane::{ClientTls, Target};
 use quiclane_loadgen::{
-    Arrivals, Body, DEFENCE_RATE_MAX, Defence, DefenceConfig, DefenceReport, Ending, Kind,
+    Arrivals, Body, DEFENCE_RATE_MAX, Defence, DefenceConfig, DefenceEnding, DefenceReport, Kind,
     LoadConfig, Pace, Protocol, Rate, Slo, SloReport, Stop, Workload,
 };
 
@@ -199,12 +199,18 @@ fn watch(
 
 /// The exit code of a test.
 fn exit(report: &DefenceReport) -> Exit {
-    match report.ending {
-        Ending::Interrupted => Exit::Interrupted,
-        _ if report.saturated => Exit::Invalid,
-        _ if report.slo.as_ref().is_some_and(SloReport::is_broken) => Exit::Broken,
-        Ending::Complete => Exit::Ok,
-        _ => Exit::Failed,
+    let is_broken = report.slo.as_ref().is_some_and(SloReport::is_broken);
+    exit_of(report.ending, report.saturated, is_broken)
+}
+
+fn exit_of(ending: DefenceEnding, is_saturated: bool, is_broken: bool) -> Exit {
+    match ending {
+        DefenceEnding::Interrupted => Exit::Interrupted,
+        // Nothing was measured that could be invalid.
+        ending if ending.is_unbegun() => Exit::Failed,
+        _ if is_saturated => Exit::Invalid,
+        _ if is_broken => Exit::Broken,
+        _ => Exit::Ok,
     }
 }
 
@@ -457,6 +463,20 @@ mod tests {
         assert!(config(own).unwrap().check().is_ok());
         let error = config("junk https://192.0.2.1/ -k").unwrap().check().unwrap_err();
         assert_eq!(Failure::from(error).exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn a_test_that_was_not_begun_failed_however_late_the_probe_was() {
+        for (ending, is_saturated, is_broken, code) in [
+            (DefenceEnding::NothingConnected, true, false, Exit::Failed),
+            (DefenceEnding::NothingAnswered, true, false, Exit::Failed),
+            (DefenceEnding::Interrupted, true, true, Exit::Interrupted),
+            (DefenceEnding::Complete, true, true, Exit::Invalid),
+            (DefenceEnding::Complete, false, true, Exit::Broken),
+            (DefenceEnding::Complete, false, false, Exit::Ok),
+        ] {
+            assert_eq!(exit_of(ending, is_saturated, is_broken), code, "{ending:?}");
+        }
     }
 
     #[test]

@@ -46,6 +46,7 @@ fn the_report_is_labelled_and_whole() {
         assert!(report["abuse"]["done"].as_u64().unwrap() > 0, "{kind}: {report}");
         for phase in ["before", "during", "after"] {
             let phase = &report["probe"][phase];
+            assert!(phase["lag_us"]["p99"].is_u64(), "{kind}: {report}");
             assert!(phase["requests_ok"].as_u64().unwrap() > 0, "{kind}: {report}");
             assert!(phase["handshakes_ok"].as_u64().unwrap() > 0, "{kind}: {report}");
         }
@@ -53,7 +54,10 @@ fn the_report_is_labelled_and_whole() {
     let outcome = defence(&server, "churn", "-R 50");
     let address = server.address();
     let label = format!("defence test churn against {address}: 50 handshakes/s for 300ms\n");
-    assert!(outcome.stdout.starts_with(&label), "{outcome:?}");
+    let is_invalid = outcome.stdout.starts_with("INVALID: ");
+    assert_eq!(outcome.code, if is_invalid { 4 } else { 0 }, "{outcome:?}");
+    assert!(is_invalid || outcome.stdout.starts_with(&label), "{outcome:?}");
+    assert!(outcome.stdout.contains(&label), "{outcome:?}");
     for word in ["\nabuse", "\nbefore", "\nduring", "\nafter", "\nverdict"] {
         assert!(outcome.stdout.contains(word), "{word}: {outcome:?}");
     }

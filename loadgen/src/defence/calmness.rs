@@ -22,13 +22,15 @@ pub enum Calmness {
 }
 
 impl Calmness {
-    /// What the two parts of a test say; `None`: nothing failed, and there is no baseline.
-    pub(super) fn new(before: &PhaseReport, during: &PhaseReport) -> Option<Self> {
+    /// What the two parts of a test say; `None`: nothing failed, and there are no times to compare,
+    /// or they are not `reliable`. What failed did so whoever was late.
+    pub(super) fn new(before: &PhaseReport, during: &PhaseReport, reliable: bool) -> Option<Self> {
+        let reliable = reliable && !before.saturated && !during.saturated;
         Some(match during {
             during if during.requests_ok == 0 => Self::Down,
             during if !during.errors.is_empty() => Self::Failing,
             during if during.unfinished() > 0 => Self::Failing,
-            _ if before.unfinished() > 0 => return None,
+            _ if !reliable || before.unfinished() > 0 => return None,
             during if is_slower(before, during) => Self::Slower,
             _ => Self::Calm,
         })
@@ -48,7 +50,7 @@ impl fmt::Display for Calmness {
 
 /// Whether users had the same after as before.
 pub(super) fn recovered(before: &PhaseReport, after: &PhaseReport) -> Option<bool> {
-    Calmness::new(before, after).map(|verdict| verdict == Calmness::Calm)
+    Calmness::new(before, after, true).map(|verdict| verdict == Calmness::Calm)
 }
 
 /// Whether a part of the test was much slower than that before.
@@ -92,16 +94,16 @@ mod tests {
             (phase(0, 0, 1), Calmness::Down, false),
             (phase(0, 0, 0), Calmness::Down, false),
         ] {
-            assert_eq!(Calmness::new(&before, &during), Some(verdict), "{during:?}");
+            assert_eq!(Calmness::new(&before, &during, true), Some(verdict), "{during:?}");
             assert_eq!(recovered(&before, &during), Some(is_back));
         }
         let slow = phase(150, 100_000, 0);
-        assert_eq!(Calmness::new(&slow, &phase(1, 300_000, 0)), Some(Calmness::Calm));
-        assert_eq!(Calmness::new(&slow, &phase(1, 300_001, 0)), Some(Calmness::Slower));
+        assert_eq!(Calmness::new(&slow, &phase(1, 300_000, 0), true), Some(Calmness::Calm));
+        assert_eq!(Calmness::new(&slow, &phase(1, 300_001, 0), true), Some(Calmness::Slower));
         for (p99, verdict) in [(10_000, Calmness::Calm), (10_001, Calmness::Slower)] {
             let mut during = phase(500, 4_000, 0);
             during.handshake_us.p99 = p99;
-            assert_eq!(Calmness::new(&before, &during), Some(verdict));
+            assert_eq!(Calmness::new(&before, &during, true), Some(verdict));
         }
     }
 
@@ -113,11 +115,27 @@ mod tests {
             PhaseReport { requests_unfinished: 1, ..calm() },
             PhaseReport { handshakes_unfinished: 1, ..calm() },
         ] {
-            assert_eq!(Calmness::new(&before, &hung), Some(Calmness::Failing));
+            assert_eq!(Calmness::new(&before, &hung, true), Some(Calmness::Failing));
             // There is nothing to be calmer, or slower, than.
-            assert_eq!(Calmness::new(&hung, &calm()), None);
+            assert_eq!(Calmness::new(&hung, &calm(), true), None);
             assert_eq!(recovered(&hung, &calm()), None);
-            assert_eq!(Calmness::new(&hung, &phase(0, 0, 1)), Some(Calmness::Down));
+            assert_eq!(Calmness::new(&hung, &phase(0, 0, 1), true), Some(Calmness::Down));
+        }
+    }
+
+    #[test]
+    fn a_late_generator_hides_no_failure() {
+        let calm = || phase(500, 4_000, 0);
+        let late = |phase| PhaseReport { saturated: true, ..phase };
+        for (during, verdict) in [
+            (phase(500, 4_000, 0), None),
+            (phase(500, 90_000, 0), None),
+            (phase(500, 4_000, 1), Some(Calmness::Failing)),
+            (phase(0, 0, 1), Some(Calmness::Down)),
+        ] {
+            assert_eq!(Calmness::new(&calm(), &during, false), verdict);
+            assert_eq!(Calmness::new(&late(calm()), &during, true), verdict);
+            assert_eq!(Calmness::new(&calm(), &late(during), true), verdict);
         }
     }
 }

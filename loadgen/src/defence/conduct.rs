@@ -6,13 +6,13 @@ use std::thread;
 use quiclane::clock;
 
 use super::abuse::Abuse;
+use super::ending::DefenceEnding;
 use super::placement::place;
 use super::probe::{LOOK_EVERY, Probe};
 use super::report::DefenceReport;
 use super::switch::Switch;
 use super::{DefenceConfig, DefenceError};
 use crate::config::LoadError;
-use crate::tally::Ending;
 
 /// The whole test.
 pub(super) fn conduct(
@@ -28,12 +28,8 @@ pub(super) fn conduct(
 
     let before = Probe::start(config, config.calm, switch)?.watch(switch)?;
     let mut report = DefenceReport::new(config, target.address, &before);
-    report.ending = match before.users.report.ending {
-        _ if switch.is_interrupted() => Ending::Interrupted,
-        Ending::Complete if before.users.counts.ok == 0 => Ending::NothingConnected,
-        ending => ending,
-    };
-    if report.ending != Ending::Complete {
+    report.ending = DefenceEnding::of(&before, switch.is_interrupted());
+    if report.ending != DefenceEnding::Complete {
         return Ok(report);
     }
 
@@ -59,7 +55,7 @@ pub(super) fn conduct(
         report.after(&after);
     }
     if switch.is_interrupted() {
-        report.ending = Ending::Interrupted;
+        report.ending = DefenceEnding::Interrupted;
     }
     report.conclude(config, abuse);
     Ok(report)

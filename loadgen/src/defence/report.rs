@@ -8,12 +8,13 @@ use quiclane::{CloseReason, ConnectionStats};
 use serde::Serialize;
 
 use super::calmness::{Calmness, recovered};
+use super::ending::DefenceEnding;
 use super::phase::PhaseReport;
 use super::seen::Seen;
 use super::{DefenceConfig, Kind};
 use crate::protocol::H3_ALPN;
 use crate::slo::SloReport;
-use crate::tally::Ending;
+use crate::tally::ClassCount;
 
 /// The result of a test. Displayed, a text for people.
 #[derive(Clone, Debug, Serialize)]
@@ -29,9 +30,8 @@ pub struct DefenceReport {
     pub rate: u64,
     /// For how long, as asked for, in seconds.
     pub length_s: f64,
-    /// How the test ended: `nothing_connected` when the probe got no answer before the abuse, which
-    /// was not begun then.
-    pub ending: Ending,
+    /// How the test ended.
+    pub ending: DefenceEnding,
     /// What became of the server's users; absent when nobody can say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Calmness>,
@@ -48,6 +48,9 @@ pub struct DefenceReport {
     /// What became of the objectives during the abuse; absent where there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slo: Option<SloReport>,
+    /// Handshakes of the probe that failed before the abuse; not part of the JSON.
+    #[serde(skip)]
+    pub handshake_errors: Vec<ClassCount>,
 }
 
 /// What an ordinary user saw.
@@ -299,21 +302,22 @@ impl AbuseReport {
 
 impl DefenceReport {
     /// What is known before the abuse begins.
-    pub(super) fn new(config: &DefenceConfig, target: SocketAddr, before: &Seen) -> Self {
-        let before = PhaseReport::new(before);
+    pub(super) fn new(config: &DefenceConfig, target: SocketAddr, seen: &Seen) -> Self {
+        let before = PhaseReport::new(seen);
         Self {
             schema: 1,
             defence: config.kind,
             target,
             rate: config.rate,
             length_s: config.length.as_secs_f64(),
-            ending: Ending::Complete,
+            ending: DefenceEnding::Complete,
             verdict: None,
             recovered: None,
             saturated: before.saturated,
             abuse: None,
             probe: ProbeReport { before, during: None, after: None },
             slo: None,
+            handshake_errors: seen.handshake_errors(),
         }
     }
 
@@ -335,13 +339,15 @@ impl DefenceReport {
     /// Notes the abuse itself, and judges.
     pub(super) fn conclude(&mut self, config: &DefenceConfig, mut abuse: AbuseReport) {
         abuse.finish(config.kind, config.abuse.protocol.alpn() == H3_ALPN);
-        self.saturated |= abuse.is_behind();
+        let is_behind = abuse.is_behind();
+        self.saturated |= is_behind;
         self.abuse = Some(abuse);
-        if self.ending != Ending::Complete || self.saturated {
+        if self.ending != DefenceEnding::Complete {
             return;
         }
         let ProbeReport { before, during, after } = &self.probe;
-        self.verdict = during.as_ref().and_then(|during| Calmness::new(before, during));
+        let verdict = |during| Calmness::new(before, during, !is_behind);
+        self.verdict = during.as_ref().and_then(verdict);
         self.recovered = after.as_ref().and_then(|after| recovered(before, after));
     }
 }

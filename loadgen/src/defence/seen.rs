@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::probe::LINGER;
 use crate::packed::Packed;
 use crate::report::{LatencyReport, Report};
-use crate::tally::{Counts, Ending};
+use crate::tally::{ClassCount, Counts, Ending};
 
 /// What both sorts of users saw.
 pub(super) struct Seen {
@@ -33,6 +33,12 @@ impl Seen {
             users: Crowd::new(users, requests, due[0]),
             newcomers: Crowd::new(newcomers, handshakes, due[1]),
         }
+    }
+
+    /// Handshakes that failed, of either.
+    pub(super) fn handshake_errors(&self) -> Vec<ClassCount> {
+        let of = |crowd: &Crowd| crowd.report.detail.handshake_errors.clone();
+        [&self.users, &self.newcomers].into_iter().flat_map(of).collect()
     }
 
     /// What objectives are held against: the requests of those who were there, the handshakes of

@@ -3,15 +3,18 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::ending::DefenceEnding;
 use super::phase::PhaseReport;
-use super::report::{AbuseReport, CloseLayer, DefenceReport};
+use super::report::{AbuseReport, CloseLayer, DefenceReport, ProbeReport};
 use crate::report::LatencyReport;
-use crate::tally::Ending;
 use crate::text::{group, line, plural, rate, size, time};
 
 impl fmt::Display for DefenceReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { defence, target, .. } = self;
+        if let Some(why) = self.invalid() {
+            writeln!(f, "INVALID: {why}")?;
+        }
         let length = Duration::try_from_secs_f64(self.length_s).unwrap_or_default();
         write!(
             f,
@@ -23,12 +26,8 @@ impl fmt::Display for DefenceReport {
             done(abuse, defence.unit(), f)?;
             came_back(abuse, f)?;
         }
-        let probe = &self.probe;
-        let phases = [("before", Some(&probe.before)), ("during", probe.during.as_ref())];
-        for (name, phase) in phases.into_iter().chain([("after", probe.after.as_ref())]) {
-            if let Some(phase) = phase {
-                write_phase(name, phase, f)?;
-            }
+        for (name, phase) in self.phases() {
+            write_phase(name, phase, f)?;
         }
         if let Some(slo) = &self.slo {
             for term in &slo.terms {
@@ -46,23 +45,63 @@ impl fmt::Display for DefenceReport {
 }
 
 impl DefenceReport {
+    /// The parts that were seen.
+    fn phases(&self) -> impl Iterator<Item = (&'static str, &PhaseReport)> {
+        let ProbeReport { before, during, after } = &self.probe;
+        let later = [("during", during.as_ref()), ("after", after.as_ref())];
+        let later = later.into_iter().filter_map(|(name, phase)| Some((name, phase?)));
+        std::iter::once(("before", before)).chain(later)
+    }
+
+    /// Why times are the generator's own as much as the server's, and what helps; `None`: they are
+    /// not, or nobody asks because the abuse was not begun.
+    fn invalid(&self) -> Option<String> {
+        if !self.saturated || self.ending.is_unbegun() {
+            return None;
+        }
+        let mut why = Vec::new();
+        if let Some(abuse) = self.abuse.as_ref().filter(|abuse| abuse.is_behind()) {
+            let (missing, due) = (group(abuse.not_kept_up()), group(abuse.due));
+            why.push(format!("{missing} of {due} {} were not kept up with", self.defence.unit()));
+        }
+        let is_late = !why.is_empty();
+        for (name, phase) in self.phases().filter(|(_, phase)| phase.saturated) {
+            let [p90, max] = [phase.lag_us.p90, phase.lag_us.max].map(Duration::from_micros);
+            let busy = phase.busy.map(|busy| format!(", busy for {:.0} % of the time", busy * 1e2));
+            why.push(format!(
+                "the probe of {name:?} was late by itself (p90 {}, max {}{})",
+                time(p90),
+                time(max),
+                busy.unwrap_or_default()
+            ));
+        }
+        let remedy = if is_late { "a lower --rate, or " } else { "" };
+        let why = why.join("; ");
+        Some(format!("{why}: give this generator {remedy}cores or a machine of its own"))
+    }
+
     /// The verdict, or why there is none.
     fn conclusion(&self) -> String {
         let Some(verdict) = self.verdict else {
-            return match (self.ending, self.saturated) {
-                (Ending::Interrupted, _) => "none: interrupted",
-                (Ending::Complete, true) => {
-                    "none: this generator was the bottleneck; give it a lower --rate, or cores or \
-                     a machine of its own"
+            return match self.ending {
+                DefenceEnding::Interrupted => "none: interrupted",
+                DefenceEnding::Complete if self.saturated => {
+                    "none: nothing failed, but the times are this generator's own as much as the \
+                     server's"
                 }
-                (Ending::Complete, false) => {
+                DefenceEnding::Complete => {
                     "none: nothing failed, but before the abuse something was left unfinished, so \
                      that there is nothing to compare with; give a longer --calm, or see whether \
                      the server is calm when nobody abuses it"
                 }
-                _ => {
-                    "none: no probe was answered before the abuse, which was not begun: see \
-                     whether the server answers at all"
+                DefenceEnding::NothingConnected => {
+                    "none: no probe was connected before the abuse, which was not begun: see \
+                     whether the server is there at all"
+                }
+                DefenceEnding::NothingAnswered => {
+                    "none: probes were connected before the abuse, but none was answered as it \
+                     should be, and it was not begun: see the errors above, and give a URL that \
+                     the server answers (the probe's own with --probe-url)"
                 }
             }
             .to_owned();
@@ -187,4 +226,61 @@ fn times(times: &LatencyReport) -> String {
     }
     let [p50, p99, max] = [p50, p99, max].map(|us| time(Duration::from_micros(us)));
     format!("p50 {p50}, p99 {p99}, max {max}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::defence::{Calmness, Kind};
+
+    /// A test that is invalid for these reasons.
+    fn report(done: u64, is_late: bool) -> DefenceReport {
+        let abuse = AbuseReport { due: 1_000, done, ..AbuseReport::default() };
+        let mut late = PhaseReport { saturated: is_late, ..PhaseReport::default() };
+        late.lag_us = LatencyReport { p90: 8_000, max: 21_000, ..LatencyReport::default() };
+        let probe = ProbeReport { during: Some(late), ..ProbeReport::default() };
+        DefenceReport {
+            schema: 1,
+            defence: Kind::Junk,
+            target: ([127, 0, 0, 1], 4433).into(),
+            rate: 1_000,
+            length_s: 1.0,
+            ending: DefenceEnding::Complete,
+            verdict: None,
+            recovered: None,
+            saturated: is_late || abuse.is_behind(),
+            abuse: Some(abuse),
+            probe,
+            slo: None,
+            handshake_errors: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_nobody_may_rely_on_begins_with_why_and_what_helps() {
+        let first =
+            |report: &DefenceReport| report.to_string().lines().next().map(str::to_owned).unwrap();
+        assert!(first(&report(1_000, false)).starts_with("defence test junk"));
+        let late = first(&report(1_000, true));
+        let part = "INVALID: the probe of \"during\" was late by itself (p90 8.00 ms, max 21.0 ms)";
+        assert!(late.starts_with(part), "{late}");
+        assert!(!late.contains("--rate") && late.contains("cores"), "{late}");
+        let behind = first(&report(900, false));
+        let words = "INVALID: 100 of 1,000 datagrams were not kept up with: give this generator a \
+                     lower --rate";
+        assert!(behind.starts_with(words), "{behind}");
+        let both = first(&report(900, true));
+        assert!(both.contains("--rate") && both.contains("during"), "{both}");
+    }
+
+    #[test]
+    fn a_failure_is_told_though_the_times_are_not() {
+        let none = report(1_000, true);
+        assert!(none.to_string().contains("none: nothing failed"), "{none}");
+        let down = DefenceReport { verdict: Some(Calmness::Down), ..report(1_000, true) };
+        let text = down.to_string();
+        assert!(text.starts_with("INVALID: ") && text.contains("down: no probe"), "{text}");
+        let unbegun = DefenceReport { ending: DefenceEnding::NothingConnected, ..none };
+        assert!(!unbegun.to_string().contains("INVALID"), "{unbegun}");
+    }
 }
