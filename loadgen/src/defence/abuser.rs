@@ -217,10 +217,28 @@ impl Abuser {
         }
     }
 
-    /// The server has ended a stream.
-    fn ended(&mut self, id: ConnId, stream: StreamId) {
+    /// The server has ended a stream; false if it was none that is left open.
+    fn ended(&mut self, id: ConnId, stream: StreamId) -> bool {
         let was_open = self.seats.of(id).is_some_and(|seat| seat.ended(stream));
         self.streams.ended_by_server += u64::from(was_open);
+        was_open
+    }
+
+    /// The same with all that it had to say.
+    fn answered(&mut self, id: ConnId, stream: StreamId) {
+        self.streams.answered += u64::from(self.ended(id, stream));
+    }
+
+    /// Takes what was left lying, to see where that is all there is: the server is done with a
+    /// response that fits in the window.
+    fn look_at_responses(&mut self, lane: &mut Lane<'_>) {
+        let left: Vec<_> = self.seats.left_open().collect();
+        for (id, stream) in left {
+            let Some(mut conn) = lane.conn(id) else { continue };
+            if matches!(conn.read(stream, usize::MAX, drop), Ok(Read::Finished)) {
+                self.answered(id, stream);
+            }
+        }
     }
 
     /// Hands over what was counted, and lets the worker stop.
@@ -230,6 +248,9 @@ impl Abuser {
         if let Some(due) = &mut self.due {
             report.due = report.done + report.held_back + due.take_all(end);
             report.duration_s = seconds(end.saturating_duration_since(due.start()));
+        }
+        if self.task.kind == Kind::SlowReader {
+            self.look_at_responses(lane);
         }
         for (id, seat) in self.seats.iter() {
             self.connections.open_at_end += u64::from(seat.is_open());
@@ -267,8 +288,12 @@ impl App for Abuser {
         let is_left_lying = self.task.kind == Kind::SlowReader && stream.dir() == Dir::Bi;
         let bytes_max = if is_left_lying { 1 } else { usize::MAX };
         let read = conn.read(stream, bytes_max, drop);
-        if matches!(read, Ok(Read::Finished | Read::Reset(_))) {
-            self.ended(conn.id(), stream);
+        match read {
+            Ok(Read::Finished) => self.answered(conn.id(), stream),
+            Ok(Read::Reset(_)) => {
+                self.ended(conn.id(), stream);
+            }
+            _ => {}
         }
     }
 

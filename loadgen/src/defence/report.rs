@@ -167,6 +167,8 @@ pub struct StreamCounts {
     pub allowed_uni: u64,
     /// Streams left open that the server reset, stopped or answered in full.
     pub ended_by_server: u64,
+    /// Those of them that it answered in full.
+    pub answered: u64,
     /// Streams left open that were still there when the abuse was over.
     pub open_at_end: u64,
 }
@@ -230,6 +232,7 @@ impl AbuseReport {
             ours.allowed_bidi = ours.allowed_bidi.max(theirs.allowed_bidi);
             ours.allowed_uni = ours.allowed_uni.max(theirs.allowed_uni);
             ours.ended_by_server += theirs.ended_by_server;
+            ours.answered += theirs.answered;
             ours.open_at_end += theirs.open_at_end;
         }
     }
@@ -346,9 +349,24 @@ impl DefenceReport {
             return;
         }
         let ProbeReport { before, during, after } = &self.probe;
-        let verdict = |during| Calmness::new(before, during, !is_behind);
+        let reliable = !is_behind && !self.left_nothing_lying();
+        let verdict = |during| Calmness::new(before, during, reliable);
         self.verdict = during.as_ref().and_then(verdict);
         self.recovered = after.as_ref().and_then(|after| recovered(before, after));
+    }
+}
+
+impl DefenceReport {
+    /// Whether a slow reader had no response that it could leave lying: the server sent all of
+    /// each and was done with it.
+    pub(super) fn left_nothing_lying(&self) -> bool {
+        let streams = self.abuse.as_ref().and_then(|abuse| abuse.streams);
+        self.defence == Kind::SlowReader
+            && streams.is_some_and(
+                |StreamCounts { answered, ended_by_server, open_at_end, .. }| {
+                    answered > 0 && answered == ended_by_server && open_at_end == 0
+                },
+            )
     }
 }
 

@@ -82,6 +82,11 @@ impl Seats {
         Some((seat.id?, seat))
     }
 
+    /// The streams that are left open, with their connections.
+    pub(super) fn left_open(&self) -> impl Iterator<Item = (ConnId, StreamId)> {
+        self.iter().flat_map(|(id, seat)| seat.streams.iter().map(move |stream| (id, *stream)))
+    }
+
     /// All connections, open or not yet.
     pub(super) fn iter(&self) -> impl Iterator<Item = (ConnId, &Seat)> {
         self.seats.iter().filter_map(|seat| Some((seat.id?, seat)))

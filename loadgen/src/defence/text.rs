@@ -85,6 +85,10 @@ impl DefenceReport {
         let Some(verdict) = self.verdict else {
             return match self.ending {
                 DefenceEnding::Interrupted => "none: interrupted",
+                DefenceEnding::Complete if self.left_nothing_lying() => {
+                    "none: nothing was left lying, because the responses fit in the window of \
+                     16 KiB; give a larger PATH (with --perf, a larger --response-size)"
+                }
                 DefenceEnding::Complete if self.saturated => {
                     "none: nothing failed, but the times are this generator's own as much as the \
                      server's"
