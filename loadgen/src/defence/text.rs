@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::Kind;
 use super::ending::DefenceEnding;
 use super::phase::PhaseReport;
 use super::report::{AbuseReport, CloseLayer, DefenceReport, ProbeReport};
@@ -23,7 +24,7 @@ impl fmt::Display for DefenceReport {
             defence.unit()
         )?;
         if let Some(abuse) = &self.abuse {
-            done(abuse, defence.unit(), f)?;
+            done(abuse, *defence, f)?;
             came_back(abuse, f)?;
         }
         for (name, phase) in self.phases() {
@@ -119,13 +120,16 @@ impl DefenceReport {
 }
 
 /// What was done.
-fn done(abuse: &AbuseReport, unit: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut text = format!(
-        "{} of {} {unit} due, {}/s",
-        group(abuse.done),
-        group(abuse.due),
-        rate(abuse.done_per_s)
-    );
+fn done(abuse: &AbuseReport, kind: Kind, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let unit = kind.unit();
+    let mut text = format!("{} of {} {unit} due", group(abuse.done), group(abuse.due));
+    if matches!(kind, Kind::Churn | Kind::HandshakeAbandon) {
+        text += " begun";
+    }
+    if let Some(connections) = abuse.connections.filter(|_| kind == Kind::Churn) {
+        text += &format!(", {} completed", group(connections.opened));
+    }
+    text += &format!(", {}/s", rate(abuse.done_per_s));
     if abuse.held_back > 0 {
         let held_back = group(abuse.held_back);
         text += &format!("; {held_back} held back: no stream or connection free");
@@ -235,7 +239,7 @@ fn times(times: &LatencyReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::defence::{Calmness, Kind};
+    use crate::defence::{Calmness, ConnectionCounts};
 
     /// A test that is invalid for these reasons.
     fn report(done: u64, is_late: bool) -> DefenceReport {
@@ -286,5 +290,17 @@ mod tests {
         assert!(text.starts_with("INVALID: ") && text.contains("down: no probe"), "{text}");
         let unbegun = DefenceReport { ending: DefenceEnding::NothingConnected, ..none };
         assert!(!unbegun.to_string().contains("INVALID"), "{unbegun}");
+    }
+
+    #[test]
+    fn handshakes_that_were_begun_need_not_be_complete() {
+        let mut churn = DefenceReport { defence: Kind::Churn, ..report(1_000, false) };
+        if let Some(abuse) = &mut churn.abuse {
+            let (tried, opened, failed) = (1_000, 40, 960);
+            let counts = ConnectionCounts { tried, opened, failed, ..Default::default() };
+            abuse.connections = Some(counts);
+        }
+        let text = churn.to_string();
+        assert!(text.contains("1,000 of 1,000 handshakes due begun, 40 completed"), "{text}");
     }
 }
