@@ -24,6 +24,16 @@ pub(crate) fn check(limits: &Limits) -> Result<(), ConfigError> {
     Ok(())
 }
 
+impl Transport {
+    /// Whether connections can be made with it; an engine that is started looks by itself.
+    ///
+    /// # Errors
+    /// When a value is out of its range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        transport(self).map(|_| ())
+    }
+}
+
 /// Checks every value and says which one is out of range. Over IPv4 larger datagrams are tried.
 pub(crate) fn transport(
     settings: &Transport,

@@ -7,7 +7,7 @@ pub use error::LoadError;
 use std::num::NonZero;
 use std::time::Duration;
 
-use quiclane::{Io, Target, Transport};
+use quiclane::{Io, StartError, Target, Transport};
 
 use crate::local::LocalAddresses;
 use crate::partition::{Partition, part};
@@ -175,6 +175,7 @@ impl LoadConfig {
             Stop::Requests(_) | Stop::Duration(_) | Stop::Never => {}
         }
         self.check_interval()?;
+        self.transport.check().map_err(StartError::from)?;
         let is_http = self.workload == Workload::Http;
         match &self.protocol {
             Protocol::Http3(requests) if is_http && requests.is_empty() => {
