@@ -15,7 +15,7 @@ use super::INTERVAL;
 use super::config::STREAM_BYTES;
 use super::http::HttpOptions;
 use super::protocol::{ProtocolOptions, Speaks, without};
-use super::trust::TrustOptions;
+use super::trust::{ResumeFlag, TrustOptions};
 use crate::certificate::seed;
 use crate::exit::{Exit, Failure};
 use crate::flags::{count, positive, positive_time, positive_u32, positive_usize, size};
@@ -272,6 +272,9 @@ impl DefenceArgs {
             let flags = connections.into_iter().chain(threads).chain(cores);
             let why = "whose datagrams come from one thread and 16 ports";
             without(flags, kind.name(), why, "say how many with --rate")?;
+            let resume = (self.trust.resume != ResumeFlag::Off).then(|| "--resume".to_owned());
+            let why = "which completes no handshake, so that no server gives it a ticket";
+            without(resume, kind.name(), why, "use churn to resume sessions")?;
         }
         if kind != Kind::SlowReader {
             let streams = self.streams.map(|streams| format!("-m {streams}"));
@@ -480,6 +483,14 @@ mod tests {
     }
 
     #[test]
+    fn what_no_connection_can_be_made_with_is_refused_before_the_first() {
+        let line = "junk https://127.0.0.1 -k --keep-alive 60s --idle-timeout 30s";
+        let error = config(line).unwrap().check().unwrap_err();
+        assert!(error.to_string().contains("less than idle_timeout"), "{error}");
+        assert_eq!(Failure::from(error).exit(), Exit::Usage);
+    }
+
+    #[test]
     fn what_makes_no_sense_together_is_refused() {
         for (line, words) in [
             ("junk quic://127.0.0.1:1 -k", ["quic://127.0.0.1:1", "--perf"]),
@@ -490,6 +501,8 @@ mod tests {
             ("churn https://127.0.0.1 -k -m 5", ["-m 5", "churn"]),
             ("junk https://127.0.0.1 -k -c 5", ["-c 5", "--rate"]),
             ("junk https://127.0.0.1 -k -t 5 --cores 0", ["-t 5, --cores", "junk"]),
+            ("initial-flood https://127.0.0.1 -k --resume 0rtt", ["--resume", "churn"]),
+            ("junk https://127.0.0.1 -k --resume ticket", ["--resume", "junk"]),
             ("churn https://127.0.0.1 -k --hq -X PUT", ["-X PUT", "--hq"]),
             ("churn quic://127.0.0.1:1 --perf -k -H a:b", ["-H 'a: b'", "https://HOST"]),
             (
