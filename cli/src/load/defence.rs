@@ -13,6 +13,7 @@ use quiclane_loadgen::{
 
 use super::INTERVAL;
 use super::config::STREAM_BYTES;
+use super::hint::{Asked, Trouble, remedy};
 use super::http::HttpOptions;
 use super::protocol::{ProtocolOptions, Speaks, without};
 use super::trust::{ResumeFlag, TrustOptions};
@@ -169,6 +170,9 @@ pub(super) fn run(args: &DefenceArgs) -> Result<Exit, Failure> {
     } else {
         output::result(&report)?;
     }
+    if let Some(hint) = args.hint(&report) {
+        output::log(format_args!("hint: {hint}"));
+    }
     Ok(exit(&report))
 }
 
@@ -215,6 +219,19 @@ fn exit_of(ending: DefenceEnding, is_saturated: bool, is_broken: bool) -> Exit {
 }
 
 impl DefenceArgs {
+    /// What helps where the abuse could not begin.
+    fn hint(&self, report: &DefenceReport) -> Option<String> {
+        let trouble = Trouble {
+            by_class: &report.probe.before.errors,
+            handshakes: &report.handshake_errors,
+            is_deserted: report.ending == DefenceEnding::NothingConnected,
+        };
+        let addresses = &[report.target];
+        let Self { url, protocol, trust, .. } = self;
+        let asked = Asked { url, addresses, protocol, trust };
+        if report.ending.is_unbegun() { remedy(&trouble, &asked) } else { None }
+    }
+
     fn config(&self) -> Result<DefenceConfig, Failure> {
         self.check()?;
         let kind = Kind::from(self.kind);

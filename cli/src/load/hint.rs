@@ -1,30 +1,65 @@
 //! hint says what a user may try when a run failed, by the flag or command that helps.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use quiclane_loadgen::{Ending, Report};
+use quiclane_loadgen::{ClassCount, Ending, Report};
 
 use super::LoadArgs;
-use super::protocol::Speaks;
+use super::protocol::{ProtocolOptions, Speaks};
+use super::trust::TrustOptions;
+use crate::target::Url;
+
+/// What went wrong.
+pub(super) struct Trouble<'a> {
+    /// Everything that failed, by class.
+    pub(super) by_class: &'a BTreeMap<String, u64>,
+    /// Failed handshakes.
+    pub(super) handshakes: &'a [ClassCount],
+    /// Whether there never was a connection.
+    pub(super) is_deserted: bool,
+}
+
+/// What was asked for.
+pub(super) struct Asked<'a> {
+    /// Of whom.
+    pub(super) url: &'a Url,
+    /// Where the name of the URL leads.
+    pub(super) addresses: &'a [SocketAddr],
+    /// How it is spoken.
+    pub(super) protocol: &'a ProtocolOptions,
+    /// Whom to trust.
+    pub(super) trust: &'a TrustOptions,
+}
 
 /// The hint for `report`, if there is something to try.
 pub(super) fn hint(report: &Report, args: &LoadArgs, addresses: &[SocketAddr]) -> Option<String> {
-    let failed = |class: &str| report.errors.by_class.contains_key(class);
+    let trouble = Trouble {
+        by_class: &report.errors.by_class,
+        handshakes: &report.detail.handshake_errors,
+        is_deserted: report.ending == Ending::NothingConnected,
+    };
+    let LoadArgs { protocol, trust, .. } = args;
+    remedy(&trouble, &Asked { url: args.url(), addresses, protocol, trust })
+}
+
+/// What helps against `trouble`, if there is something to try.
+pub(super) fn remedy(trouble: &Trouble<'_>, asked: &Asked<'_>) -> Option<String> {
+    let Asked { url, addresses, protocol, trust } = *asked;
+    let failed = |class: &str| trouble.by_class.contains_key(class);
+    let mut errors = trouble.handshakes.iter();
     if failed("tls") {
-        let errors = report.detail.handshake_errors.iter();
         let why = errors.filter(|error| error.class == "tls").find_map(|e| e.example.as_deref());
-        let name = args.trust.sni.as_deref().unwrap_or_else(|| args.url().name());
-        let speaks = args.protocol.speaks(args.url()).ok()?;
-        let alpn = args.protocol.alpn(speaks);
-        return Some(tls(why.unwrap_or_default(), name, speaks, alpn));
+        let name = trust.sni.as_deref().unwrap_or_else(|| url.name());
+        let speaks = protocol.speaks(url).ok()?;
+        return Some(tls(why.unwrap_or_default(), name, speaks, protocol.alpn(speaks)));
     }
     if failed("connect_error") {
-        let errors = report.detail.handshake_errors.iter();
-        let why = errors.filter(|error| error.class == "connect_error");
         // It ends with the remedy.
-        return why.into_iter().find_map(|error| error.example.clone());
+        let why = errors.find(|error| error.class == "connect_error");
+        return why.and_then(|error| error.example.clone());
     }
-    if report.ending != Ending::NothingConnected {
+    if !trouble.is_deserted {
         return None;
     }
     let mut hint = if failed("port_unreachable") {
