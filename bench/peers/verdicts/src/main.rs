@@ -4,11 +4,13 @@
 //! each pair      two fresh servers on --server-core, the generator on --client-core:
 //!                load A --versus B, --repeat runs of each in the order ABBA BAAB
 //! same           B is what A is
-//! slower         B computes before each answer, so long that it does --slower % less a second
+//! slower         B computes longer before each answer, so that it does --slower % less a second
 //! ```
 //!
-//! Which of the two servers is started first changes from pair to pair. How long it has to compute
-//! follows from what the plain server does in one run, so the machine should be quiet.
+//! All compute for --compute nanoseconds before each answer: a server that does nothing would keep
+//! the generator busier than itself, and then it is the generator that is compared. Which of the two
+//! is started first changes from pair to pair. How much longer the slower one has to compute follows
+//! from what the other does in one run, so the machine should be quiet.
 
 mod server;
 
@@ -41,6 +43,9 @@ struct Args {
     /// Length of a run, seconds.
     #[arg(long, default_value_t = 3)]
     seconds: u64,
+    /// How long the servers compute before each answer, nanoseconds.
+    #[arg(long, default_value_t = 5_000)]
+    compute: u64,
     /// How much less the slower server does, per cent.
     #[arg(long, default_value_t = 10.0)]
     slower: f64,
@@ -61,6 +66,13 @@ enum Mode {
         /// Nanoseconds to compute before each answer.
         spin_ns: u64,
     },
+}
+
+impl Args {
+    /// How long a server computes that is not slower.
+    fn plain(&self) -> Duration {
+        Duration::from_nanos(self.compute)
+    }
 }
 
 fn main() -> ExitCode {
@@ -127,9 +139,9 @@ impl Pair {
     }
 }
 
-/// Compares a plain server with one that computes for `spin`.
+/// Compares a server with one that computes longer, by `spin`.
 fn pair(args: &Args, number: usize, spin: Duration) -> Result<Pair> {
-    let start = |spin| Server::start(args.server_core, spin);
+    let start = |longer| Server::start(args.server_core, args.plain() + longer);
     let (a, b);
     // A process may be faster for where it lies in memory: neither is always the first.
     if number.is_multiple_of(2) {
@@ -151,9 +163,9 @@ fn pair(args: &Args, number: usize, spin: Duration) -> Result<Pair> {
     })
 }
 
-/// Requests per second of a plain server.
+/// Requests per second of the server that is not slower.
 fn rate(args: &Args) -> Result<f64> {
-    let server = Server::start(args.server_core, Duration::ZERO)?;
+    let server = Server::start(args.server_core, args.plain())?;
     let said = load(args, &server, &["--warmup", "500ms"])?;
     said["requests_per_s"].as_f64().filter(|rate| *rate > 0.0).context("nothing was answered")
 }
