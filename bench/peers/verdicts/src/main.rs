@@ -8,9 +8,9 @@
 //! ```
 //!
 //! All compute for --compute nanoseconds before each answer: a server that does nothing would keep
-//! the generator busier than itself, and then it is the generator that is compared. Which of the two
-//! is started first changes from pair to pair. How much longer the slower one has to compute follows
-//! from what the other does in one run, so the machine should be quiet.
+//! the generator busier than itself, and then it is the generator that is compared. Which of the
+//! two is started first changes from pair to pair. How much longer the slower one has to compute
+//! follows from what the other does in one run, so the machine should be quiet.
 
 mod server;
 
