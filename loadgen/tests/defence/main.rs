@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
 
+#[path = "../servers/own.rs"]
+mod own;
 mod server;
 
 use std::net::{SocketAddr, UdpSocket};
@@ -16,7 +18,7 @@ use quiclane_loadgen::{
     Pace, Protocol, Rate, Stop, Workload,
 };
 
-use server::Server;
+use server::start;
 
 /// A short test with requests for `path`; without one over `perf`.
 fn config(target: Target, kind: Kind, path: Option<&str>) -> DefenceConfig {
@@ -75,7 +77,7 @@ fn run(config: DefenceConfig) -> (DefenceReport, AbuseReport) {
 #[test]
 fn a_flood_of_initials_is_answered_with_retry() {
     let limits = Limits { half_open_retry: 8, ..Limits::default() };
-    let server = Server::start(H3_ALPN, limits, Retry::Auto);
+    let server = start(H3_ALPN, limits, Retry::Auto);
     let (report, abuse) = run(config(server.target(), Kind::InitialFlood, Some("/")));
     let answers = abuse.answers.unwrap();
     assert!(answers.retries > 0 && answers.flights > 0, "{report}");
@@ -90,7 +92,7 @@ fn a_flood_of_initials_is_answered_with_retry() {
 #[test]
 fn refusals_are_read_and_users_who_are_refused_make_it_failing() {
     let limits = Limits { connections: 20, ..Limits::default() };
-    let server = Server::start(H3_ALPN, limits, Retry::Off);
+    let server = start(H3_ALPN, limits, Retry::Off);
     let (report, abuse) = run(config(server.target(), Kind::InitialFlood, Some("/")));
     let refused = &abuse.closes[0];
     assert_eq!((refused.layer, refused.code), (CloseLayer::Transport, Some(2)), "{report}");
@@ -104,7 +106,7 @@ fn refusals_are_read_and_users_who_are_refused_make_it_failing() {
 
 #[test]
 fn handshakes_are_abandoned_beyond_the_retry() {
-    let server = Server::start(H3_ALPN, Limits::default(), Retry::Always);
+    let server = start(H3_ALPN, Limits::default(), Retry::Always);
     let (report, abuse) = run(config(server.target(), Kind::HandshakeAbandon, Some("/")));
     let answers = abuse.answers.unwrap();
     assert!(answers.flights > 0 && answers.retries >= answers.flights, "{report}");
@@ -117,7 +119,7 @@ fn handshakes_are_abandoned_beyond_the_retry() {
 #[test]
 fn newcomers_who_find_all_places_taken_make_it_failing() {
     let limits = Limits { half_open: 10, ..Limits::default() };
-    let server = Server::start(H3_ALPN, limits, Retry::Always);
+    let server = start(H3_ALPN, limits, Retry::Always);
     let mut config = config(server.target(), Kind::HandshakeAbandon, Some("/"));
     config.probe.connect_timeout = Duration::from_millis(300);
     let (report, abuse) = run(config);
@@ -133,7 +135,7 @@ fn newcomers_who_find_all_places_taken_make_it_failing() {
 
 #[test]
 fn churning_handshakes_are_complete_for_the_server() {
-    let server = Server::start(H3_ALPN, Limits::default(), Retry::Auto);
+    let server = start(H3_ALPN, Limits::default(), Retry::Auto);
     let mut config = config(server.target(), Kind::Churn, Some("/"));
     config.abuse.connections = 50;
     let (report, abuse) = run(config);
@@ -145,7 +147,7 @@ fn churning_handshakes_are_complete_for_the_server() {
 
 #[test]
 fn rapid_resets_are_excessive_load() {
-    let server = Server::start(H3_ALPN, Limits::default(), Retry::Auto);
+    let server = start(H3_ALPN, Limits::default(), Retry::Auto);
     let mut config = config(server.target(), Kind::RapidReset, Some("/"));
     config.abuse.connections = 1;
     let (report, abuse) = run(config);
@@ -160,7 +162,7 @@ fn rapid_resets_are_excessive_load() {
 
 #[test]
 fn slow_readers_leave_nearly_all_lying() {
-    let server = Server::start(H3_ALPN, Limits::default(), Retry::Auto);
+    let server = start(H3_ALPN, Limits::default(), Retry::Auto);
     let (report, abuse) = run(config(server.target(), Kind::SlowReader, Some("/bytes/10000000")));
     let streams = abuse.streams.unwrap();
     assert_eq!((streams.opened, streams.open_at_end), (6, 6), "{report}");
@@ -173,7 +175,7 @@ fn slow_readers_leave_nearly_all_lying() {
 /// Nor is an error page much to leave lying.
 #[test]
 fn responses_that_fit_in_the_window_are_not_left_lying() {
-    let server = Server::start(H3_ALPN, Limits::default(), Retry::Auto);
+    let server = start(H3_ALPN, Limits::default(), Retry::Auto);
     for path in ["/bytes/5000", "/nowhere"] {
         let (report, abuse) = run(config(server.target(), Kind::SlowReader, Some(path)));
         let streams = abuse.streams.unwrap();
@@ -186,7 +188,7 @@ fn responses_that_fit_in_the_window_are_not_left_lying() {
 
 #[test]
 fn all_streams_that_are_allowed_are_left_open() {
-    let server = Server::start(PERF_ALPN, Limits::default(), Retry::Auto);
+    let server = start(PERF_ALPN, Limits::default(), Retry::Auto);
     let mut config = config(server.target(), Kind::StreamExhaustion, None);
     (config.rate, config.abuse.connections) = (1_000, 1);
     let (report, abuse) = run(config);
@@ -199,7 +201,7 @@ fn all_streams_that_are_allowed_are_left_open() {
 
 #[test]
 fn junk_is_counted_as_such() {
-    let server = Server::start(H3_ALPN, Limits::default(), Retry::Auto);
+    let server = start(H3_ALPN, Limits::default(), Retry::Auto);
     let (report, abuse) = run(config(server.target(), Kind::Junk, Some("/")));
     let answers = abuse.answers.unwrap();
     // Every fourth has a version that nobody knows.
@@ -212,7 +214,7 @@ fn junk_is_counted_as_such() {
 
 #[test]
 fn servers_of_others_are_left_alone() {
-    let server = Server::start(H3_ALPN, Limits::default(), Retry::Auto);
+    let server = start(H3_ALPN, Limits::default(), Retry::Auto);
     for (address, is_loopback) in [
         ("127.0.0.1:1", true),
         ("127.8.9.10:1", true),
@@ -249,7 +251,7 @@ fn servers_of_others_are_left_alone() {
 
 #[test]
 fn rates_have_a_limit() {
-    let server = Server::start(H3_ALPN, Limits::default(), Retry::Auto);
+    let server = start(H3_ALPN, Limits::default(), Retry::Auto);
     for (rate, is_right) in
         [(0, false), (1, true), (DEFENCE_RATE_MAX, true), (DEFENCE_RATE_MAX + 1, false)]
     {
@@ -264,7 +266,7 @@ fn rates_have_a_limit() {
 
 #[test]
 fn an_interrupted_test_says_what_it_saw() {
-    let server = Server::start(H3_ALPN, Limits::default(), Retry::Auto);
+    let server = start(H3_ALPN, Limits::default(), Retry::Auto);
     for kind in [Kind::Junk, Kind::RapidReset] {
         let length = Duration::from_secs(600);
         let config = DefenceConfig { length, ..config(server.target(), kind, Some("/")) };
@@ -286,7 +288,7 @@ fn who_answers_nobody_is_not_abused() {
     // A socket that never answers, so that nobody else can have the port.
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     silent.set_nonblocking(true).unwrap();
-    let server = Server::start(H3_ALPN, Limits::default(), Retry::Auto);
+    let server = start(H3_ALPN, Limits::default(), Retry::Auto);
     let target = Target { address: silent.local_addr().unwrap(), ..server.target() };
     let mut config = config(target, Kind::InitialFlood, Some("/"));
     config.probe.connect_timeout = Duration::from_millis(500);
@@ -306,7 +308,7 @@ fn who_answers_nobody_is_not_abused() {
 
 #[test]
 fn who_answers_nobody_as_it_should_is_not_abused_either() {
-    let server = Server::start(H3_ALPN, Limits::default(), Retry::Auto);
+    let server = start(H3_ALPN, Limits::default(), Retry::Auto);
     let mut config = config(server.target(), Kind::Churn, Some("/"));
     let request = HttpRequest::new("GET", "localhost", "/nowhere", Body::None).unwrap();
     config.probe.protocol = Protocol::Http3(vec![request]);

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
 
 mod open_loop;
+#[path = "../servers/own.rs"]
+mod own;
 mod servers;
 
 use std::collections::HashSet;
@@ -13,7 +15,8 @@ use std::time::{Duration, Instant};
 use quiclane::clock;
 use quiclane_loadgen::{Ending, Load, LoadConfig, LoadError, Report, Stop, Workload};
 
-use servers::{Fault, Server};
+use own::Server;
+use servers::{Fault, start};
 
 const SMALL: Workload = Workload::Requests { request_size: 100, response_size: 1_000 };
 
@@ -43,7 +46,7 @@ fn run(config: LoadConfig) -> Report {
 
 #[test]
 fn exactly_the_requests_asked_for_are_made() {
-    let server = Server::start(Fault::None);
+    let server = start(Fault::None);
     for (requests, streams) in [(1, 1), (7, 3), (501, 10)] {
         let report =
             run(LoadConfig { streams, ..config(&server, SMALL, Stop::Requests(requests)) });
@@ -59,7 +62,7 @@ fn exactly_the_requests_asked_for_are_made() {
 
 #[test]
 fn bulk_data_is_counted_to_the_byte() {
-    let server = Server::start(Fault::None);
+    let server = start(Fault::None);
     let size = 3_000_001;
     let down = run(config(&server, Workload::Download(size), Stop::Requests(8)));
     assert!(down.ok, "{down}");
@@ -72,7 +75,7 @@ fn bulk_data_is_counted_to_the_byte() {
 
 #[test]
 fn handshakes_are_made_one_after_another_and_counted() {
-    let server = Server::start(Fault::None);
+    let server = start(Fault::None);
     let report = run(config(&server, Workload::Handshakes, Stop::Requests(51)));
     assert!(report.ok, "{report}");
     assert_eq!((report.handshakes, report.requests), (51, 0));
@@ -93,7 +96,7 @@ fn handshakes_are_made_one_after_another_and_counted() {
 
 #[test]
 fn a_run_by_duration_measures_after_its_warm_up() {
-    let server = Server::start(Fault::None);
+    let server = start(Fault::None);
     let began = clock::now();
     let report = run(LoadConfig {
         warm_up: Duration::from_millis(200),
@@ -109,7 +112,7 @@ fn a_run_by_duration_measures_after_its_warm_up() {
 
 #[test]
 fn more_streams_than_the_server_allows_only_wait() {
-    let server = Server::start(Fault::None);
+    let server = start(Fault::None);
     let report = run(LoadConfig { streams: 300, ..config(&server, SMALL, Stop::Requests(3_000)) });
     assert!(report.ok, "{report}");
     assert!(report.detail.notes.iter().any(|note| note.contains("stream limit")));
@@ -125,7 +128,7 @@ fn more_streams_than_the_server_allows_only_wait() {
 
 #[test]
 fn a_run_can_be_stopped_early() {
-    let server = Server::start(Fault::None);
+    let server = start(Fault::None);
     let load =
         Load::start(config(&server, SMALL, Stop::Duration(Duration::from_secs(60)))).unwrap();
     while load.progress().requests == 0 {
@@ -140,7 +143,7 @@ fn a_run_can_be_stopped_early() {
 
 #[test]
 fn what_was_counted_can_be_seen_when_the_run_is_over() {
-    let server = Server::start(Fault::None);
+    let server = start(Fault::None);
     let load = Load::start(config(&server, SMALL, Stop::Requests(40))).unwrap();
     while !load.is_finished() {
         thread::sleep(Duration::from_millis(5));
@@ -158,7 +161,7 @@ fn faults_of_the_server_have_their_class() {
         (Fault::Reset, "reset"),
         (Fault::Silence, "timeout"),
     ] {
-        let server = Server::start(fault);
+        let server = start(fault);
         let report = run(LoadConfig {
             request_timeout: Some(Duration::from_millis(100)),
             ..config(&server, SMALL, Stop::Requests(10))
@@ -172,7 +175,7 @@ fn faults_of_the_server_have_their_class() {
 
 #[test]
 fn what_a_dead_server_left_unanswered_is_no_success() {
-    let server = Server::start(Fault::Silence);
+    let server = start(Fault::Silence);
     let report = run(LoadConfig {
         request_timeout: None,
         ..config(&server, SMALL, Stop::Duration(Duration::from_millis(1_200)))
@@ -183,14 +186,14 @@ fn what_a_dead_server_left_unanswered_is_no_success() {
 
 #[test]
 fn a_server_that_refuses_uploads_stops_them() {
-    let server = Server::start(Fault::RefuseUpload);
+    let server = start(Fault::RefuseUpload);
     let report = run(config(&server, Workload::Upload(50 << 20), Stop::Requests(4)));
     assert_eq!(report.errors.by_class.get("stopped"), Some(&4), "{report}");
 }
 
 #[test]
 fn a_lost_connection_is_replaced_and_its_requests_have_failed() {
-    let server = Server::start(Fault::CloseAfter(5));
+    let server = start(Fault::CloseAfter(5));
     let report = run(config(&server, SMALL, Stop::Requests(60)));
     assert_eq!(report.requests, 60);
     assert!(report.reconnects > 0, "{report}");
@@ -200,7 +203,7 @@ fn a_lost_connection_is_replaced_and_its_requests_have_failed() {
 
 #[test]
 fn a_server_that_closes_at_once_is_not_hammered() {
-    let server = Server::start(Fault::CloseAfter(0));
+    let server = start(Fault::CloseAfter(0));
     let report = run(config(&server, SMALL, Stop::Duration(Duration::from_secs(1))));
     assert!(!report.ok);
     // Four connections, with waits that double from 10 ms: about seven attempts each.
@@ -211,7 +214,7 @@ fn a_server_that_closes_at_once_is_not_hammered() {
 fn without_a_server_the_run_ends_early() {
     // A socket that never answers, so that nobody else can have the port.
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let server = Server::start(Fault::None);
+    let server = start(Fault::None);
     for workload in [SMALL, Workload::Handshakes] {
         let mut config = LoadConfig {
             connect_timeout: Duration::from_millis(200),
@@ -229,7 +232,7 @@ fn without_a_server_the_run_ends_early() {
 
 #[test]
 fn an_unreachable_local_address_is_a_connect_error() {
-    let server = Server::start(Fault::None);
+    let server = start(Fault::None);
     let mut config = config(&server, SMALL, Stop::Requests(4));
     // TEST-NET-1 (RFC 5737) is nobody's own address.
     config.targets[0].local = Some(SocketAddr::from(([192, 0, 2, 1], 0)));
@@ -240,7 +243,7 @@ fn an_unreachable_local_address_is_a_connect_error() {
 
 #[test]
 fn a_certificate_nobody_trusts_is_a_tls_error() {
-    let (server, other) = (Server::start(Fault::None), Server::start(Fault::None));
+    let (server, other) = (start(Fault::None), start(Fault::None));
     let mut config = config(&server, SMALL, Stop::Requests(4));
     config.targets[0].tls = other.target().tls;
     let report = run(config);
@@ -249,7 +252,7 @@ fn a_certificate_nobody_trusts_is_a_tls_error() {
 
 #[test]
 fn several_targets_share_the_connections() {
-    let servers = [Server::start(Fault::None), Server::start(Fault::None)];
+    let servers = [start(Fault::None), start(Fault::None)];
     let mut config = config(&servers[0], SMALL, Stop::Requests(100));
     config.targets = servers.iter().map(Server::target).collect();
     assert!(run(config).ok);
@@ -260,7 +263,7 @@ fn several_targets_share_the_connections() {
 
 #[test]
 fn impossible_runs_are_refused_with_the_remedy() {
-    let server = Server::start(Fault::None);
+    let server = start(Fault::None);
     let by_number = config(&server, SMALL, Stop::Requests(1));
     let start = |config| Load::start(config).map(drop).unwrap_err();
     let error = start(LoadConfig { warm_up: Duration::from_secs(1), ..by_number.clone() });
@@ -283,7 +286,7 @@ fn idle(server: &Server, seconds: f64, keep_alive_ms: Option<u64>) -> LoadConfig
 
 #[test]
 fn idle_connections_are_held_by_keep_alives() {
-    let server = Server::start(Fault::None);
+    let server = start(Fault::None);
     let report = run(idle(&server, 5.0, Some(200)));
     assert!(report.ok, "{report}");
     let held = report.idle.unwrap();
@@ -296,7 +299,7 @@ fn idle_connections_are_held_by_keep_alives() {
 
 #[test]
 fn lost_idle_connections_are_counted_and_not_replaced() {
-    let server = Server::start(Fault::None);
+    let server = start(Fault::None);
     let report = run(idle(&server, 30.0, None));
     assert!(!report.ok && report.duration_s < 20.0, "nothing was left to hold: {report}");
     let held = report.idle.as_ref().unwrap();
@@ -310,7 +313,7 @@ fn lost_idle_connections_are_counted_and_not_replaced() {
 
 #[test]
 fn lost_idle_connections_are_replaced_if_asked_for() {
-    let server = Server::start(Fault::None);
+    let server = start(Fault::None);
     let report = run(LoadConfig { reconnect: true, ..idle(&server, 6.0, None) });
     let held = report.idle.as_ref().unwrap();
     // Silent ones live for two seconds.
@@ -322,7 +325,7 @@ fn lost_idle_connections_are_replaced_if_asked_for() {
 
 #[test]
 fn a_server_that_closes_idle_connections_is_not_hammered() {
-    let server = Server::start(Fault::CloseAfter(0));
+    let server = start(Fault::CloseAfter(0));
     let asked = LoadConfig { connections: 4, reconnect: true, ..idle(&server, 1.0, None) };
     let report = run(asked.clone());
     assert!(report.errors.by_class["application_close"] > 4, "{report}");
@@ -334,7 +337,7 @@ fn a_server_that_closes_idle_connections_is_not_hammered() {
 
 #[test]
 fn without_another_end_stopping_is_no_interruption() {
-    let server = Server::start(Fault::None);
+    let server = start(Fault::None);
     let load =
         Load::start(LoadConfig { stop: Stop::Never, ..idle(&server, 1.0, Some(150)) }).unwrap();
     while load.progress().measuring < 2 {
@@ -348,14 +351,14 @@ fn without_another_end_stopping_is_no_interruption() {
 
 #[test]
 fn idle_runs_end_by_time_alone() {
-    let server = Server::start(Fault::None);
+    let server = start(Fault::None);
     let config = config(&server, Workload::Idle, Stop::Requests(1));
     assert!(matches!(Load::start(config).map(drop), Err(LoadError::IdleNeedsTime)));
 }
 
 #[test]
 fn initials_for_a_handshake_that_was_given_up_are_only_ignored() {
-    let server = Server::start(Fault::None);
+    let server = start(Fault::None);
     let mut late = server.target();
     let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
     late.address = stranger.local_addr().unwrap();
@@ -396,7 +399,7 @@ fn initials_for_a_handshake_that_was_given_up_are_only_ignored() {
 
 #[test]
 fn openings_are_paced_by_the_handshakes_in_flight() {
-    let server = Server::start(Fault::None);
+    let server = start(Fault::None);
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut config =
         LoadConfig { connections: 300, workers: 1, ..config(&server, Workload::Idle, Stop::Never) };

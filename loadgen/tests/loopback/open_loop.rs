@@ -6,7 +6,8 @@ use quiclane_loadgen::{
     Arrivals, Ending, Load, LoadConfig, LoadError, Pace, Rate, Report, Stop, Workload,
 };
 
-use crate::servers::{Fault, Server};
+use crate::own::Server;
+use crate::servers::{Fault, start};
 
 const SMALL: Workload = Workload::Requests { request_size: 100, response_size: 1_000 };
 
@@ -38,7 +39,7 @@ fn rate(per_s: f64) -> Rate {
 
 #[test]
 fn the_rate_is_kept_and_every_request_is_accounted_for() {
-    let server = Server::start(Fault::None);
+    let server = start(Fault::None);
     let report = run(config(&server, rate(500.0), seconds(4)));
     assert!(report.ok, "{report}");
     let schedule = report.schedule.unwrap();
@@ -53,7 +54,7 @@ fn the_rate_is_kept_and_every_request_is_accounted_for() {
 
 #[test]
 fn what_never_left_is_counted() {
-    let server = Server::start(Fault::Silence);
+    let server = start(Fault::Silence);
     let report = run(LoadConfig { streams: 3, ..config(&server, rate(1_000.0), seconds(2)) });
     assert!(!report.ok);
     let schedule = report.schedule.unwrap();
@@ -66,7 +67,7 @@ fn what_never_left_is_counted() {
 
 #[test]
 fn a_run_by_number_sends_that_many() {
-    let server = Server::start(Fault::None);
+    let server = start(Fault::None);
     let poisson = Pace { rate: rate(1_000.0), arrivals: Arrivals::Poisson };
     let report =
         run(LoadConfig { pace: Some(poisson), ..config(&server, rate(1.0), Stop::Requests(700)) });
@@ -77,7 +78,7 @@ fn a_run_by_number_sends_that_many() {
 
 #[test]
 fn what_makes_no_requests_has_no_rate() {
-    let server = Server::start(Fault::None);
+    let server = start(Fault::None);
     for workload in [Workload::Handshakes, Workload::Idle] {
         let config = LoadConfig { workload, ..config(&server, rate(1.0), seconds(1)) };
         let error = Load::start(config).unwrap_err();
@@ -88,7 +89,7 @@ fn what_makes_no_requests_has_no_rate() {
 /// What was to be sent later is not due, and nothing is said of it.
 #[test]
 fn an_interruption_holds_nothing_against_anybody() {
-    let server = Server::start(Fault::None);
+    let server = start(Fault::None);
     for per_s in [40.0, 1_000.0] {
         let load = Load::start(config(&server, rate(per_s), seconds(60))).unwrap();
         while load.progress().requests < 20 {

@@ -1,19 +1,12 @@
 //! servers are what the load generator is tested against: one that behaves, and its evil twins.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
-use quiclane::apps::{Perf, PerfOptions, Protocols};
-use quiclane::metrics::WorkerSnapshot;
-use quiclane::{
-    App, ClientTls, CloseReason, Config, Conn, ConnId, Engine, Provider, Read, Resume,
-    ServerConfig, ServerTls, StreamId, Target, Trust, VarInt,
-};
+use quiclane::apps::{Perf, PerfOptions};
+use quiclane::{App, CloseReason, Conn, ConnId, Limits, Read, Retry, StreamId, VarInt};
 use quiclane_loadgen::PERF_ALPN;
-use rustls::RootCertStore;
-use rustls::pki_types::PrivatePkcs8KeyDer;
+
+use crate::own::Server;
 
 /// How a server misbehaves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,54 +27,14 @@ pub(crate) enum Fault {
     CloseAfter(u32),
 }
 
-/// A server with two workers on loopback; stops when dropped.
-pub(crate) struct Server {
-    engine: Option<Engine>,
-    tls: ClientTls,
-}
-
-impl Server {
-    pub(crate) fn start(fault: Fault) -> Self {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        let certificate = made.cert.der().clone();
-        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-        let alpn = || vec![PERF_ALPN.to_vec()];
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate.clone()).unwrap();
-        let trust = Trust::Roots(Arc::new(roots));
-        let tls = ClientTls::new(Provider::default(), trust, alpn(), Resume::Off).unwrap();
-        let served = vec![certificate];
-        let server = ServerTls::new(Provider::default(), served, key.into(), alpn(), false);
-        let server = ServerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)), server.unwrap());
-        let config = Config { server: Some(server), workers: 2, ..Config::default() };
-        let engine = Engine::start(config, move |_| {
-            let app: Box<dyn App> = match fault {
-                Fault::None => Box::new(Perf::new(PerfOptions::default())),
-                fault => Box::new(Faulty { fault, requests: HashMap::new() }),
-            };
-            Protocols::new(vec![(PERF_ALPN.to_vec(), app)])
-        })
-        .unwrap();
-        Self { engine: Some(engine), tls }
-    }
-
-    pub(crate) fn target(&self) -> Target {
-        let address = self.engine.as_ref().unwrap().listen()[0];
-        Target { address, server_name: "localhost".into(), tls: self.tls.clone(), local: None }
-    }
-
-    /// What all workers have counted.
-    pub(crate) fn sum(&self, field: impl Fn(&WorkerSnapshot) -> u64) -> u64 {
-        self.engine.as_ref().unwrap().metrics().snapshots().iter().map(field).sum()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let engine = self.engine.take().unwrap();
-        engine.stop(Duration::ZERO);
-        engine.join().unwrap();
-    }
+/// A server of `perf`.
+pub(crate) fn start(fault: Fault) -> Server {
+    Server::new(PERF_ALPN, Limits::default(), Retry::Auto, move || -> Box<dyn App> {
+        match fault {
+            Fault::None => Box::new(Perf::new(PerfOptions::default())),
+            fault => Box::new(Faulty { fault, requests: HashMap::new() }),
+        }
+    })
 }
 
 /// A `perf` server with a fault. It takes requests whose first 8 bytes arrive together.
