@@ -3,6 +3,7 @@
 mod budgets;
 mod limits;
 mod offer;
+mod ring;
 mod watch;
 
 use std::fs;
@@ -28,6 +29,7 @@ use budgets::BudgetOptions;
 use limits::LimitOptions;
 pub(crate) use limits::Switch;
 use offer::{Offer, Protocol};
+use ring::RingOptions;
 use watch::Watch;
 
 /// Serve QUIC until SIGINT or SIGTERM
@@ -127,6 +129,9 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     workers: WorkerOptions,
+
+    #[command(flatten)]
+    ring: RingOptions,
 
     #[command(flatten)]
     transport: TransportOptions,
@@ -236,6 +241,7 @@ impl ServeArgs {
             workers: self.workers.workers(),
             cores: self.workers.cores(),
             io: self.workers.io.into(),
+            ring: self.ring.ring(self.workers.io)?,
             limits: self.limits.limits(),
             transport: self.limits.streams(self.transport.transport()),
             seed: None,

@@ -48,7 +48,7 @@ mod traffic;
 pub use traffic::{Ecn, Meta, SocketId, Train, Transmit};
 
 mod uring;
-pub use uring::{Uring, UringOptions};
+pub use uring::{RingMode, Uring, UringOptions};
 
 mod wake;
 pub use wake::Waker;

@@ -64,12 +64,27 @@ pub struct UringOptions {
     /// moment; fewer makes receives end with ENOBUFS and be armed again, which loses nothing but
     /// time: 1.5 µs per datagram with 10,000 such sockets and 32 buffers.
     pub recv_buffers: u16,
+    /// Who takes submissions and makes completions.
+    pub mode: RingMode,
 }
 
 impl Default for UringOptions {
     fn default() -> Self {
-        Self { send_slots: 256, recv_buffers: 32 }
+        Self { send_slots: 256, recv_buffers: 32, mode: RingMode::Defer }
     }
+}
+
+/// Who takes submissions and makes completions.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum RingMode {
+    /// The worker, and only when it asks (DEFER_TASKRUN, Linux 6.1): nothing interrupts it.
+    #[default]
+    Defer,
+    /// The worker, at its next system call, whatever that is (COOP_TASKRUN, Linux 5.19).
+    Coop,
+    /// A thread of the kernel that polls for submissions (SQPOLL, Linux 5.11), on this core, or
+    /// where the scheduler likes: no system calls, for a core that is never idle under load.
+    Sqpoll(Option<u32>),
 }
 
 /// Sockets served by an io_uring of this thread.
@@ -97,12 +112,13 @@ pub struct Uring {
 }
 
 impl Uring {
-    /// Whether io_uring can be used here. Ask it before starting workers, on any thread.
+    /// Whether io_uring can be used here in this way. Ask it before starting workers, on any
+    /// thread.
     ///
     /// # Errors
     /// Names what was refused and what an operator can do about it.
-    pub fn probe() -> Result<(), SetupError> {
-        probe::probe()
+    pub fn probe(mode: RingMode) -> Result<(), SetupError> {
+        probe::probe(mode)
     }
 
     /// A datapath for this thread.
@@ -110,7 +126,7 @@ impl Uring {
     /// # Errors
     /// When the options are out of range or the kernel refuses, see [`probe`](Self::probe).
     pub fn new(options: &UringOptions) -> Result<Self, SetupError> {
-        let UringOptions { send_slots, recv_buffers } = *options;
+        let UringOptions { send_slots, recv_buffers, .. } = *options;
         let send_slots = u32::try_from(send_slots.max(1)).unwrap_or(u32::MAX);
         let entries = send_slots.next_power_of_two().clamp(ENTRIES_MIN, ENTRIES_MAX);
         let busy = send_slots.saturating_add(recv_buffers.into()).saturating_mul(2);
@@ -122,12 +138,12 @@ impl Uring {
         entries: u32,
         completions: u32,
     ) -> Result<Self, SetupError> {
-        let UringOptions { send_slots, recv_buffers } = *options;
+        let UringOptions { send_slots, recv_buffers, mode } = *options;
         if !recv_buffers.is_power_of_two() {
             return Err(SetupError::RecvBuffers { given: recv_buffers });
         }
         let waker = Waker::new()?;
-        let driver = Driver::open(entries, completions)
+        let driver = Driver::open(entries, completions, mode)
             .map_err(|source| SetupError::uring("io_uring_setup", source))?;
         let mut buffers = Buffers::new(recv_buffers)
             .map_err(|source| SetupError::uring("allocating receive buffers", source))?;
@@ -402,7 +418,7 @@ mod tests {
     /// 40 datagrams, room for 16 completions: the kernel ends the receive, with success.
     #[test]
     fn a_full_completion_queue_loses_nothing() {
-        let options = UringOptions { send_slots: 4, recv_buffers: 64 };
+        let options = UringOptions { send_slots: 4, recv_buffers: 64, ..UringOptions::default() };
         let mut uring = Uring::with_completions(&options, 8, 16).unwrap();
         let address = "127.0.0.1:0".parse().unwrap();
         let socket = Socket::bind(address, &SocketOptions::default()).unwrap();
@@ -430,7 +446,7 @@ mod tests {
     /// for the answers.
     #[test]
     fn refused_sends_are_counted_once_even_when_the_completion_queue_is_full() {
-        let options = UringOptions { send_slots: 200, recv_buffers: 4 };
+        let options = UringOptions { send_slots: 200, recv_buffers: 4, ..UringOptions::default() };
         let mut uring = Uring::with_completions(&options, 8, 16).unwrap();
         let address = "127.0.0.1:0".parse().unwrap();
         let socket = Socket::bind(address, &SocketOptions::default()).unwrap();

@@ -4,8 +4,8 @@
 mod suite;
 
 #[cfg(test)]
-fn uring(recv_buffers: u16) -> quiclane_datapath::Uring {
-    let options = quiclane_datapath::UringOptions { send_slots: 64, recv_buffers };
+fn uring(recv_buffers: u16, mode: quiclane_datapath::RingMode) -> quiclane_datapath::Uring {
+    let options = quiclane_datapath::UringOptions { send_slots: 64, recv_buffers, mode };
     quiclane_datapath::Uring::new(&options).unwrap()
 }
 
@@ -13,6 +13,9 @@ fn uring(recv_buffers: u16) -> quiclane_datapath::Uring {
 macro_rules! conformance {
     ($backend:ident, $make:expr, [$($room:ident::$test:ident),* $(,)?]) => {
         mod $backend {
+            #[allow(unused_imports, reason = "epoll has no modes")]
+            use quiclane_datapath::RingMode;
+
             use super::suite;
 
             $(#[test]
@@ -27,8 +30,10 @@ macro_rules! conformance {
 macro_rules! backends {
     ($tests:tt) => {
         conformance!(epoll, || quiclane_datapath::Epoll::new(64).unwrap(), $tests);
-        conformance!(uring, || super::uring(32), $tests);
-        conformance!(uring_with_four_buffers, || super::uring(4), $tests);
+        conformance!(uring, || super::uring(32, RingMode::Defer), $tests);
+        conformance!(uring_with_four_buffers, || super::uring(4, RingMode::Defer), $tests);
+        conformance!(uring_coop, || super::uring(32, RingMode::Coop), $tests);
+        conformance!(uring_sqpoll, || super::uring(32, RingMode::Sqpoll(None)), $tests);
     };
 }
 

@@ -73,6 +73,6 @@ fn epoll_allocates_nothing_per_datagram() {
 
 #[test]
 fn uring_allocates_nothing_per_datagram() {
-    let options = UringOptions { send_slots: 16, recv_buffers: 8 };
+    let options = UringOptions { send_slots: 16, recv_buffers: 8, ..UringOptions::default() };
     exercise(&mut Uring::new(&options).unwrap());
 }

@@ -8,7 +8,7 @@
 
 use std::process::Command;
 
-use quiclane_datapath::{Epoll, Uring, UringOptions};
+use quiclane_datapath::{Epoll, RingMode, Uring, UringOptions};
 
 const VARIABLE: &str = "QUICLANE_TEST_REFUSE_IO_URING_WITH";
 
@@ -37,7 +37,7 @@ fn a_container_without_io_uring_is_explained() {
 
 fn in_a_process_of_its_own(errno: u32) {
     refuse_io_uring(errno);
-    println!("probe: {}", Uring::probe().unwrap_err());
+    println!("probe: {}", Uring::probe(RingMode::Defer).unwrap_err());
     println!("new: {}", Uring::new(&UringOptions::default()).unwrap_err());
     // The other backend works there.
     Epoll::new(1).unwrap();

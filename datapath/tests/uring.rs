@@ -5,10 +5,10 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::thread;
 use std::time::Duration;
 
-use quiclane_datapath::{Datapath, Socket, SocketOptions, Transmit, Uring, UringOptions};
+use quiclane_datapath::{Datapath, RingMode, Socket, SocketOptions, Transmit, Uring, UringOptions};
 
 fn uring(recv_buffers: u16) -> Uring {
-    let options = UringOptions { send_slots: 8, recv_buffers };
+    let options = UringOptions { send_slots: 8, recv_buffers, ..UringOptions::default() };
     Uring::new(&options).expect("io_uring")
 }
 
@@ -101,13 +101,15 @@ fn options_out_of_range_are_named() {
         assert!(text.starts_with(&format!("{recv_buffers} receive buffers")), "{text}");
     }
     // One of each is enough to work.
-    let mut uring = Uring::new(&UringOptions { send_slots: 0, recv_buffers: 1 }).unwrap();
+    let mut uring =
+        Uring::new(&UringOptions { send_slots: 0, recv_buffers: 1, ..UringOptions::default() })
+            .unwrap();
     assert!(uring.slot().is_some());
 }
 
 #[test]
 fn probing_works_from_any_thread_at_any_time() {
     let _running = uring(4);
-    Uring::probe().unwrap();
-    thread::spawn(|| Uring::probe().unwrap()).join().unwrap();
+    Uring::probe(RingMode::Defer).unwrap();
+    thread::spawn(|| Uring::probe(RingMode::Defer).unwrap()).join().unwrap();
 }

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use quiclane_datapath::RingMode;
+
 use crate::tls::ServerTls;
 
 /// What to run and how.
@@ -21,6 +23,8 @@ pub struct Config {
     pub cores: Vec<usize>,
     /// How datagrams enter and leave.
     pub io: Io,
+    /// How rings are set up where there are any.
+    pub ring: Ring,
     /// Limits of each connection and worker.
     pub limits: Limits,
     /// Transport settings of each connection.
@@ -37,6 +41,7 @@ impl Default for Config {
             workers: 0,
             cores: Vec::new(),
             io: Io::Auto,
+            ring: Ring::default(),
             limits: Limits::default(),
             transport: Transport::default(),
             seed: None,
@@ -100,6 +105,16 @@ pub enum Io {
     Uring,
     /// epoll with recvmmsg and sendmmsg.
     Epoll,
+}
+
+/// How the io_uring of each worker is set up. What differs from the default is there to be measured.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Ring {
+    /// Who takes submissions and makes completions.
+    pub mode: RingMode,
+    /// Buffers of 66 KiB for received trains, a power of two. `None` (default): 8 for a server, so
+    /// that all stay in the cache, and 32 for a client, whose sockets share them.
+    pub receive_buffers: Option<u16>,
 }
 
 /// Steering choice; each rung works without the ones above it.

@@ -10,7 +10,7 @@ use quinn_proto::TransportConfig;
 
 use crate::app::App;
 use crate::clock::Clock;
-use crate::config::{Config, Io};
+use crate::config::{Config, Io, Ring};
 use crate::endpoint::{Endpoint, Settings};
 use crate::error::{RunError, StartError, SteerError};
 use crate::identity::Identity;
@@ -279,6 +279,7 @@ impl Launch<'_> {
             info: WorkerInfo { id, workers: self.plan.workers(), core: self.plan.cores()[id] },
             backend: self.plan.backend(),
             may_fall_back: self.config.io == Io::Auto,
+            ring: self.config.ring,
             send_slots: self.config.limits.send_slots,
             sockets,
             settings: self.identity.settings(worker, &self.transport, &self.config.limits),
@@ -296,6 +297,7 @@ struct Seat {
     info: WorkerInfo,
     backend: Backend,
     may_fall_back: bool,
+    ring: Ring,
     send_slots: usize,
     sockets: Vec<Socket>,
     settings: Settings,
@@ -328,9 +330,10 @@ impl Seat {
         };
         match self.backend {
             Backend::Uring => {
-                let recv_buffers =
-                    if self.sockets.is_empty() { CLIENT_BUFFERS } else { SERVER_BUFFERS };
-                let options = UringOptions { send_slots: self.send_slots, recv_buffers };
+                let Ring { mode, receive_buffers } = self.ring;
+                let usual = if self.sockets.is_empty() { CLIENT_BUFFERS } else { SERVER_BUFFERS };
+                let recv_buffers = receive_buffers.unwrap_or(usual);
+                let options = UringOptions { send_slots: self.send_slots, recv_buffers, mode };
                 match Uring::new(&options) {
                     // The probe made one small ring; many workers can still exceed a limit.
                     Err(error) if self.may_fall_back => {

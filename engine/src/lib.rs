@@ -30,8 +30,10 @@ pub use clock::Clock;
 
 mod config;
 pub use config::{
-    Budgets, Config, Congestion, Io, Limits, Retry, ServerConfig, Steering, Transport, Xdp,
+    Budgets, Config, Congestion, Io, Limits, Retry, Ring, ServerConfig, Steering, Transport, Xdp,
 };
+
+pub use quiclane_datapath::RingMode;
 
 mod congestion;
 

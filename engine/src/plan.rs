@@ -55,10 +55,10 @@ impl Plan {
         let backend = match config.io {
             Io::Epoll => Backend::Epoll,
             Io::Uring => {
-                Uring::probe()?;
+                Uring::probe(config.ring.mode)?;
                 Backend::Uring
             }
-            Io::Auto => match Uring::probe() {
+            Io::Auto => match Uring::probe(config.ring.mode) {
                 Ok(()) => Backend::Uring,
                 Err(error) => {
                     notes.push(format!("io_uring: {error}; using epoll"));

@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-use quiclane::{Config, Engine, Limits, Transport, clock};
+use quiclane::{Config, Engine, Limits, Ring, Transport, clock};
 
 use crate::client::{Client, Job};
 use crate::config::{LoadConfig, LoadError, Stop};
@@ -164,6 +164,7 @@ pub(crate) fn engine_config(config: &LoadConfig, workers: usize) -> Config {
         workers,
         cores,
         io: config.io,
+        ring: Ring::default(),
         limits: Limits { handshake_deadline: config.connect_timeout, ..Limits::default() },
         transport: Transport {
             streams_bidi: 0,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use quiclane::{Resume, Trust};
 use rustls::pki_types::ServerName;
 
@@ -14,9 +14,10 @@ use crate::target::Url;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Trust")]
 pub(super) struct TrustOptions {
-    /// Trust any certificate: for servers of your own
-    #[arg(short = 'k', long)]
-    pub(super) insecure: bool,
+    /// Trust any certificate: for servers of your own. Twice (-kk), do not even check that the
+    /// server holds its key, so that handshakes cost less here than there
+    #[arg(short = 'k', long, action = ArgAction::Count)]
+    pub(super) insecure: u8,
 
     /// Trust the certificates in this PEM file instead of those of the system
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
@@ -58,8 +59,9 @@ impl TrustOptions {
     pub(super) fn trust(&self) -> Result<Trust, Failure> {
         Ok(match (&self.cacert, self.insecure) {
             (Some(path), _) => trust_file(path)?,
-            (None, true) => Trust::Insecure,
-            (None, false) => trust_system()?,
+            (None, 0) => trust_system()?,
+            (None, 1) => Trust::Insecure,
+            (None, _) => Trust::Blind,
         })
     }
 

@@ -9,6 +9,7 @@ mod place;
 mod process;
 mod settings;
 mod values;
+mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -67,7 +68,7 @@ pub(crate) struct CourseArgs {
     #[arg(long, value_name = "PERCENT", default_value = "2%", value_parser = share)]
     smallest_effect: f64,
 
-    /// The measured part of a cell [default: 2s, or less, down to 500ms, for a short budget]
+    /// The measured part of a cell [default: 2s, or less, down to 300ms, for a short budget]
     #[arg(long, value_name = "TIME", value_parser = cell)]
     cell: Option<Duration>,
 
@@ -127,10 +128,12 @@ enum WorkloadFlag {
     Bulk,
     /// Full handshakes a second
     Handshakes,
-    /// Twice the rate that is possible: what is answered within 100 ms
+    /// 1.5 times the rate that is possible: what is answered within 100 ms of being sent
     Overload,
-    /// Half of the rate that is possible: the 99th percentile of the latency
+    /// A tenth of the rate that is possible: the median of the latency
     Latency,
+    /// The same rate: the 99th percentile of the latency
+    Tail,
 }
 
 impl From<WorkloadFlag> for Workload {
@@ -141,6 +144,7 @@ impl From<WorkloadFlag> for Workload {
             WorkloadFlag::Handshakes => Self::Handshakes,
             WorkloadFlag::Overload => Self::Overload,
             WorkloadFlag::Latency => Self::Latency,
+            WorkloadFlag::Tail => Self::Tail,
         }
     }
 }

@@ -4,14 +4,15 @@ use std::io;
 
 use io_uring::{Probe, opcode};
 
+use super::RingMode;
 use super::buffers::{Buffers, GROUP};
 use super::driver::Driver;
 use crate::error::SetupError;
 
 /// Sets up a small ring with a buffer ring and takes it down again.
-pub(super) fn probe() -> Result<(), SetupError> {
+pub(super) fn probe(mode: RingMode) -> Result<(), SetupError> {
     let refused = |step| move |source: io::Error| SetupError::uring(step, source);
-    let driver = Driver::open(8, 32).map_err(refused("io_uring_setup"))?;
+    let driver = Driver::open(8, 32, mode).map_err(refused("io_uring_setup"))?;
     let mut operations = Probe::new();
     let submitter = driver.submitter();
     submitter.register_probe(&mut operations).map_err(refused("IORING_REGISTER_PROBE"))?;
@@ -43,7 +44,7 @@ mod tests {
 
     #[test]
     fn this_kernel_is_new_enough() {
-        if let Err(error) = probe() {
+        if let Err(error) = probe(RingMode::Defer) {
             println!("skipped: {error}");
         }
     }

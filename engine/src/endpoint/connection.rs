@@ -35,6 +35,8 @@ pub(crate) struct Connection {
     /// Bytes from the address of the handshake.
     pub(super) handshake_bytes: u64,
     pub(super) phase: Phase,
+    /// We closed it before anything came from the peer.
+    pub(super) closed_unheard: bool,
     /// Why we closed it, until the app was told.
     pub(super) closing: Option<CloseReason>,
     /// Connection IDs issued to the peer since the handshake.
@@ -67,6 +69,7 @@ impl Connection {
             cid_proves: true,
             handshake_bytes: 0,
             phase: Phase::Handshake { deadline },
+            closed_unheard: false,
             closing: None,
             issued_cids: 0,
             in_ready: false,
@@ -185,6 +188,7 @@ impl Connection {
             return;
         }
         congestion::lift(&self.proto);
+        self.closed_unheard = self.proto.stats().udp_rx.datagrams == 0;
         self.proto.close(now, code, Bytes::from_static(reason.as_bytes()));
         if self.phase != Phase::ToldClosed {
             self.closing = Some(why);

@@ -31,10 +31,14 @@ impl Callers {
 }
 
 impl Endpoint {
-    /// Whether anybody may ask for a close that was lost: not one who has never been heard.
+    /// Whether anybody may ask for a close that was lost: not one who had never been heard when it
+    /// was said. What such a peer sends meanwhile is answered with the close already; and without a
+    /// round-trip time, three probe timeouts are 3 s.
     pub(crate) fn has_peers(&self) -> bool {
         let mut connections = self.connections.iter().flatten();
-        connections.any(|connection| connection.proto.stats().udp_rx.datagrams > 0)
+        connections.any(|connection| {
+            !connection.closed_unheard && connection.proto.stats().udp_rx.datagrams > 0
+        })
     }
 
     /// Takes the news that nothing listens at the peer of `socket`.

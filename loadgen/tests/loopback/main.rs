@@ -94,6 +94,17 @@ fn handshakes_are_made_one_after_another_and_counted() {
     panic!("{} of 51 were complete", server.sum(|worker| worker.connected));
 }
 
+/// Nobody waits for those that the server had not answered when the run was over.
+#[test]
+fn handshakes_that_nobody_answered_yet_do_not_hold_up_the_end() {
+    let server = start(Fault::None);
+    let (began, length) = (clock::now(), Duration::from_millis(300));
+    let config = config(&server, Workload::Handshakes, Stop::Duration(length));
+    let report = run(LoadConfig { connections: 32, ..config });
+    let over = clock::now() - began - length;
+    assert!(report.ok && over < Duration::from_millis(700), "{over:?} {report}");
+}
+
 #[test]
 fn a_run_by_duration_measures_after_its_warm_up() {
     let server = start(Fault::None);

@@ -37,22 +37,30 @@ impl Arm {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Workload {
-    /// Small requests, answered in full a second.
+    /// Requests of a few packets, answered in full a second.
     Requests,
     /// Long responses, Gbit/s of payload.
     Bulk,
     /// Full handshakes a second.
     Handshakes,
-    /// Answered in time a second, of twice as many requests as can be answered.
+    /// Answered in time a second, of more requests than can be answered.
     Overload,
-    /// 99th percentile of the latency at half of the rate that is possible, microseconds.
+    /// Median of the latency at a low rate, microseconds.
     Latency,
+    /// 99th percentile of the latency at the same rate, microseconds.
+    Tail,
 }
 
 impl Workload {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Requests, Self::Bulk, Self::Handshakes, Self::Overload, Self::Latency];
+    pub const ALL: [Self; 6] = [
+        Self::Requests,
+        Self::Bulk,
+        Self::Handshakes,
+        Self::Overload,
+        Self::Latency,
+        Self::Tail,
+    ];
 
     /// As `--workload` takes it.
     #[must_use]
@@ -63,6 +71,7 @@ impl Workload {
             Self::Handshakes => "handshakes",
             Self::Overload => "overload",
             Self::Latency => "latency",
+            Self::Tail => "tail",
         }
     }
 
@@ -74,7 +83,8 @@ impl Workload {
             Self::Bulk => "Gbit/s",
             Self::Handshakes => "handshakes/s",
             Self::Overload => "requests/s in time",
-            Self::Latency => "us (p99)",
+            Self::Latency => "us (p50)",
+            Self::Tail => "us (p99)",
         }
     }
 
@@ -82,7 +92,7 @@ impl Workload {
     #[must_use]
     pub const fn sign(self) -> f64 {
         match self {
-            Self::Latency => -1.0,
+            Self::Latency | Self::Tail => -1.0,
             Self::Requests | Self::Bulk | Self::Handshakes | Self::Overload => 1.0,
         }
     }

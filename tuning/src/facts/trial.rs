@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use quiclane_datapath::{
-    Datapath, Epoll, FilterInstruction, Socket, SocketOptions, Transmit, Uring, UringOptions,
+    Datapath, Epoll, FilterInstruction, RingMode, Socket, SocketOptions, Transmit, Uring,
+    UringOptions,
 };
 
 use crate::ask::{Ask, WORKERS_MAX};
@@ -48,7 +49,7 @@ pub(crate) struct Buffers {
 impl Trials {
     /// As `workers` workers would begin.
     pub(super) fn run(ask: &Ask, workers: usize) -> Self {
-        let uring = Uring::probe().map_err(|error| error.to_string());
+        let uring = Uring::probe(RingMode::Defer).map_err(|error| error.to_string());
         let wanted = if uring.is_ok() { workers.min(WORKERS_MAX) } else { 0 };
         let (mut rings, outcome) = rings(wanted);
         let train = match rings.first_mut() {
@@ -161,7 +162,7 @@ const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
 pub(super) const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// The engine's: a page for each of the queues and buffer lists, whoever uses it.
-const RING: UringOptions = UringOptions { send_slots: 64, recv_buffers: 32 };
+const RING: UringOptions = UringOptions { send_slots: 64, recv_buffers: 32, mode: RingMode::Defer };
 
 /// A full train of QUIC's first datagrams is longer; ten equal ones show all that can go wrong.
 const DATAGRAMS: usize = 10;
@@ -189,7 +190,7 @@ mod tests {
     fn a_train_travels_with_either_backend() {
         let expected = Journey { left_whole: true, arrived_whole: true, intact: true };
         assert_eq!(travel(&mut Epoll::new(8).unwrap()), Ok(expected));
-        match Uring::probe() {
+        match Uring::probe(RingMode::Defer) {
             Ok(()) => {
                 let (mut rings, outcome) = rings(3);
                 assert_eq!(outcome, Ok(3));

@@ -195,6 +195,18 @@ pub(super) const KNOBS: &[Knob] = &[
         care: Care::Free,
     },
     Knob {
+        id: "crypto",
+        reach: Reach::Process,
+        title: "library that encrypts packets and signs handshakes",
+        default: "aws-lc-rs",
+        candidates: &["ring"],
+        mechanism: "the instructions that AES-GCM and the signatures are written with",
+        effect: "a third to a half of the CPU time of bulk, most of that of a handshake",
+        since: "any",
+        access: Access::Flag("serve --provider NAME"),
+        care: Care::Free,
+    },
+    Knob {
         id: "ktls",
         reach: Reach::Process,
         title: "TLS in the kernel",

@@ -13,6 +13,7 @@ use super::flags;
 use super::place::Place;
 use super::process::{Handicap, Process, cpu_s};
 use super::values::Host;
+use super::watch::Watch;
 
 /// Real servers and generators.
 pub(crate) struct RealBench<'p> {
@@ -100,9 +101,11 @@ impl RealBench<'_> {
         let load = self.load_flags(arm, workload, &address)?;
         let mut generator = Process::start(self.place.generator_holder(), &load)
             .map_err(|error| Trouble::Bench(error.to_string()))?;
+        let watch = Watch::start(server.id());
         let handicap = (arm.handicap > 0.0).then(|| Handicap::start(&server, arm.handicap));
         let (stdout, code) = generator.finish(self.signals, self.patience())?;
         drop(handicap);
+        let server_busy = watch.end(self.cell, self.cores.server.len());
         let server_cpu_s = server.cpu_s();
         server.stop();
         let after = self.machine.look(&self.place.witnesses());
@@ -118,7 +121,7 @@ impl RealBench<'_> {
             }
         };
         let mut readings = after.since(&before, seconds, ours_since(ours));
-        readings.extend(generator_readings(&report));
+        readings.extend(generator_readings(&report, workload, server_busy));
         let figure = figure(&report, workload).unwrap_or_default();
         if figure <= 0.0 {
             let (ending, errors) = (&report["ending"], &report["errors"]["by_class"]);
@@ -160,7 +163,7 @@ impl RealBench<'_> {
             ("--threads", workers),
             ("--cores", flags::list(&self.cores.generator)),
             ("--duration", milliseconds(self.cell)),
-            ("--warmup", milliseconds(self.warm_up())),
+            ("--warmup", milliseconds(warm_up(self.cell))),
         ];
         let reached = || {
             let none = || Trouble::Bench("the rate of a closed loop is not known".into());
@@ -176,13 +179,13 @@ impl RealBench<'_> {
                 defaults.push(("--timeout", IN_TIME.into()));
                 defaults.push(("--rate", rate(OVERLOAD_FACTOR, reached()?)));
             }
-            Workload::Latency => {
+            Workload::Latency | Workload::Tail => {
                 defaults.extend(OPEN.map(owned));
                 defaults.push(("--rate", rate(LATENCY_FACTOR, reached()?)));
             }
         }
         let mut arguments: Vec<String> =
-            ["load", &format!("quic://{address}"), "--perf", "-k", "-q", "--json"]
+            ["load", &format!("quic://{address}"), "--perf", "-kk", "-q", "--json"]
                 .map(str::to_owned)
                 .into();
         if workload == Workload::Handshakes {
@@ -192,14 +195,19 @@ impl RealBench<'_> {
         Ok(arguments)
     }
 
-    fn warm_up(&self) -> Duration {
-        (self.cell / 4).clamp(WARM_UP_MIN, WARM_UP_MAX)
-    }
-
     /// How long a generator may take.
     fn patience(&self) -> Duration {
-        self.cell + self.warm_up() + PATIENCE
+        offered(self.cell) + PATIENCE
     }
+}
+
+/// How long load is offered for a cell that measures for so long.
+pub(super) fn offered(cell: Duration) -> Duration {
+    cell + warm_up(cell)
+}
+
+fn warm_up(cell: Duration) -> Duration {
+    (cell / 4).clamp(WARM_UP_MIN, WARM_UP_MAX)
 }
 
 fn owned((name, value): (&'static str, &str)) -> (&'static str, String) {
@@ -218,13 +226,22 @@ fn figure(report: &Value, workload: Workload) -> Option<f64> {
         Workload::Requests | Workload::Overload => report["requests_per_s"].as_f64(),
         Workload::Bulk => report["gbit_s"].as_f64(),
         Workload::Handshakes => report["handshakes_per_s"].as_f64(),
-        Workload::Latency => report["latency_us"]["p99"].as_f64(),
+        Workload::Latency => report["latency_us"]["p50"].as_f64(),
+        Workload::Tail => report["latency_us"]["p99"].as_f64(),
     }
 }
 
-fn generator_readings(report: &Value) -> BTreeMap<Guard, f64> {
+fn generator_readings(
+    report: &Value,
+    workload: Workload,
+    server_busy: f64,
+) -> BTreeMap<Guard, f64> {
     let busy = report["busy"].as_f64().unwrap_or_default();
-    let is_saturated = report["saturated"] == true;
+    // Two that are busy all the time share the rate between them; but latency is from the moment
+    // at which a request was due, and whoever sends it late adds to it.
+    let is_rate = !matches!(workload, Workload::Latency | Workload::Tail);
+    let is_the_server = is_rate && server_busy >= SERVER_BUSY;
+    let is_saturated = report["saturated"] == true && !is_the_server;
     let errors = report["errors"]["total"].as_f64().unwrap_or_default();
     let units = report["requests"].as_f64().unwrap_or_default()
         + report["handshakes"].as_f64().unwrap_or_default();
@@ -244,28 +261,33 @@ fn ours_since(before: Option<f64>) -> f64 {
     ours().zip(before).map_or(0.0, |(now, before)| now - before)
 }
 
-/// Small requests, enough in flight that neither side waits for the other.
+/// Requests of a few packets, so many that the server is never idle, and such that they cost it
+/// more than the generator: it is the server that is measured.
 const CLOSED: [(&str, &str); 3] =
-    [("--connections", "16"), ("--streams", "8"), ("--response-size", "1k")];
+    [("--connections", "64"), ("--streams", "8"), ("--response-size", "8k")];
 
 /// Long responses, few of them.
 const BULK: [(&str, &str); 3] =
     [("--connections", "4"), ("--streams", "2"), ("--response-size", "1m")];
 
 /// Requests that are sent when they are due.
-const OPEN: [(&str, &str); 2] = [("--connections", "16"), ("--response-size", "1k")];
+const OPEN: [(&str, &str); 2] = [("--connections", "64"), ("--response-size", "8k")];
 
 /// What is answered later was answered in vain.
 const IN_TIME: &str = "100ms";
 
-/// Twice of what a closed loop reaches.
-const OVERLOAD_FACTOR: f64 = 2.0;
+/// More than a closed loop reaches, and no more than the generator can offer.
+const OVERLOAD_FACTOR: f64 = 1.5;
 
-/// Half of it: queues are short, and what is seen is what a request takes.
-const LATENCY_FACTOR: f64 = 0.5;
+/// So much less that requests come one by one: queues are short, trains are rare, and what is seen
+/// is what a request takes.
+const LATENCY_FACTOR: f64 = 0.1;
 
 /// Below the limit of the guard.
 const BUSY_MAX: f64 = 0.98;
+
+/// A server with no more than that to spare is the bottleneck.
+const SERVER_BUSY: f64 = 0.9;
 
 /// Connections are open and congestion windows wide by then.
 const WARM_UP_MIN: Duration = Duration::from_millis(100);
@@ -289,15 +311,22 @@ mod tests {
     fn figures_are_found_in_a_report() {
         let report = serde_json::json!({
             "requests_per_s": 5.0, "gbit_s": 2.0, "handshakes_per_s": 7.0,
-            "latency_us": {"p99": 900}, "busy": 1.0, "saturated": false,
+            "latency_us": {"p50": 40, "p99": 900}, "busy": 1.0, "saturated": false,
             "requests": 90, "handshakes": 0, "errors": {"total": 10},
         });
         let figures = Workload::ALL.map(|workload| figure(&report, workload));
-        assert_eq!(figures, [5.0, 2.0, 7.0, 5.0, 900.0].map(Some));
-        let readings = generator_readings(&report);
+        assert_eq!(figures, [5.0, 2.0, 7.0, 5.0, 40.0, 900.0].map(Some));
+        let readings = generator_readings(&report, Workload::Requests, 0.5);
         assert_eq!(readings, [(Guard::Generator, BUSY_MAX), (Guard::Errors, 0.1)].into());
         let saturated = serde_json::json!({"saturated": true});
-        assert_eq!(generator_readings(&saturated)[&Guard::Generator], 1.0);
+        let of = |workload, server| generator_readings(&saturated, workload, server);
+        for (workload, server, expected) in [
+            (Workload::Requests, 0.8, 1.0),
+            (Workload::Requests, 0.95, 0.0),
+            (Workload::Tail, 0.95, 1.0),
+        ] {
+            assert_eq!(of(workload, server)[&Guard::Generator], expected, "{workload:?} {server}");
+        }
         assert_eq!(figure(&saturated, Workload::Bulk), None);
     }
 

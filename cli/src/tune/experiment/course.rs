@@ -12,7 +12,7 @@ use quiclane_tuning::experiment::{
     Arm, Begin, Blocks, Ended, Findings, Log, Machine, Progress, Records, Skipped, Trouble, run,
 };
 
-use super::bench::{Cores, RealBench};
+use super::bench::{Cores, RealBench, offered};
 use super::machine::{differences, fingerprint};
 use super::place::{Device, Place};
 use super::values::Host;
@@ -67,7 +67,7 @@ impl<'a> Course<'a> {
             place: &self.place,
             host: Host::new(&self.place, &self.args.journal),
             cores: self.cores.clone(),
-            cell: self.args.cell.unwrap_or(CELLS[0]),
+            cell: self.args.cell.unwrap_or(PROBE),
             reached: None,
             signals: &self.signals,
             machine: Machine::default(),
@@ -105,7 +105,7 @@ impl<'a> Course<'a> {
         let values = if arms.iter().any(|arm| !arm.set.is_empty()) { VALUES_S } else { 0.0 };
         // On a busy host the budget is used up earlier; that is no reason to refuse.
         let took_s = probe.took_s - bench.waited.as_secs_f64();
-        let overhead_s = took_s - bench.cell.as_secs_f64() + values;
+        let overhead_s = took_s - offered(bench.cell).as_secs_f64() + values;
         let (cell, blocks) = self.divide(arms.len(), workloads.len(), overhead_s)?;
         bench.cell = cell;
         let begin = Begin {
@@ -137,7 +137,8 @@ impl<'a> Course<'a> {
         self.go(Log::new(begin), records, bench, &path)
     }
 
-    /// The length of cells and the number of blocks.
+    /// The length of cells and the number of blocks: what disturbs a host lasts for seconds, so that
+    /// many short blocks tell more than few long ones.
     fn divide(
         &self,
         arms: usize,
@@ -147,12 +148,19 @@ impl<'a> Course<'a> {
         let budget_s = self.args.budget.as_secs_f64();
         let given = self.args.cell.map(|cell| vec![cell]);
         let mut needed_s = budget_s;
+        let mut best = None;
         for cell in given.unwrap_or_else(|| CELLS.to_vec()) {
-            let block_s = 4.0 * (cell.as_secs_f64() + overhead_s.max(0.0));
+            let block_s = 4.0 * (offered(cell).as_secs_f64() + overhead_s.max(0.0));
             match Blocks::plan(arms, workloads, budget_s, block_s) {
-                Ok(blocks) => return Ok((cell, blocks)),
+                Ok(blocks) => best = Some((cell, blocks)),
                 Err(needed) => needed_s = needed,
             }
+            if best.is_some_and(|(_, blocks)| blocks.screen >= BLOCKS_GOOD) {
+                break;
+            }
+        }
+        if let Some(best) = best {
+            return Ok(best);
         }
         let (budget, needed) = (duration(budget_s), duration(needed_s.ceil()));
         Err(Failure::Setting(format!(
@@ -318,8 +326,18 @@ pub(in crate::tune) fn duration(seconds: f64) -> String {
 }
 
 /// Lengths of cells, the best first.
-const CELLS: [Duration; 3] =
-    [Duration::from_secs(2), Duration::from_secs(1), Duration::from_millis(500)];
+const CELLS: [Duration; 4] = [
+    Duration::from_secs(2),
+    Duration::from_secs(1),
+    Duration::from_millis(500),
+    Duration::from_millis(300),
+];
+
+/// Long enough to know the rate that the others are set by.
+const PROBE: Duration = Duration::from_millis(500);
+
+/// With so many blocks longer cells are worth their time.
+const BLOCKS_GOOD: u32 = 20;
 
 /// Setting values of the host and putting them back, spread over the cells of a block, seconds.
 const VALUES_S: f64 = 0.3;

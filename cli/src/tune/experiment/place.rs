@@ -102,6 +102,19 @@ impl Place {
         Ok(())
     }
 
+    /// Whether nobody else is on the link.
+    pub(in crate::tune) fn is_private(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// Makes the generator's end take packets as large as the server's end sends; `None`: as large
+    /// as at first.
+    pub(in crate::tune) fn match_mtu(&self, mtu: Option<&str>) -> Result<(), String> {
+        let Some(Holder(generator)) = &self.generator else { return Ok(()) };
+        let set = format!("link set lane1 mtu {}", mtu.unwrap_or("1500"));
+        ip(generator.id(), set).map_err(|error| error.to_string())
+    }
+
     /// Who holds the server's namespaces.
     pub(in crate::tune) fn server_holder(&self) -> Option<u32> {
         self.server.as_ref().map(|holder| holder.0.id())

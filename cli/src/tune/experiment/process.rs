@@ -83,7 +83,7 @@ impl Process {
 
     /// Its CPU time so far, seconds.
     pub(super) fn cpu_s(&self) -> Option<f64> {
-        cpu_s(&format!("/proc/{}/stat", self.child.id()), [11, 12])
+        cpu_s(&format!("/proc/{}/stat", self.id()), [11, 12])
     }
 
     /// Ends it: a server may have something to take back.
@@ -109,6 +109,11 @@ impl Process {
         let error = lines.clone().find_map(|line| line.strip_prefix("error: "));
         let last = error.or_else(|| lines.clone().next_back());
         last.unwrap_or("it ended and said nothing").to_owned()
+    }
+
+    /// The number of its process.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     fn pid(&self) -> Pid {
@@ -187,8 +192,9 @@ const PERIOD: Duration = Duration::from_millis(50);
 /// A server that needs longer to start is broken; 50 ms are common.
 const READY_MAX: Duration = Duration::from_secs(10);
 
-/// How long a server may take to end.
-const GRACE: Duration = Duration::from_millis(500);
+/// How long a server may take to end. It would wait a second for clients that are gone; what it
+/// attached to interfaces goes with it in any case.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// Long enough to cost nothing, short enough to cost no time.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);

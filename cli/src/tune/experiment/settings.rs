@@ -21,7 +21,7 @@ impl Settings {
     pub(super) fn asked(sets: &[Set], bench: &RealBench<'_>) -> Result<Self, String> {
         let mut settings = Self::default();
         for set in sets {
-            let arm = arm(set)?;
+            let arm = arm(set, bench.place.is_private())?;
             if settings.arms.iter().any(|before| before.name == arm.name) {
                 return Err(format!("--knob {} is given twice: leave one out", arm.name));
             }
@@ -32,11 +32,11 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Of every candidate of every knob.
+    /// Of every candidate of every knob, and of what acts only together.
     pub(super) fn all(bench: &RealBench<'_>) -> Self {
         let mut settings = Self::default();
         for knob in Knob::all() {
-            if let Some(why) = out_of_question(knob) {
+            if let Some(why) = out_of_question(knob, bench.place.is_private()) {
                 settings.skipped.push(Skipped { name: knob.id.into(), why });
                 continue;
             }
@@ -47,36 +47,58 @@ impl Settings {
                     settings.skipped.push(Skipped { name, why });
                     continue;
                 }
-                let arm = arm(&[(knob.id.to_owned(), (*candidate).to_owned())]);
-                match arm.and_then(|arm| checked(arm, bench)) {
-                    Ok(arm) => settings.arms.push(arm),
-                    Err(why) => settings.skipped.push(Skipped { name, why }),
-                }
+                settings.take(name, &[(knob.id, candidate)], bench);
             }
+        }
+        for set in TOGETHER {
+            let name =
+                set.iter().map(|(id, value)| format!("{id}={value}")).collect::<Vec<_>>().join(",");
+            settings.take(name, set, bench);
         }
         settings
     }
+
+    fn take(&mut self, name: String, set: &[(&str, &str)], bench: &RealBench<'_>) {
+        let owned = |(id, value): &(&str, &str)| ((*id).to_owned(), (*value).to_owned());
+        let set: Vec<_> = set.iter().map(owned).collect();
+        match arm(&set, bench.place.is_private()).and_then(|arm| checked(arm, bench)) {
+            Ok(arm) => self.arms.push(arm),
+            Err(why) => self.skipped.push(Skipped { name, why }),
+        }
+    }
 }
 
+/// What does nothing, or harm, alone: the second is what makes the first act.
+const TOGETHER: [&[(&str, &str)]; 8] = [
+    &[("reuseport_steering", "xdp"), ("gro", "on")],
+    &[("threaded_napi", "1"), ("gro", "on")],
+    &[("gro_flush_timeout", "20000"), ("gro", "on")],
+    &[("defer_hard_irqs", "2"), ("gro_flush_timeout", "20000"), ("gro", "on")],
+    &[("busy_poll", "50"), ("busy_read", "50"), ("gro", "on"), ("io", "epoll")],
+    &[("mtu", "9000"), ("datagram_size", "8952")],
+    &[("udp_gro", "off"), ("gso_segments", "1")],
+    &[("rmem_max", "16777216"), ("socket_buffer", "16m")],
+];
+
 /// Why no value of a knob can be measured.
-fn out_of_question(knob: &Knob) -> Option<String> {
+fn out_of_question(knob: &Knob, is_private: bool) -> Option<String> {
     match knob.access {
         Access::Engine(how) => Some(format!("the engine decides: {how}")),
         Access::Tool(command) => Some(format!("another program changes it: {command}")),
         Access::Boot(_, parameter) => Some(format!("only a boot changes it: {parameter}")),
-        _ if knob.care == Care::LinkReset => Some("it may take a link down".into()),
+        _ if knob.care == Care::LinkReset && !is_private => Some("it may take a link down".into()),
         _ => None,
     }
 }
 
-fn arm(set: &[(String, String)]) -> Result<Arm, String> {
+fn arm(set: &[(String, String)], is_private: bool) -> Result<Arm, String> {
     let name = set.iter().map(|(id, value)| format!("{id}={value}")).collect::<Vec<_>>().join(",");
     let mut arm = Arm { name, ..Arm::baseline() };
     let mut about = Vec::new();
     for (id, value) in set {
         let knob = Knob::by_id(id)
             .ok_or_else(|| format!("there is no knob {id:?}: `quiclane tune show` lists them"))?;
-        if let Some(why) = out_of_question(knob) {
+        if let Some(why) = out_of_question(knob, is_private) {
             return Err(format!("{id} is not measurable here: {why}"));
         }
         about.push(knob.mechanism);
@@ -127,7 +149,8 @@ mod tests {
 
     #[test]
     fn knobs_of_the_engine_are_flags_and_others_are_set() {
-        let arm = arm(&set(&[("io", "epoll"), ("gro", "on"), ("connected_sockets", "per-core")]));
+        let set_of = [("io", "epoll"), ("gro", "on"), ("connected_sockets", "per-core")];
+        let arm = arm(&set(&set_of), false);
         let arm = arm.unwrap();
         assert_eq!(arm.name, "io=epoll,gro=on,connected_sockets=per-core");
         assert_eq!(arm.serve, ["--io", "epoll"]);
@@ -140,13 +163,21 @@ mod tests {
     fn what_cannot_be_measured_says_why() {
         for (id, words) in [
             ("mitigations", "boot"),
-            ("sqpoll", "engine"),
+            ("zerocopy", "engine"),
             ("conntrack", "another program"),
             ("ring_rx", "link down"),
             ("nosuch", "tune show"),
         ] {
-            let why = arm(&set(&[(id, "1")])).unwrap_err();
+            let why = arm(&set(&[(id, "1")]), false).unwrap_err();
             assert!(why.contains(words), "{why}");
+        }
+        assert!(arm(&set(&[("mtu", "9000")]), true).is_ok(), "nobody else is on that link");
+    }
+
+    #[test]
+    fn what_acts_only_together_is_made_of_knobs() {
+        for together in TOGETHER {
+            arm(&set(together), true).unwrap();
         }
     }
 

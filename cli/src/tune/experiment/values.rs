@@ -55,6 +55,9 @@ impl<'p> Host<'p> {
 
     /// Sets `values` until [`Self::revert`], and no longer than `seconds`.
     pub(super) fn apply(&self, values: &Values, seconds: u64) -> Result<(), String> {
+        if let Some(mtu) = mtu(values) {
+            self.place.match_mtu(Some(mtu))?;
+        }
         for (inside, values) in self.split(values) {
             let mut words = set(&values);
             words.extend(["--for".into(), format!("{seconds}s")]);
@@ -75,7 +78,7 @@ impl<'p> Host<'p> {
                 return Err(format!("not put back: {}", answer["values"]));
             }
         }
-        Ok(())
+        mtu(values).map_or(Ok(()), |_| self.place.match_mtu(None))
     }
 
     /// What belongs to the namespace of the server, and what to the host.
@@ -94,6 +97,9 @@ impl<'p> Host<'p> {
 
     fn tune(&self, inside: bool, what: &str, words: &[String]) -> Result<Value, String> {
         let mut arguments = vec!["tune".to_owned(), what.into(), "--json".into()];
+        if what != "revert" && self.place.is_private() {
+            arguments.push("--allow-link-reset".into());
+        }
         if what != "plan" {
             // Two journals: what is in a namespace goes with it.
             let mut journal = self.journal.clone().into_os_string();
@@ -124,6 +130,10 @@ impl<'p> Host<'p> {
 
 fn set(values: &Values) -> Vec<String> {
     values.iter().flat_map(|(id, value)| ["--set".to_owned(), format!("{id}={value}")]).collect()
+}
+
+fn mtu(values: &Values) -> Option<&str> {
+    values.iter().find(|(id, _)| id == "mtu").map(|(_, value)| value.as_str())
 }
 
 fn text(value: &Value) -> String {
