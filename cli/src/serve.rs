@@ -3,7 +3,7 @@
 mod budgets;
 mod limits;
 mod offer;
-mod ring;
+mod rings;
 mod watch;
 
 use std::fs;
@@ -29,7 +29,7 @@ use budgets::BudgetOptions;
 use limits::LimitOptions;
 pub(crate) use limits::Switch;
 use offer::{Offer, Protocol};
-use ring::RingOptions;
+use rings::RingOptions;
 use watch::Watch;
 
 /// Serve QUIC until SIGINT or SIGTERM

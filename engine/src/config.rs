@@ -107,10 +107,11 @@ pub enum Io {
     Epoll,
 }
 
-/// How the io_uring of each worker is set up. What differs from the default is there to be measured.
+/// How the io_uring of each worker is set up. What differs from the default is there to be
+/// measured.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Ring {
-    /// Who takes submissions and makes completions.
+    /// When completions are made.
     pub mode: RingMode,
     /// Buffers of 66 KiB for received trains, a power of two. `None` (default): 8 for a server, so
     /// that all stay in the cache, and 32 for a client, whose sockets share them.

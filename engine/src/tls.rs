@@ -232,3 +232,69 @@ impl ServerCertVerifier for AnyCertificate {
         self.algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::server::{ClientHello, ResolvesServerCert};
+    use rustls::sign::CertifiedKey;
+    use rustls::{ClientConnection, ServerConnection};
+
+    use super::*;
+
+    /// Shows one certificate and signs with the key of another.
+    #[derive(Debug)]
+    struct Impostor(Arc<CertifiedKey>);
+
+    impl ResolvesServerCert for Impostor {
+        fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+            Some(Arc::clone(&self.0))
+        }
+    }
+
+    fn impostor() -> ServerConnection {
+        let of = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (shown, used) = (of(), of());
+        let key = PrivateKeyDer::try_from(used.signing_key.serialize_der()).unwrap();
+        let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+        let impostor = Impostor(Arc::new(CertifiedKey::new(vec![shown.cert.der().clone()], key)));
+        let config = rustls::ServerConfig::builder_with_provider(Provider::Ring.crypto())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(impostor));
+        ServerConnection::new(Arc::new(config)).unwrap()
+    }
+
+    /// Whether a client takes the impostor for what it shows.
+    fn is_fooled(blind: bool) -> bool {
+        let crypto = Provider::Ring.crypto();
+        let algorithms = crypto.signature_verification_algorithms;
+        let config = rustls::ClientConfig::builder_with_provider(crypto)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate { algorithms, blind }))
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut server = impostor();
+        for _ in 0..4 {
+            let mut bytes = Vec::new();
+            client.write_tls(&mut bytes).unwrap();
+            server.read_tls(&mut &bytes[..]).unwrap();
+            server.process_new_packets().unwrap();
+            bytes.clear();
+            server.write_tls(&mut bytes).unwrap();
+            client.read_tls(&mut &bytes[..]).unwrap();
+            if client.process_new_packets().is_err() {
+                return false;
+            }
+        }
+        !client.is_handshaking()
+    }
+
+    #[test]
+    fn only_the_blind_do_not_look_whether_a_server_holds_its_key() {
+        assert!(is_fooled(true) && !is_fooled(false));
+    }
+}

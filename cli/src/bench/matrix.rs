@@ -20,37 +20,39 @@ use crate::tune::{Course, CourseArgs};
 #[command(after_help = EXAMPLES)]
 pub(crate) struct MatrixArgs {
     /// How datagrams enter and leave
-    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',',
+    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', conflicts_with = "resume",
           default_values = ["uring", "epoll"])]
     io: Vec<IoFlag>,
 
     /// How packets find their worker [default: reuseport,cbpf,hash with several workers, which
     /// alone have something to steer]
-    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', conflicts_with = "resume")]
     steering: Vec<SteeringFlag>,
 
     /// Worker threads of the server [default: 1, and one for each core this process may use]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = positive_usize)]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = positive_usize,
+          conflicts_with = "resume")]
     workers: Vec<usize>,
 
     /// Largest UDP payloads, bytes [default: 1200,1472]
-    #[arg(long, value_name = "LIST", value_delimiter = ',',
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "resume",
           value_parser = clap::value_parser!(u16).range(1_200..=65_527))]
     mtu: Vec<u16>,
 
     /// Datagrams of a train that the server sends; 1: no trains
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = ["1", "128"],
+          conflicts_with = "resume",
           value_parser = clap::value_parser!(u8).range(1..=128))]
     gso_segments: Vec<u8>,
 
     /// Whether the server receives trains
-    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',',
+    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', conflicts_with = "resume",
           default_values = ["on", "off"])]
     gro: Vec<Switch>,
 
     /// Only one value at a time: io, steering, workers, MTU, GSO and GRO for themselves, not their
     /// combinations
-    #[arg(long)]
+    #[arg(long, conflicts_with = "resume")]
     quick: bool,
 
     #[command(flatten)]
@@ -74,8 +76,11 @@ pub(super) fn run(args: &MatrixArgs) -> Result<Exit, Failure> {
             combinations.len()
         )));
     }
-    let (mut arms, mut skipped) = (Vec::new(), Vec::new());
+    let (mut arms, mut skipped) = (Vec::<Arm>::new(), Vec::new());
     for arm in combinations {
+        if arms.iter().any(|before| before.serve == arm.serve) {
+            continue;
+        }
         match bench.try_server(&arm) {
             Ok(()) => arms.push(arm),
             Err(why) => skipped.push(Skipped { name: arm.name, why }),
@@ -112,6 +117,7 @@ impl MatrixArgs {
         let io = self.io.iter().map(|io| flag("io", "--io", name(io))).collect();
         let several = vec![1, cores.max(1)];
         let mut workers = or(&self.workers, several);
+        workers.sort_unstable();
         workers.dedup();
         let is_several = workers.iter().any(|workers| *workers > 1);
         let steering = match &self.steering[..] {
@@ -155,9 +161,7 @@ fn is_sensible(values: &[Value]) -> bool {
 fn arm(values: Vec<Value>) -> Arm {
     let name = values.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>().join(" ");
     let serve: Vec<String> = values.into_iter().flat_map(|(_, flags)| flags).collect();
-    let apply = vec![format!("quiclane serve {}", serve.join(" "))];
-    let undo = vec!["quiclane serve  # without these flags".to_owned()];
-    Arm { name, serve, apply, undo, ..Arm::baseline() }
+    Arm { name, serve, ..Arm::baseline() }
 }
 
 /// The value as the flag takes it.

@@ -74,3 +74,28 @@ impl TrustOptions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        trust: TrustOptions,
+    }
+
+    #[test]
+    fn trust_is_given_in_steps() {
+        let of = |flags: &[&str]| {
+            let words = ["load"].iter().chain(flags);
+            Flags::parse_from(words).trust.trust().unwrap()
+        };
+        assert!(matches!(of(&["-k"]), Trust::Insecure));
+        assert!(matches!(of(&["--insecure"]), Trust::Insecure));
+        assert!(matches!(of(&["-kk"]), Trust::Blind));
+        assert!(Flags::try_parse_from(["load", "-k", "--cacert", "x"]).is_err());
+    }
+}

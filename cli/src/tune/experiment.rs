@@ -103,7 +103,10 @@ pub(crate) struct CourseArgs {
 
     /// Go on with a run that was interrupted: what is in FILE is not measured again. Everything
     /// else is as it was asked for then
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "workload", "budget", "smallest_effect", "cell", "seed", "device", "server_cores",
+        "load_cores", "guard",
+    ])]
     resume: Option<PathBuf>,
 
     /// Show no progress
@@ -218,7 +221,10 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<Exit, Failure> {
     let course = Course::open(&args.course)?;
     let bench = course.bench();
     let mut settings = match args.all {
-        true => Settings::all(&bench),
+        true => match Settings::all(&bench) {
+            Ok(settings) => settings,
+            Err(_) => return Ok(Exit::Interrupted),
+        },
         false => {
             let sets: Vec<_> = args.knob.iter().map(|knobs| knobs.0.clone()).collect();
             Settings::asked(&sets, &bench).map_err(Failure::Setting)?

@@ -1,11 +1,13 @@
 //! report says what a file of records says: a table, JSON, or a page that needs nothing else.
 
+mod advice;
 mod forest;
 mod page;
 mod table;
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use quiclane_tuning::experiment::{Findings, Log};
@@ -35,6 +37,12 @@ pub(crate) struct ReportArgs {
 
 /// Runs the command.
 pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
+    if let Some(output) = args.output.as_ref().filter(|output| is_same(&args.file, output)) {
+        return Err(Failure::Setting(format!(
+            "-o {}: that is the file of records itself: give the page a name of its own",
+            output.display()
+        )));
+    }
     let log = Log::read(&args.file)?;
     let findings = Findings::new(&log);
     if let Some(path) = &args.output {
@@ -47,6 +55,12 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
         false => output::result(Table { log: &log, findings: &findings })?,
     }
     Ok(Exit::Ok)
+}
+
+/// Whether two names are those of one file.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let of = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    of(one).is_some_and(|file| of(other) == Some(file))
 }
 
 /// A log ratio as percent of change, with its sign.
@@ -69,6 +83,17 @@ fn figure(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_are_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, link, other] = ["one", "link", "other"].map(|name| folder.path().join(name));
+        fs::write(&one, "x").unwrap();
+        std::os::unix::fs::symlink(&one, &link).unwrap();
+        assert!(is_same(&one, &link) && !is_same(&one, &other));
+        fs::write(&other, "x").unwrap();
+        assert!(!is_same(&one, &other));
+    }
 
     #[test]
     fn ratios_are_percent() {

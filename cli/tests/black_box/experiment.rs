@@ -126,6 +126,16 @@ fn what_is_killed_leaves_nothing() {
             assert_eq!(read(knob), before, "killed at {records} records");
         }
         assert!(in_place > 0, "never killed while it was set");
+        // Whoever begins while the value of a killed one is in place would take it for the host's.
+        let flags = format!("tune experiment --resume {} -q", path.display());
+        let running = Running::start(&words(&host.with_journal(&flags)));
+        wait_until(|| read(knob) != before);
+        running.signal("KILL");
+        let refused = host.tune(&format!("experiment --resume {}", path.display()));
+        assert!(refused.stderr.contains("will not stay"), "{refused:?}");
+        assert_eq!(refused.code, 2);
+        assert_eq!(host.tune("revert").code, 0);
+        assert_eq!(read(knob), before);
         // What somebody has tuned is no baseline.
         assert_eq!(host.tune("apply --set udp_early_demux=0").code, 0);
         let refused = host.tune("experiment --knob ip_early_demux=0 --device host");
@@ -264,6 +274,10 @@ fn wrong_flags_name_the_value_and_the_remedy() {
         (format!("tune experiment --resume {foreign}"), 1, "line 1"),
         (format!("tune experiment --knob io=epoll --resume {foreign}"), 2, "without effect"),
         (format!("tune experiment --knob io=epoll -o {foreign}"), 1, "exists"),
+        (format!("tune experiment --resume {foreign} --budget 2h"), 2, "--budget"),
+        (format!("tune experiment --resume {foreign} --cell 1s"), 2, "--cell"),
+        (format!("bench matrix --resume {foreign} --io epoll"), 2, "--io"),
+        (format!("tune report {foreign} -o {foreign}"), 2, "a name of its own"),
         (format!("tune report {foreign}"), 1, "tune experiment"),
         ("tune report nosuch".into(), 1, "nosuch"),
         ("bench matrix --io nothing".into(), 2, "epoll"),

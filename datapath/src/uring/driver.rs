@@ -25,8 +25,6 @@ pub(super) enum Patience {
 
 pub(super) struct Driver {
     ring: IoUring,
-    /// A thread of the kernel takes the entries; it has to be woken when it sleeps.
-    polled: bool,
     backlog: VecDeque<squeue::Entry>,
     /// Entries ever pushed: the number of the next one.
     pushed: u64,
@@ -36,25 +34,18 @@ pub(super) struct Driver {
 impl Driver {
     /// Rings for `entries` submissions and `completions` completions.
     ///
-    /// SINGLE_ISSUER (6.0): only this thread submits. TASKRUN_FLAG lets us see that there are
-    /// completions to be made without asking; with SQPOLL the kernel refuses it, as it makes them
-    /// elsewhere. SUBMIT_ALL: one bad entry does not hold up those behind it.
+    /// SINGLE_ISSUER (6.0): completions are made on this thread, when `mode` says. TASKRUN_FLAG
+    /// lets us see that there are some without asking. SUBMIT_ALL: one bad entry does not hold up
+    /// those behind it.
     pub(super) fn open(entries: u32, completions: u32, mode: RingMode) -> io::Result<Self> {
         let mut builder = IoUring::builder();
-        builder.setup_single_issuer().setup_submit_all().setup_clamp().setup_cqsize(completions);
+        builder.setup_single_issuer().setup_taskrun_flag().setup_submit_all().setup_clamp();
         match mode {
-            RingMode::Defer => builder.setup_defer_taskrun().setup_taskrun_flag(),
-            RingMode::Coop => builder.setup_coop_taskrun().setup_taskrun_flag(),
-            RingMode::Sqpoll(core) => {
-                if let Some(core) = core {
-                    builder.setup_sqpoll_cpu(core);
-                }
-                builder.setup_sqpoll(POLL_IDLE_MS)
-            }
+            RingMode::Defer => builder.setup_defer_taskrun(),
+            RingMode::Coop => builder.setup_coop_taskrun(),
         };
-        let ring = builder.build(entries)?;
-        let polled = matches!(mode, RingMode::Sqpoll(_));
-        Ok(Self { ring, polled, backlog: VecDeque::new(), pushed: 0, outstanding: 0 })
+        let ring = builder.setup_cqsize(completions).build(entries)?;
+        Ok(Self { ring, backlog: VecDeque::new(), pushed: 0, outstanding: 0 })
     }
 
     pub(super) fn submitter(&self) -> Submitter<'_> {
@@ -115,19 +106,9 @@ impl Driver {
             self.submit();
         }
         let queue = self.ring.submission();
-        let mut entries = u32::try_from(queue.len()).unwrap_or(u32::MAX);
-        let mut idle = entries == 0 && !queue.taskrun() && !queue.cq_overflow();
+        let entries = u32::try_from(queue.len()).unwrap_or(u32::MAX);
+        let idle = entries == 0 && !queue.taskrun() && !queue.cq_overflow();
         drop(queue);
-        let mut flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
-        if self.polled {
-            // Looked at after the entries are there for all to see, else it could fall asleep
-            // unnoticed.
-            let queue = self.ring.submission();
-            let asleep = entries > 0 && queue.need_wakeup();
-            idle = !asleep && !queue.cq_overflow();
-            flags.set(EnterFlags::SQ_WAKEUP, asleep);
-            entries = 0;
-        }
         let (want, timeout) = match patience {
             Patience::Look if idle => return Ok(()),
             Patience::Look => (0, None),
@@ -138,10 +119,12 @@ impl Driver {
         if let Some(timeout) = &timeout {
             arguments = arguments.timespec(timeout);
         }
+        // Always GETEVENTS: without it a DEFER_TASKRUN ring makes no completions.
+        let flags = (EnterFlags::GETEVENTS | EnterFlags::EXT_ARG).bits();
         // SAFETY: EXT_ARG announces the type of `arguments`, which lives across the call with the
         // timeout it points to; what the entries point to is valid by the contract of `push`.
         let entered =
-            unsafe { self.ring.submitter().enter(entries, want, flags.bits(), Some(&arguments)) };
+            unsafe { self.ring.submitter().enter(entries, want, flags, Some(&arguments)) };
         match entered {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
@@ -182,16 +165,12 @@ impl Driver {
 
 impl std::fmt::Debug for Driver {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { ring: _, polled, backlog, pushed, outstanding } = self;
+        let Self { ring: _, backlog, pushed, outstanding } = self;
         formatter
             .debug_struct("Driver")
-            .field("polled", polled)
             .field("backlog", &backlog.len())
             .field("pushed", pushed)
             .field("outstanding", outstanding)
             .finish_non_exhaustive()
     }
 }
-
-/// How long the kernel's thread polls in vain before it sleeps.
-const POLL_IDLE_MS: u32 = 10;

@@ -1,6 +1,7 @@
 //! filters checks what the kernel drops, refuses, or steers by classic BPF.
 
 use std::net::UdpSocket;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use quiclane_datapath::{Datapath, FilterInstruction, Socket, SocketOptions};
@@ -89,7 +90,7 @@ pub(crate) fn a_peer_that_does_not_listen_is_told_once_each_time<D: Datapath>(
     let datapath = &mut make();
     for (ip, wildcard) in [("127.0.0.1", "0.0.0.0:0"), ("[::1]", "[::]:0"), ("127.0.0.1", "[::]:0")]
     {
-        let peer = UdpSocket::bind(format!("{ip}:0")).unwrap();
+        let peer = bind_apart(ip);
         let target = peer.local_addr().unwrap();
         let options = SocketOptions { peer: Some(target), ..SocketOptions::default() };
         let (with_peer, _) = open_with(datapath, wildcard, &options);
@@ -119,4 +120,15 @@ pub(crate) fn a_peer_that_does_not_listen_is_told_once_each_time<D: Datapath>(
         peer.send_to(b"hello", from).unwrap();
         assert_eq!(collect(datapath, 1)[0].bytes, b"hello");
     }
+}
+
+/// A socket on a port that the kernel gives to nobody by itself, so that it is still free after the
+/// socket is gone.
+fn bind_apart(ip: &str) -> UdpSocket {
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    let bind = |_| {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        UdpSocket::bind(format!("{ip}:{port}")).ok()
+    };
+    (0..1_000).find_map(bind).unwrap()
 }

@@ -188,7 +188,8 @@ impl Connection {
             return;
         }
         congestion::lift(&self.proto);
-        self.closed_unheard = self.proto.stats().udp_rx.datagrams == 0;
+        // The first packet of a client is not counted.
+        self.closed_unheard = !self.is_incoming() && self.proto.stats().udp_rx.datagrams == 0;
         self.proto.close(now, code, Bytes::from_static(reason.as_bytes()));
         if self.phase != Phase::ToldClosed {
             self.closing = Some(why);

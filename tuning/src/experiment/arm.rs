@@ -19,10 +19,6 @@ pub struct Arm {
     pub handicap: f64,
     /// What it does, for a reader.
     pub about: String,
-    /// Plain commands that make it permanent until the next boot.
-    pub apply: Vec<String>,
-    /// Plain commands that undo these.
-    pub undo: Vec<String>,
 }
 
 impl Arm {
@@ -53,14 +49,8 @@ pub enum Workload {
 
 impl Workload {
     /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Requests,
-        Self::Bulk,
-        Self::Handshakes,
-        Self::Overload,
-        Self::Latency,
-        Self::Tail,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Requests, Self::Bulk, Self::Handshakes, Self::Overload, Self::Latency, Self::Tail];
 
     /// As `--workload` takes it.
     #[must_use]

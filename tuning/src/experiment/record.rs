@@ -5,13 +5,15 @@
 //! A file is read as anybody's: bounded, and every line judged. What follows the last whole block
 //! of a run that was killed is cut off before it goes on.
 
-use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::schedule::{ATTEMPTS, BLOCKS_MAX};
 use super::{Arm, Guard, Limits, Phase, Side, Workload};
 
 /// What was asked for, and where.
@@ -59,7 +61,28 @@ pub struct Begin {
 
 impl Begin {
     /// Of this form of the file.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
+
+    /// Without characters that would move the cursor of whoever reads it: the file might be
+    /// anybody's.
+    fn clean(&mut self) {
+        let Self { what, command, device, host, arms, skipped, .. } = self;
+        let mut texts = vec![what, command, device];
+        texts.extend(host.iter_mut().flat_map(|(name, value)| [name, value]));
+        texts.extend(skipped.iter_mut().flat_map(|of| [&mut of.name, &mut of.why]));
+        for Arm { name, serve, load, set, about, .. } in arms {
+            texts.extend([name, about]);
+            texts.extend(serve.iter_mut().chain(load));
+            texts.extend(set.iter_mut().flat_map(|(id, value)| [id, value]));
+        }
+        texts.into_iter().for_each(clean);
+    }
+}
+
+fn clean(text: &mut String) {
+    if text.chars().any(char::is_control) {
+        *text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    }
 }
 
 /// Blocks of each phase, for each arm and workload.
@@ -156,7 +179,7 @@ pub struct Log {
 #[non_exhaustive]
 pub enum RecordError {
     /// The file system.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}: {}", remedy(source))]
     File {
         /// The file.
         path: PathBuf,
@@ -178,6 +201,11 @@ pub enum RecordError {
         /// What is wrong.
         why: String,
     },
+    /// Others can have written what would be done.
+    #[error(
+        "{0}: others may write it, and it says which commands are run: chown and chmod go-w it"
+    )]
+    Foreign(PathBuf),
     /// Another process is at it.
     #[error("{0}: another quiclane is writing it: wait for it, or give another file")]
     Busy(PathBuf),
@@ -219,6 +247,7 @@ impl Log {
     fn parse(text: &[u8]) -> Result<(Self, u64), (usize, String)> {
         let (mut log, mut whole, mut end) = (None::<Self>, 0, 0);
         let mut open: Vec<(Step, Side, Cell)> = Vec::new();
+        let mut done = BTreeSet::new();
         for (number, line) in (1..).zip(text.split_inclusive(|byte| *byte == b'\n')) {
             end += line.len() as u64;
             // What a kill left of the last line.
@@ -226,14 +255,16 @@ impl Log {
             let record = serde_json::from_slice::<Record>(line)
                 .map_err(|error| (number, format!("no record ({error})")))?;
             match (record, &mut log) {
-                (Record::Begin(begin), None) => {
+                (Record::Begin(mut begin), None) => {
                     check(&begin).map_err(|why| (number, why))?;
+                    begin.clean();
                     log = Some(Self::new(*begin));
                 }
                 (Record::Begin(_), Some(_)) => return Err((number, "a second beginning".into())),
                 (_, None) => return Err((number, "the beginning is missing".into())),
-                (Record::Broken { workload, arm, why }, Some(log)) => {
+                (Record::Broken { workload, arm, mut why }, Some(log)) => {
                     open.clear();
+                    clean(&mut why);
                     log.broken.insert((arm, workload), why);
                 }
                 (Record::Cell { step, side, cell }, Some(log)) => {
@@ -245,7 +276,14 @@ impl Log {
                     if open.len() < CELLS {
                         continue;
                     }
-                    let cells = open.drain(..).map(|(_, side, cell)| (side, cell)).collect();
+                    let cells: Vec<_> =
+                        open.drain(..).map(|(_, side, cell)| (side, cell)).collect();
+                    if !cells.iter().map(|(side, _)| *side).eq(step.sides(log.begin.seed)) {
+                        return Err((number, "sides in another order than was drawn".into()));
+                    }
+                    if !done.insert(step) {
+                        return Err((number, "a block for the second time".into()));
+                    }
                     log.blocks.push(Block { step, cells });
                 }
             }
@@ -256,7 +294,12 @@ impl Log {
     }
 
     fn judge(&self, step: &Step, cell: &Cell) -> Result<(), String> {
-        if step.arm >= self.begin.arms.len() || !self.begin.workloads.contains(&step.workload) {
+        let Begin { arms, workloads, blocks, .. } = &self.begin;
+        let is_asked = step.arm < arms.len()
+            && workloads.contains(&step.workload)
+            && step.block < blocks.of(step.phase)
+            && step.attempt < ATTEMPTS;
+        if !is_asked {
             return Err("a cell of what was not asked for".into());
         }
         let Cell { figure, took_s, .. } = *cell;
@@ -275,6 +318,10 @@ fn check(begin: &Begin) -> Result<(), String> {
     if arms.is_empty() || arms.len() > ARMS_MAX || workloads.is_empty() {
         return Err(format!("{} arms and {} workloads", arms.len(), workloads.len()));
     }
+    let Blocks { calibrate, screen, confirm } = begin.blocks;
+    if [calibrate, screen, confirm].iter().any(|blocks| *blocks > BLOCKS_MAX) {
+        return Err(format!("more than {BLOCKS_MAX} blocks"));
+    }
     if !(*smallest_effect > 0.0 && *smallest_effect < 1.0) {
         return Err(format!("smallest_effect {smallest_effect}: a share of 0 to 1"));
     }
@@ -282,6 +329,19 @@ fn check(begin: &Begin) -> Result<(), String> {
 }
 
 impl Records {
+    /// Whether there is room for a new file of this name: known before anything is measured.
+    ///
+    /// # Errors
+    /// When there is one already, or no folder for it.
+    pub fn is_free(path: &Path) -> Result<(), RecordError> {
+        if fs::symlink_metadata(path).is_ok() {
+            return Err(at(path, io::ErrorKind::AlreadyExists.into()));
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let about = fs::metadata(folder.unwrap_or_else(|| Path::new(".")));
+        about.map(drop).map_err(|source| at(path, source))
+    }
+
     /// Begins a new file, which must not be there yet.
     ///
     /// # Errors
@@ -298,7 +358,8 @@ impl Records {
         Ok(records)
     }
 
-    /// Goes on with a file, after its last whole block.
+    /// Goes on with a file, after its last whole block. What it says will be done, so nobody else
+    /// may have written it.
     ///
     /// # Errors
     /// When it is none of ours, or cannot be written.
@@ -306,6 +367,11 @@ impl Records {
         let file = OpenOptions::new().read(true).write(true).open(path);
         let mut records =
             Self { file: file.map_err(|source| at(path, source))?, path: path.into() };
+        let about = records.file.metadata().map_err(|source| at(path, source))?;
+        let this = fs::metadata("/proc/self").map_err(|source| at(path, source))?;
+        if about.uid() != this.uid() || about.mode() & OTHERS_WRITE != 0 {
+            return Err(RecordError::Foreign(path.into()));
+        }
         records.lock()?;
         let (log, whole) = Log::read_from(&records.file, path)?;
         let cut = records.file.set_len(whole);
@@ -348,9 +414,26 @@ impl Records {
     }
 }
 
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AlreadyExists => {
+            "give another -o FILE, or go on with it by --resume: measurements are not overwritten"
+        }
+        io::ErrorKind::NotFound => "give a file that `tune experiment` or `bench matrix` wrote",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "give a file in a folder of yours"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free space there",
+        _ => "give another file",
+    }
+}
+
 fn at(path: &Path, source: io::Error) -> RecordError {
     RecordError::File { path: path.into(), source }
 }
+
+/// Mode bits of group and others.
+const OTHERS_WRITE: u32 = 0o022;
 
 /// ABBA.
 pub(super) const CELLS: usize = 4;
@@ -363,7 +446,7 @@ pub(super) const ARMS_MAX: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
     use crate::experiment::synthetic::{Noise, begin, completed};
@@ -383,7 +466,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let (_folder, path, mut log) = written();
-        log.broken.insert((1, Workload::Requests), "it \"broke\"\n".into());
+        log.broken.insert((1, Workload::Requests), "it \"broke\" ".into());
         let read = Log::read(&path).unwrap();
         assert_eq!(read.begin, log.begin);
         assert_eq!((read.blocks.len(), &read.broken), (log.blocks.len(), &log.broken));
@@ -418,6 +501,9 @@ mod tests {
         let figure = second.replace("\"figure\":", "\"figure\":-");
         let arm = second.replace("\"arm\":0", "\"arm\":9");
         let other = second.replace("\"block\":0", "\"block\":1");
+        let late = second.replace("\"block\":0", "\"block\":99");
+        let block: String = text.split_inclusive('\n').skip(1).take(CELLS).collect();
+        let same = format!("{second}\n").repeat(CELLS);
         for (text, words) in [
             (String::new(), "line 1: there is nothing"),
             ("{}\n".into(), "line 1: no record"),
@@ -426,8 +512,11 @@ mod tests {
             (format!("{first}\nx\n"), "line 2: no record"),
             (format!("{first}\n{figure}\n"), "line 2: figure -"),
             (format!("{first}\n{arm}\n"), "line 2: a cell of what"),
+            (format!("{first}\n{late}\n"), "line 2: a cell of what"),
+            (format!("{first}\n{same}"), "line 5: sides in another order"),
+            (format!("{first}\n{block}{block}"), "line 9: a block for the second time"),
             (format!("{first}\n{second}\n{other}\n"), "line 3: a cell within another block"),
-            (format!("{}\n", first.replace("\"schema\":1", "\"schema\":7")), "schema 7"),
+            (format!("{}\n", first.replace("\"schema\":2", "\"schema\":7")), "schema 7"),
             (format!("{}\n", first.replace(":0.02", ":2.0")), "smallest_effect 2"),
         ] {
             fs::write(&path, &text).unwrap();
@@ -435,6 +524,28 @@ mod tests {
             assert!(error.contains(words), "{words}: {error}");
         }
         assert!(Log::read(&path.join("x")).unwrap_err().to_string().contains("run.jsonl"));
+    }
+
+    #[test]
+    fn words_of_a_file_move_no_cursor() {
+        let (_folder, path, _) = written();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("it \\\"broke\\\"\\n"), "{text}");
+        let hostile = text.replace("\"about\":\"", "\"about\":\"\\u001b[2J");
+        fs::write(&path, hostile).unwrap();
+        let log = Log::read(&path).unwrap();
+        assert!(log.begin.arms.iter().all(|arm| arm.about.starts_with(" [2J")));
+        assert_eq!(log.broken[&(1, Workload::Requests)], "it \"broke\" ");
+    }
+
+    #[test]
+    fn what_others_may_write_is_not_gone_on_with() {
+        let (_folder, path, _) = written();
+        let mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o664);
+        assert!(Records::resume(&path).unwrap_err().to_string().contains("chmod go-w"));
+        mode(0o644);
+        assert!(Records::resume(&path).is_ok());
     }
 
     #[test]

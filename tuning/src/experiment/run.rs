@@ -56,7 +56,7 @@ pub enum RunError {
     #[error(transparent)]
     Record(#[from] RecordError),
     /// Nothing to compare with.
-    #[error("the baseline does not run: {0}")]
+    #[error("the baseline does not run: {0}; what was measured so far is kept: --resume")]
     Baseline(String),
     /// Nothing at all.
     #[error("{0}; what was measured so far is kept: go on with --resume")]

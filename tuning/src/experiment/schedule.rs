@@ -58,7 +58,7 @@ impl Blocks {
             .saturating_add(self.confirm.saturating_mul(confirmed))
     }
 
-    const fn of(&self, phase: Phase) -> u32 {
+    pub(super) const fn of(&self, phase: Phase) -> u32 {
         match phase {
             Phase::Calibrate => self.calibrate,
             Phase::Screen => self.screen,
@@ -187,13 +187,13 @@ pub(super) const CONFIRMED_MAX: usize = 3;
 const CONFIRM_MIN: u32 = 8;
 
 /// Half of the width of 20 blocks would take 80.
-const BLOCKS_MAX: u32 = 40;
+pub(super) const BLOCKS_MAX: u32 = 40;
 
 /// What noise looks like is known by then.
 const CALIBRATE_MAX: u32 = 20;
 
 /// How often a void block is measured in all.
-const ATTEMPTS: u32 = 3;
+pub(super) const ATTEMPTS: u32 = 3;
 
 /// For void blocks, and for cells that take longer than expected.
 const MARGIN: f64 = 1.1;

@@ -37,13 +37,29 @@ pub(crate) struct RealBench<'p> {
 pub(in crate::tune) struct Cores {
     pub(in crate::tune) server: Vec<usize>,
     pub(in crate::tune) generator: Vec<usize>,
+    /// The server's, then those that nobody has, then the generator's: as more workers take them.
+    pub(in crate::tune) in_turn: Vec<usize>,
+}
+
+impl Cores {
+    pub(super) fn new(server: Vec<usize>, generator: Vec<usize>, allowed: &[usize]) -> Self {
+        let free = allowed.iter().copied();
+        let free = free.filter(|core| !server.contains(core) && !generator.contains(core));
+        let mut in_turn = server.clone();
+        in_turn.extend(free);
+        in_turn.extend(generator.iter().filter(|core| !server.contains(core)));
+        Self { server, generator, in_turn }
+    }
+
+    /// Cores for so many workers of a server, if there are enough.
+    fn of_workers(&self, workers: usize) -> Option<&[usize]> {
+        self.in_turn.get(..workers)
+    }
 }
 
 impl Bench for RealBench<'_> {
     fn measure(&mut self, arm: &Arm, workload: Workload, _: u64) -> Result<Cell, Trouble> {
-        if self.signals.try_recv() != Err(TryRecvError::Empty) {
-            return Err(Trouble::Interrupted);
-        }
+        self.go_on()?;
         let begun = now();
         self.wait_for_quiet()?;
         self.waited = now().saturating_duration_since(begun);
@@ -59,6 +75,15 @@ impl Bench for RealBench<'_> {
 }
 
 impl RealBench<'_> {
+    /// # Errors
+    /// When somebody wants an end of it.
+    pub(super) fn go_on(&self) -> Result<(), Trouble> {
+        match self.signals.try_recv() {
+            Err(TryRecvError::Empty) => Ok(()),
+            _ => Err(Trouble::Interrupted),
+        }
+    }
+
     /// Measures what all others are set by: the rate that a closed loop reaches.
     pub(super) fn probe(&mut self, baseline: &Arm) -> Result<Cell, Trouble> {
         let first = self.measure(baseline, Workload::Requests, 0);
@@ -105,7 +130,8 @@ impl RealBench<'_> {
         let handicap = (arm.handicap > 0.0).then(|| Handicap::start(&server, arm.handicap));
         let (stdout, code) = generator.finish(self.signals, self.patience())?;
         drop(handicap);
-        let server_busy = watch.end(self.cell, self.cores.server.len());
+        let workers = flags::number(&arm.serve, "--workers").unwrap_or(self.cores.server.len());
+        let server_busy = watch.end(self.cell, workers);
         let server_cpu_s = server.cpu_s();
         server.stop();
         let after = self.machine.look(&self.place.witnesses());
@@ -138,16 +164,18 @@ impl RealBench<'_> {
 
     fn server(&self, arm: &Arm) -> Result<Process, String> {
         let listen = format!("{}:0", self.place.address);
-        let workers = self.cores.server.len().to_string();
-        let defaults = [
+        let workers = flags::number(&arm.serve, "--workers").unwrap_or(self.cores.server.len());
+        let mut defaults = vec![
             ("--listen", listen),
             ("--alpn", "perf".into()),
-            ("--workers", workers),
-            ("--cores", flags::list(&self.cores.server)),
+            ("--workers", workers.to_string()),
             ("--drain", "0".into()),
         ];
+        if let Some(cores) = self.cores.of_workers(workers) {
+            defaults.push(("--cores", flags::list(cores)));
+        }
         let mut arguments = vec!["serve".to_owned(), "-q".into()];
-        arguments.extend(flags::merged(&defaults, &arm.serve, "--workers", "--cores"));
+        arguments.extend(flags::merged(&defaults, &arm.serve));
         Process::start(self.place.server_holder(), &arguments).map_err(|error| error.to_string())
     }
 
@@ -191,7 +219,7 @@ impl RealBench<'_> {
         if workload == Workload::Handshakes {
             arguments.push("--handshakes".into());
         }
-        arguments.extend(flags::merged(&defaults, &arm.load, "--threads", "--cores"));
+        arguments.extend(flags::merged(&defaults, &arm.load));
         Ok(arguments)
     }
 
@@ -335,6 +363,14 @@ mod tests {
         let line = "ready listen=127.0.0.1:5,[::1]:5 workers=1\n";
         assert_eq!(address(line).as_deref(), Some("127.0.0.1:5"));
         assert_eq!(address("listening"), None);
+    }
+
+    #[test]
+    fn more_workers_take_the_cores_of_the_generator_last() {
+        let cores = Cores::new(vec![2], vec![0], &[0, 1, 2]);
+        let of = |workers| cores.of_workers(workers).map(flags::list);
+        assert_eq!((of(1).as_deref(), of(3).as_deref()), (Some("2"), Some("2,1,0")));
+        assert_eq!(of(4), None, "then nobody is pinned");
     }
 
     #[test]

@@ -38,10 +38,8 @@ impl<'a> Course<'a> {
             Some(cores) => cores.0.clone(),
             None => default.copied().into_iter().collect(),
         };
-        let cores = Cores {
-            server: of(&args.server_cores, allowed.first()),
-            generator: of(&args.load_cores, allowed.last()),
-        };
+        let server = of(&args.server_cores, allowed.first());
+        let cores = Cores::new(server, of(&args.load_cores, allowed.last()), &allowed);
         Self::at(args, args.device, cores)
     }
 
@@ -85,10 +83,13 @@ impl<'a> Course<'a> {
         mut bench: RealBench<'_>,
     ) -> Result<Exit, Failure> {
         if arms.is_empty() {
-            let why = "nothing to compare: give --knob KNOB=VALUE, --all or --handicap".to_owned();
-            return Err(Failure::Setting(why));
+            let why = skipped.first().map(|of| format!("{}: {}", of.name, of.why));
+            let why = why.unwrap_or_else(|| "name other values".into());
+            return Err(Failure::Setting(format!("nothing to compare is left here: {why}")));
         }
         let at_s = unix_time().as_secs();
+        let path = self.path(what, at_s)?;
+        bench.host.is_steady().map_err(Failure::Setting)?;
         let workloads = self.args.workloads();
         let baseline = Arm::baseline();
         let probe = match bench.probe(&baseline) {
@@ -128,17 +129,20 @@ impl<'a> Course<'a> {
             load_cores: self.cores.generator.clone(),
             host: fingerprint(&self.place.about),
         };
-        let path = self
-            .args
-            .output
-            .clone()
-            .unwrap_or_else(|| PathBuf::from(format!("quiclane-{what}-{at_s}.jsonl")));
         let records = Records::create(&path, &begin)?;
         self.go(Log::new(begin), records, bench, &path)
     }
 
-    /// The length of cells and the number of blocks: what disturbs a host lasts for seconds, so that
-    /// many short blocks tell more than few long ones.
+    /// The file of records: what is wrong with it is said before anything is measured.
+    fn path(&self, what: &str, at_s: u64) -> Result<PathBuf, Failure> {
+        let usual = || PathBuf::from(format!("quiclane-{what}-{at_s}.jsonl"));
+        let path = self.args.output.clone().unwrap_or_else(usual);
+        Records::is_free(&path)?;
+        Ok(path)
+    }
+
+    /// The length of cells and the number of blocks: what disturbs a host lasts for seconds, so
+    /// that many short blocks tell more than few long ones.
     fn divide(
         &self,
         arms: usize,
@@ -210,7 +214,8 @@ pub(super) fn resume(args: &CourseArgs, path: &Path) -> Result<Exit, Failure> {
         "host" => DeviceFlag::Host,
         _ => DeviceFlag::Lo,
     };
-    let cores = Cores { server: begin.server_cores.clone(), generator: begin.load_cores.clone() };
+    let (server, generator) = (begin.server_cores.clone(), begin.load_cores.clone());
+    let cores = Cores::new(server, generator, &allowed_cores());
     let course = Course::at(args, device, cores)?;
     let now = fingerprint(&course.place.about);
     if let Some((name, then, now)) = differences(&begin.host, &now).first() {
@@ -221,6 +226,7 @@ pub(super) fn resume(args: &CourseArgs, path: &Path) -> Result<Exit, Failure> {
         )));
     }
     let mut bench = course.bench();
+    bench.host.is_steady().map_err(Failure::Setting)?;
     bench.cell = Duration::try_from_secs_f64(begin.cell_s).unwrap_or(CELLS[0]);
     bench.reached = begin.reached;
     bench.limits = begin.limits.clone();

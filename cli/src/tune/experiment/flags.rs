@@ -5,17 +5,16 @@ pub(super) fn list(cores: &[usize]) -> String {
     cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// `defaults`, except for those that `given` has too, then `given`. Workers of a number of their
-/// own do not fit the cores of the defaults, so `given` `workers` takes `cores` out as well.
-pub(super) fn merged(
-    defaults: &[(&str, String)],
-    given: &[String],
-    workers: &str,
-    cores: &str,
-) -> Vec<String> {
+/// The number that follows `flag`, if it is given.
+pub(super) fn number(given: &[String], flag: &str) -> Option<usize> {
+    let at = given.iter().position(|word| word == flag)?;
+    given.get(at + 1)?.parse().ok()
+}
+
+/// `defaults`, except for those that `given` has too, then `given`.
+pub(super) fn merged(defaults: &[(&str, String)], given: &[String]) -> Vec<String> {
     let has = |name: &str| given.iter().any(|word| word == name);
-    let is_out = |name: &str| has(name) || (name == cores && has(workers));
-    let kept = defaults.iter().filter(|(name, _)| !is_out(name));
+    let kept = defaults.iter().filter(|(name, _)| !has(name));
     let kept = kept.flat_map(|(name, value)| [(*name).to_owned(), value.clone()]);
     kept.chain(given.iter().cloned()).collect()
 }
@@ -29,12 +28,20 @@ mod tests {
         let defaults = [("--workers", "1".to_owned()), ("--cores", "0".into()), ("-x", "y".into())];
         let merged = |given: &[&str]| {
             let given: Vec<String> = given.iter().map(|word| (*word).into()).collect();
-            merged(&defaults, &given, "--workers", "--cores").join(" ")
+            merged(&defaults, &given).join(" ")
         };
         assert_eq!(merged(&[]), "--workers 1 --cores 0 -x y");
         assert_eq!(merged(&["--io", "epoll"]), "--workers 1 --cores 0 -x y --io epoll");
-        assert_eq!(merged(&["--workers", "2"]), "-x y --workers 2");
+        assert_eq!(merged(&["--workers", "2"]), "--cores 0 -x y --workers 2");
         assert_eq!(merged(&["-x", "z"]), "--workers 1 --cores 0 -x z");
+    }
+
+    #[test]
+    fn numbers_are_found() {
+        let words = ["--io", "epoll", "--workers", "2", "--workers"].map(str::to_owned);
+        let of = |flag| number(&words, flag);
+        assert_eq!((of("--workers"), of("--io"), of("-x")), (Some(2), None, None));
+        assert_eq!(number(&words[4..], "--workers"), None);
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! machine tells this host from others: what a result is true for.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
 use crate::host::{facts, read};
 
 /// Names and values.
 pub(super) fn fingerprint(place: &str) -> Vec<(String, String)> {
     let mut all = facts();
+    all.push(("build", build()));
     all.push(("place", place.to_owned()));
     all.push(("virtualisation", virtualisation(&read("/proc/cpuinfo"))));
     all.push(("mitigations", mitigations()));
@@ -30,6 +32,15 @@ pub(super) fn differences(
         (now != *value).then(|| (name.clone(), value.clone(), now))
     };
     then.iter().filter_map(other).collect()
+}
+
+/// Which program it is, of all with the same version.
+fn build() -> String {
+    let about = std::env::current_exe().and_then(fs::metadata);
+    about.map_or_else(
+        |_| "not known".into(),
+        |about| format!("{} bytes, {}.{:09}", about.len(), about.mtime(), about.mtime_nsec()),
+    )
 }
 
 fn virtualisation(cpuinfo: &str) -> String {

@@ -1,7 +1,7 @@
 //! settings makes arms of knobs: flags of quiclane where the engine decides, values of the host
 //! where the kernel does. What has neither is listed with the reason.
 
-use quiclane_tuning::experiment::{Arm, Skipped};
+use quiclane_tuning::experiment::{Arm, Skipped, Trouble};
 use quiclane_tuning::{Access, Care, Knob};
 
 use super::bench::RealBench;
@@ -33,7 +33,10 @@ impl Settings {
     }
 
     /// Of every candidate of every knob, and of what acts only together.
-    pub(super) fn all(bench: &RealBench<'_>) -> Self {
+    ///
+    /// # Errors
+    /// When somebody interrupts it.
+    pub(super) fn all(bench: &RealBench<'_>) -> Result<Self, Trouble> {
         let mut settings = Self::default();
         for knob in Knob::all() {
             if let Some(why) = out_of_question(knob, bench.place.is_private()) {
@@ -47,21 +50,31 @@ impl Settings {
                     settings.skipped.push(Skipped { name, why });
                     continue;
                 }
+                bench.go_on()?;
                 settings.take(name, &[(knob.id, candidate)], bench);
             }
         }
         for set in TOGETHER {
             let name =
                 set.iter().map(|(id, value)| format!("{id}={value}")).collect::<Vec<_>>().join(",");
+            bench.go_on()?;
             settings.take(name, set, bench);
         }
-        settings
+        Ok(settings)
     }
 
     fn take(&mut self, name: String, set: &[(&str, &str)], bench: &RealBench<'_>) {
         let owned = |(id, value): &(&str, &str)| ((*id).to_owned(), (*value).to_owned());
         let set: Vec<_> = set.iter().map(owned).collect();
-        match arm(&set, bench.place.is_private()).and_then(|arm| checked(arm, bench)) {
+        let same = |arm: &Arm| {
+            let of = |other: &&Arm| {
+                (&other.serve, &other.load, &other.set) == (&arm.serve, &arm.load, &arm.set)
+            };
+            self.arms.iter().find(of).map(|other| format!("that is {}", other.name))
+        };
+        let arm = arm(&set, bench.place.is_private());
+        let arm = arm.and_then(|arm| same(&arm).map_or(Ok(arm), Err));
+        match arm.and_then(|arm| checked(arm, bench)) {
             Ok(arm) => self.arms.push(arm),
             Err(why) => self.skipped.push(Skipped { name, why }),
         }
@@ -70,11 +83,11 @@ impl Settings {
 
 /// What does nothing, or harm, alone: the second is what makes the first act.
 const TOGETHER: [&[(&str, &str)]; 8] = [
-    &[("reuseport_steering", "xdp"), ("gro", "on")],
-    &[("threaded_napi", "1"), ("gro", "on")],
-    &[("gro_flush_timeout", "20000"), ("gro", "on")],
-    &[("defer_hard_irqs", "2"), ("gro_flush_timeout", "20000"), ("gro", "on")],
-    &[("busy_poll", "50"), ("busy_read", "50"), ("gro", "on"), ("io", "epoll")],
+    &[("gro", "on"), ("reuseport_steering", "xdp")],
+    &[("gro", "on"), ("threaded_napi", "1")],
+    &[("gro", "on"), ("gro_flush_timeout", "20000")],
+    &[("gro", "on"), ("gro_flush_timeout", "20000"), ("defer_hard_irqs", "2")],
+    &[("gro", "on"), ("busy_poll", "50"), ("busy_read", "50"), ("io", "epoll")],
     &[("mtu", "9000"), ("datagram_size", "8952")],
     &[("udp_gro", "off"), ("gso_segments", "1")],
     &[("rmem_max", "16777216"), ("socket_buffer", "16m")],
@@ -110,22 +123,21 @@ fn arm(set: &[(String, String)], is_private: bool) -> Result<Arm, String> {
         let (command, flag) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let flags = if command == "load" { &mut arm.load } else { &mut arm.serve };
         flags.extend([flag.to_owned(), value.clone()]);
-        arm.apply.push(format!("quiclane {command} {flag} {value}"));
-        arm.undo.push(format!("quiclane {command}  # without {flag}"));
+    }
+    // A server that falls back to epoll has no rings to measure.
+    if arm.serve.iter().any(|word| word.starts_with("--ring-")) {
+        arm.serve.extend(["--io".to_owned(), "uring".to_owned()]);
     }
     arm.about = about.join("; ");
     Ok(arm)
 }
 
-/// `arm` with its plain commands, if this host can have it.
-fn checked(mut arm: Arm, bench: &RealBench<'_>) -> Result<Arm, String> {
+/// `arm`, if this host can have it.
+fn checked(arm: Arm, bench: &RealBench<'_>) -> Result<Arm, String> {
     if !arm.set.is_empty() {
-        let planned = bench.host.plan(&arm.set)?;
-        if let Some(kept) = planned.kept.filter(|_| planned.apply.len() < arm.set.len()) {
+        if let Some(kept) = bench.host.kept(&arm.set)? {
             return Err(kept);
         }
-        arm.apply.extend(planned.apply);
-        arm.undo.extend(planned.undo);
         // Once for a moment: what may not be set here is known before anything is measured.
         bench.host.apply(&arm.set, TRIAL_S)?;
         bench.host.revert(&arm.set)?;
@@ -156,7 +168,8 @@ mod tests {
         assert_eq!(arm.serve, ["--io", "epoll"]);
         assert_eq!(arm.load, ["--sockets", "per-core"]);
         assert_eq!(arm.set, set(&[("gro", "on")]));
-        assert!(arm.apply.contains(&"quiclane serve --io epoll".to_owned()));
+        let arm = super::arm(&set(&[("ring_buffers", "16")]), false).unwrap();
+        assert_eq!(arm.serve, ["--ring-buffers", "16", "--io", "uring"]);
     }
 
     #[test]

@@ -9,17 +9,6 @@ use serde_json::Value;
 use super::super::cell;
 use super::place::Place;
 
-/// What a host would change.
-#[derive(Debug, Default)]
-pub(super) struct Planned {
-    /// Plain commands.
-    pub(super) apply: Vec<String>,
-    /// Plain commands that undo them.
-    pub(super) undo: Vec<String>,
-    /// Why a value would stay.
-    pub(super) kept: Option<String>,
-}
-
 /// Values of knobs, as `--set` takes them.
 pub(super) type Values = [(String, String)];
 
@@ -35,50 +24,92 @@ impl<'p> Host<'p> {
         Self { place, journal: journal.into() }
     }
 
-    /// What setting `values` would do.
-    pub(super) fn plan(&self, values: &Values) -> Result<Planned, String> {
-        let mut planned = Planned::default();
+    /// Why some of `values` cannot be set, or are so already; `None` if all can.
+    pub(super) fn kept(&self, values: &Values) -> Result<Option<String>, String> {
+        let (mut changes, mut fulfilled) = (0, None);
         for (inside, values) in self.split(values) {
             let answer = self.tune(inside, "plan", &set(&values))?;
-            for change in answer["changes"].as_array().into_iter().flatten() {
-                planned.apply.push(text(&change["command"]));
-                planned.undo.push(text(&change["undo"]));
-            }
-            if let Some(kept) = answer["kept"].as_array().and_then(|kept| kept.first()) {
+            changes += answer["changes"].as_array().map_or(0, Vec::len);
+            for kept in answer["kept"].as_array().into_iter().flatten() {
                 let (place, reason) = (text(&kept["place"]), text(&kept["reason"]));
-                planned.kept = Some(format!("{place}: {reason}"));
+                let why = format!("{place}: {reason}");
+                match kept["value"] == kept["wanted"] {
+                    true => fulfilled = Some(why),
+                    false => return Ok(Some(why)),
+                }
             }
         }
-        planned.undo.reverse();
-        Ok(planned)
+        // Some of it may be so already, but not all.
+        Ok(fulfilled.filter(|_| changes == 0))
     }
 
-    /// Sets `values` until [`Self::revert`], and no longer than `seconds`.
+    /// Whether the host stays as it is while the baseline is measured: not if something is set that
+    /// a guard will put back, as what a killed experiment left.
+    pub(super) fn is_steady(&self) -> Result<(), String> {
+        let session = &self.tune(false, "status", &[])?["session"];
+        let is_finished = session["state"] == "applied" || session["state"] == "rebooted";
+        if session.is_null() || (is_finished && session["for_s"].is_null()) {
+            return Ok(());
+        }
+        let (asked, journal) = (text(&session["asked"]), self.journal.display());
+        Err(format!(
+            "`{asked}` is set on this host, and will not stay: put it back with `quiclane tune \
+             revert --journal {journal}`"
+        ))
+    }
+
+    /// Sets `values` until [`Self::revert`], and no longer than `seconds`: all of them, or none.
     pub(super) fn apply(&self, values: &Values, seconds: u64) -> Result<(), String> {
         if let Some(mtu) = mtu(values) {
             self.place.match_mtu(Some(mtu))?;
         }
+        // What somebody else has set, so that nothing was done, is not ours to put back.
+        let mut ours = Vec::new();
+        let set = self.set(values, seconds, &mut ours);
+        if set.is_err() {
+            // Why it was not set says more than what became of the rest of it.
+            let _ = self.put_back(values, ours);
+        }
+        set
+    }
+
+    fn set(&self, values: &Values, seconds: u64, ours: &mut Vec<bool>) -> Result<(), String> {
+        let mut changes = 0;
         for (inside, values) in self.split(values) {
             let mut words = set(&values);
             words.extend(["--for".into(), format!("{seconds}s")]);
             let answer = self.tune(inside, "apply", &words)?;
-            if answer["ok"] != true || answer["changes"].as_array().is_none_or(Vec::is_empty) {
-                self.revert(&values)?;
+            ours.push(inside);
+            if answer["ok"] != true {
                 return Err(format!("not set: {}", answer["results"]));
             }
+            changes += answer["changes"].as_array().map_or(0, Vec::len);
         }
-        Ok(())
+        match changes {
+            0 => Err("it is so already: somebody else has set it".into()),
+            _ => Ok(()),
+        }
     }
 
-    /// Puts everything back.
+    /// Puts everything back, also what comes after something that could not be.
     pub(super) fn revert(&self, values: &Values) -> Result<(), String> {
-        for (inside, _) in self.split(values) {
+        let all = self.split(values).into_iter().map(|(inside, _)| inside).collect();
+        self.put_back(values, all)
+    }
+
+    fn put_back(&self, values: &Values, places: Vec<bool>) -> Result<(), String> {
+        let of = |inside: bool| {
             let answer = self.tune(inside, "revert", &[])?;
-            if answer["ok"] != true {
-                return Err(format!("not put back: {}", answer["values"]));
+            let mut values = answer["values"].as_array().into_iter().flatten();
+            // What somebody else made of it meanwhile is no baseline any more.
+            let is_foreign = values.any(|value| value["outcome"] == "foreign");
+            match answer["ok"] == true && !is_foreign {
+                true => Ok(()),
+                false => Err(format!("not put back: {}", answer["values"])),
             }
-        }
-        mtu(values).map_or(Ok(()), |_| self.place.match_mtu(None))
+        };
+        let mtu = mtu(values).map_or(Ok(()), |_| self.place.match_mtu(None));
+        places.into_iter().map(of).fold(mtu, Result::and)
     }
 
     /// What belongs to the namespace of the server, and what to the host.
@@ -97,7 +128,7 @@ impl<'p> Host<'p> {
 
     fn tune(&self, inside: bool, what: &str, words: &[String]) -> Result<Value, String> {
         let mut arguments = vec!["tune".to_owned(), what.into(), "--json".into()];
-        if what != "revert" && self.place.is_private() {
+        if ["plan", "apply"].contains(&what) && self.place.is_private() {
             arguments.push("--allow-link-reset".into());
         }
         if what != "plan" {

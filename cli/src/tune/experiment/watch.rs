@@ -15,7 +15,7 @@ pub(super) struct Watch {
     thread: JoinHandle<Vec<Sample>>,
 }
 
-/// When, and the CPU time of all threads until then, nanoseconds.
+/// When, and the CPU time of all its own threads until then, nanoseconds.
 type Sample = (Instant, u64);
 
 impl Watch {
@@ -55,6 +55,11 @@ fn busiest(samples: &[Sample], time: Duration) -> f64 {
 
 fn cpu_ns(process: u32) -> Option<u64> {
     let of = |thread: fs::DirEntry| {
+        // A thread of the kernel that polls for submissions is busy whatever there is to do.
+        let name = fs::read(thread.path().join("comm")).ok()?;
+        if name.starts_with(b"iou-") {
+            return None;
+        }
         let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
         text.split_whitespace().next()?.parse::<u64>().ok()
     };

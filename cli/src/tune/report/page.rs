@@ -8,8 +8,9 @@ use std::fmt::{self, Display};
 use quiclane_loadgen::{PAGE_STYLE, escaped};
 use quiclane_tuning::experiment::{Effect, Findings, Log, Phase, Point};
 
+use super::advice::Advice;
 use super::forest::Forest;
-use super::table::{commands, noise, sorted, verdict};
+use super::table::{noise, sorted, verdict};
 use super::{figure, percent};
 
 /// The whole page.
@@ -133,7 +134,7 @@ impl Page<'_> {
     }
 
     fn advice(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (apply, undo) = commands(self.log, self.findings);
+        let Advice { apply, undo } = Advice::new(self.log, self.findings);
         writeln!(f, "<section>\n<h2>What to apply</h2>")?;
         if apply.is_empty() {
             return writeln!(
@@ -211,14 +212,14 @@ const STYLE: &str = include_str!("style.css");
 const YEAR_9999_S: u64 = 253_402_300_799;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use quiclane_tuning::experiment::{
         Arm, Begin, Block, Blocks, Cell, Limits, Side, Skipped, Step, Workload,
     };
 
     use super::*;
 
-    fn log() -> Log {
+    pub(in crate::tune::report) fn log() -> Log {
         let hostile = "<script src=\"https://evil.example/x\">&'";
         let arm = Arm { name: hostile.into(), about: hostile.into(), ..Arm::baseline() };
         let begin = Begin {
@@ -232,7 +233,7 @@ mod tests {
             smallest_effect: 0.02,
             blocks: Blocks { calibrate: 6, screen: 6, confirm: 0 },
             workloads: vec![Workload::Requests, Workload::Latency],
-            arms: vec![Arm::baseline(), Arm { apply: vec![hostile.into()], ..arm }],
+            arms: vec![Arm::baseline(), Arm { serve: vec![hostile.into()], ..arm }],
             skipped: vec![Skipped { name: hostile.into(), why: hostile.into() }],
             limits: Limits::default(),
             reached: None,

@@ -2,8 +2,9 @@
 
 use std::fmt::{self, Display};
 
-use quiclane_tuning::experiment::{Calibration, Effect, Findings, Log, Verdict};
+use quiclane_tuning::experiment::{Calibration, Effect, Findings, Log};
 
+use super::advice::Advice;
 use super::{figure, percent};
 
 /// The result of an experiment, in words and columns.
@@ -15,7 +16,7 @@ pub(crate) struct Table<'l> {
 impl Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { log, findings } = self;
-        let width = log.begin.arms.iter().map(|arm| arm.name.len()).max().unwrap_or(0).max(8);
+        let width = log.begin.arms.iter().map(|arm| arm.name.len()).max().unwrap_or(0).clamp(8, 60);
         for calibration in &findings.calibrations {
             let workload = calibration.workload;
             writeln!(f, "{} ({})", workload.name(), workload.unit())?;
@@ -122,7 +123,7 @@ fn line(effect: &Effect, width: usize) -> String {
 
 /// What is better, as commands; nothing is better than a wrong advice.
 fn advice(log: &Log, findings: &Findings) -> String {
-    let (apply, undo) = commands(log, findings);
+    let Advice { apply, undo } = Advice::new(log, findings);
     if apply.is_empty() {
         return "nothing here is better than the baseline: there is nothing to apply".into();
     }
@@ -131,23 +132,4 @@ fn advice(log: &Log, findings: &Findings) -> String {
         apply.join("\n  "),
         undo.join("\n  ")
     )
-}
-
-/// Commands that apply everything that is better in some workload and worse in none, and those that
-/// undo them.
-pub(super) fn commands(log: &Log, findings: &Findings) -> (Vec<String>, Vec<String>) {
-    let verdicts = |arm: usize, is: Verdict| {
-        findings.effects.iter().any(|effect| effect.arm == arm && effect.verdict == is)
-    };
-    let must_confirm = log.begin.blocks.confirm > 0;
-    let confirmed = |arm: usize| findings.effects.iter().any(|of| of.arm == arm && of.is_confirmed);
-    let is_worth_it = |arm: usize| {
-        let better = verdicts(arm, Verdict::Better) && !verdicts(arm, Verdict::Worse);
-        better && (!must_confirm || confirmed(arm))
-    };
-    let best = (1..log.begin.arms.len()).filter(|arm| is_worth_it(*arm));
-    let arms: Vec<_> = best.map(|arm| &log.begin.arms[arm]).collect();
-    let apply = arms.iter().flat_map(|arm| arm.apply.clone()).collect();
-    let undo = arms.iter().rev().flat_map(|arm| arm.undo.clone()).collect();
-    (apply, undo)
 }

@@ -1,6 +1,6 @@
-//! ring is how the io_uring of each worker is set up, for those who measure what that is worth.
+//! rings says how io_uring is set up, for those who measure what that is worth.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use quiclane::{Ring, RingMode};
 
 use crate::exit::Failure;
@@ -10,11 +10,9 @@ use crate::options::IoFlag;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Threads and I/O")]
 pub(super) struct RingOptions {
-    /// Who takes submissions and makes completions: defer, the worker when it waits (DEFER_TASKRUN);
-    /// coop, the worker at any system call (COOP_TASKRUN); sqpoll or sqpoll=CORE, a thread of the
-    /// kernel, which keeps a core busy (SQPOLL)
-    #[arg(long, value_name = "HOW", default_value = "defer", value_parser = mode)]
-    ring_mode: RingMode,
+    /// When a worker makes completions
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = ModeFlag::Defer)]
+    ring_mode: ModeFlag,
 
     /// Buffers of 66 KiB that received trains wait in, for each worker: a power of two
     /// [default: 8]
@@ -22,14 +20,32 @@ pub(super) struct RingOptions {
     ring_buffers: Option<u16>,
 }
 
+/// --ring-mode.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum ModeFlag {
+    /// When it waits for them (DEFER_TASKRUN)
+    Defer,
+    /// At any system call (COOP_TASKRUN)
+    Coop,
+}
+
+impl From<ModeFlag> for RingMode {
+    fn from(flag: ModeFlag) -> Self {
+        match flag {
+            ModeFlag::Defer => Self::Defer,
+            ModeFlag::Coop => Self::Coop,
+        }
+    }
+}
+
 impl RingOptions {
     /// As the engine wants it; an error if there will be no ring.
     pub(super) fn ring(&self, io: IoFlag) -> Result<Ring, Failure> {
-        let ring = Ring { mode: self.ring_mode, receive_buffers: self.ring_buffers };
+        let ring = Ring { mode: self.ring_mode.into(), receive_buffers: self.ring_buffers };
         if !matches!(io, IoFlag::Epoll) || ring == Ring::default() {
             return Ok(ring);
         }
-        let mode = (self.ring_mode != RingMode::default()).then(|| "--ring-mode".to_owned());
+        let mode = (self.ring_mode == ModeFlag::Coop).then(|| "--ring-mode coop".to_owned());
         let buffers = self.ring_buffers.map(|buffers| format!("--ring-buffers {buffers}"));
         Err(Failure::WithoutEffect {
             flags: mode.into_iter().chain(buffers).collect::<Vec<_>>().join(", "),
@@ -37,20 +53,6 @@ impl RingOptions {
             why: "which has no rings",
             remedy: "give --io auto or uring",
         })
-    }
-}
-
-fn mode(text: &str) -> Result<RingMode, String> {
-    let remedy = "write defer, coop, sqpoll or sqpoll=CORE";
-    match (text, text.split_once('=')) {
-        ("defer", _) => Ok(RingMode::Defer),
-        ("coop", _) => Ok(RingMode::Coop),
-        ("sqpoll", _) => Ok(RingMode::Sqpoll(None)),
-        (_, Some(("sqpoll", core))) => match core.parse() {
-            Ok(core) => Ok(RingMode::Sqpoll(Some(core))),
-            Err(_) => Err(format!("{core:?} is no core: {remedy}")),
-        },
-        _ => Err(remedy.into()),
     }
 }
 
@@ -87,8 +89,8 @@ mod tests {
         assert_eq!(ring("", IoFlag::Auto), Ok(Ring::default()));
         for (flags, mode, receive_buffers) in [
             ("--ring-mode coop", RingMode::Coop, None),
-            ("--ring-mode sqpoll", RingMode::Sqpoll(None), None),
-            ("--ring-mode sqpoll=3 --ring-buffers 64", RingMode::Sqpoll(Some(3)), Some(64)),
+            ("--ring-buffers 64", RingMode::Defer, Some(64)),
+            ("--ring-mode coop --ring-buffers 1", RingMode::Coop, Some(1)),
         ] {
             assert_eq!(ring(flags, IoFlag::Uring), Ok(Ring { mode, receive_buffers }));
             assert!(ring(flags, IoFlag::Epoll).unwrap_err().contains("--io epoll"), "{flags}");
@@ -99,8 +101,7 @@ mod tests {
     #[test]
     fn what_is_no_ring_is_refused() {
         for (flags, words) in [
-            ("--ring-mode poll", "sqpoll=CORE"),
-            ("--ring-mode sqpoll=x", "no core"),
+            ("--ring-mode poll", "coop"),
             ("--ring-buffers 0", "power of two"),
             ("--ring-buffers 12", "power of two"),
             ("--ring-buffers 65536", "power of two"),
