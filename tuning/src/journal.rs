@@ -104,22 +104,33 @@ impl Folder {
 
     /// What the journal says; `None`: nothing is set.
     pub(crate) fn read(&self) -> Result<Option<Log>, JournalError> {
+        let Some(bytes) = self.bytes(JOURNAL)? else { return Ok(None) };
         let path = self.0.join(JOURNAL);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(io_error("opening", &path)(error)),
-        };
-        self.check()?;
-        let mut bytes = Vec::new();
-        file.take(JOURNAL_BYTES_MAX + 1)
-            .read_to_end(&mut bytes)
-            .map_err(io_error("reading", &path))?;
         if bytes.len() as u64 > JOURNAL_BYTES_MAX {
             let why = format!("longer than {JOURNAL_BYTES_MAX} bytes, which no journal is");
             return Err(JournalError::Damaged { path, line: 1, why });
         }
         Log::read(&bytes).map_err(|(line, why)| JournalError::Damaged { path, line, why })
+    }
+
+    /// What is in the file `name`, a byte more than [`JOURNAL_BYTES_MAX`] at most; `None`: it is
+    /// not there.
+    fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>, JournalError> {
+        let path = self.0.join(name);
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            looked => looked.map_err(io_error("opening", &path))?,
+        };
+        // What somebody else put there is not even opened: a pipe would keep us waiting.
+        self.check()?;
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(io_error("opening", &path))?,
+        };
+        let mut bytes = Vec::new();
+        let read = file.take(JOURNAL_BYTES_MAX + 1).read_to_end(&mut bytes);
+        read.map_err(io_error("reading", &path))?;
+        Ok(Some(bytes))
     }
 
     /// Takes the lock, for a while. `who` is what others are told meanwhile.
@@ -142,17 +153,16 @@ impl Folder {
             }
             waited += PAUSE;
         }
-        let said = lock.set_len(0).and_then(|()| lock.write_all(who.as_bytes()));
-        said.map_err(io_error("writing", &path))?;
+        // The name is for others to read. Where there is no room for it values are put back
+        // nevertheless, and whoever has to wait hears of "another process".
+        let _ = lock.set_len(0).and_then(|()| lock.write_all(who.as_bytes()));
         Ok(Held { folder: self.clone(), _lock: lock })
     }
 
     /// What the journal before this one said, as far as it can be understood.
-    pub(crate) fn last(&self) -> Option<Log> {
-        let mut bytes = Vec::new();
-        let file = File::open(self.0.join(LAST)).ok()?;
-        file.take(JOURNAL_BYTES_MAX).read_to_end(&mut bytes).ok()?;
-        Log::read(&bytes).ok()?
+    pub(crate) fn last(&self) -> Result<Option<Log>, JournalError> {
+        let bytes = self.bytes(LAST)?;
+        Ok(bytes.and_then(|bytes| Log::read(&bytes).ok()?))
     }
 
     /// Whether somebody changes something at this moment; `None`: only its owner may know.
@@ -247,7 +257,7 @@ impl Held {
         let mut options = OpenOptions::new();
         let options = options.write(true).create_new(true).mode(0o644);
         let file = options.open(&path).map_err(io_error("creating", &path))?;
-        let mut journal = Journal { held: self, file, path };
+        let mut journal = Journal { held: self, file, path, bytes: 0 };
         journal.add(&Record::Begin(begin))?;
         Ok(journal)
     }
@@ -259,7 +269,7 @@ impl Held {
             OpenOptions::new().write(true).open(&path).map_err(io_error("opening", &path))?;
         let cut = file.set_len(log.bytes).and_then(|()| file.seek(SeekFrom::End(0)));
         cut.map_err(io_error("writing", &path))?;
-        Ok(Journal { held: self, file, path })
+        Ok(Journal { held: self, file, path, bytes: log.bytes })
     }
 }
 
@@ -268,19 +278,35 @@ pub(crate) struct Journal {
     held: Held,
     file: File,
     path: PathBuf,
+    /// Length of the whole records.
+    bytes: u64,
 }
 
 impl Journal {
-    /// Puts a record on the disk; only then it returns.
+    /// Puts a record on the disk; only then it returns. After an error it is as if nobody had
+    /// tried, and the next one may be added.
     pub(crate) fn add(&mut self, record: &Record) -> Result<(), JournalError> {
         let line = serde_json::to_vec(record).map_err(io::Error::from);
         let written = line.and_then(|mut line| {
             line.push(b'\n');
             self.file.write_all(&line)?;
             self.file.sync_all()?;
-            File::open(&self.held.folder.0)?.sync_all()
+            File::open(&self.held.folder.0)?.sync_all()?;
+            Ok(line.len() as u64)
         });
-        written.map_err(io_error("writing", &self.path))
+        match written {
+            Ok(length) => {
+                self.bytes += length;
+                Ok(())
+            }
+            Err(error) => {
+                // A full disk takes half a record, and a shorter one may still fit behind it. A
+                // file that cannot even be cut takes no further record either.
+                let cut = self.file.set_len(self.bytes);
+                let _ = cut.and_then(|()| self.file.seek(SeekFrom::Start(self.bytes)));
+                Err(io_error("writing", &self.path)(error))
+            }
+        }
     }
 
     /// From here on there is no room for records.
@@ -320,3 +346,80 @@ const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 
 /// More than any of us says of itself.
 const HOLDER_BYTES_MAX: u64 = 200;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::revert::Outcome;
+
+    fn folder() -> (tempfile::TempDir, Folder) {
+        let keeps = tempfile::tempdir().unwrap();
+        let folder = Folder::new(keeps.path());
+        (keeps, folder)
+    }
+
+    fn begin() -> Begin {
+        let (boot, by) = ("one".into(), "test".into());
+        Begin { version: VERSION, boot, namespace: 7, pid: 1, by, at_s: 0, for_s: None }
+    }
+
+    fn intent(seq: u32) -> Record {
+        let (knob, path) = ("rmem_max".into(), Some("/rmem".into()));
+        let (original, wanted) = ("1\n".into(), "2".into());
+        Record::Intent { seq, knob, interface: None, path, original, wanted }
+    }
+
+    #[test]
+    fn what_a_stranger_put_there_is_not_even_opened() {
+        for name in [JOURNAL, LAST] {
+            let (keeps, folder) = folder();
+            // As little to be opened as a pipe that nobody writes to, and nobody has to wait.
+            let _socket = UnixListener::bind(keeps.path().join(name)).unwrap();
+            let read = || folder.read().and_then(|log| Ok((log, folder.last()?)));
+            assert!(matches!(read(), Err(JournalError::Io { doing: "opening", .. })), "{name}");
+            fs::set_permissions(keeps.path(), fs::Permissions::from_mode(0o777)).unwrap();
+            let read = read();
+            assert!(matches!(read, Err(JournalError::Unsafe(_))), "{name}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn the_lock_is_taken_even_where_nobody_can_say_who_has_it() {
+        let (keeps, folder) = folder();
+        symlink("/dev/full", keeps.path().join(LOCK)).unwrap();
+        let held = folder.hold("test", Duration::from_secs(10)).unwrap();
+        assert!(matches!(folder.hold("other", Duration::ZERO), Err(JournalError::Busy { .. })));
+        drop(held);
+    }
+
+    #[test]
+    fn a_record_that_was_half_written_is_in_nobodys_way() {
+        let (_keeps, folder) = folder();
+        let mut journal = folder.hold("test", Duration::ZERO).unwrap().begin(begin()).unwrap();
+        journal.add(&intent(0)).unwrap();
+        let resumed = |journal: Journal| {
+            let held = journal.leave();
+            let log = folder.read().unwrap().unwrap();
+            held.resume(&log).unwrap()
+        };
+        for settles in 1..4_u32 {
+            let whole = fs::read(folder.path().join(JOURNAL)).unwrap();
+            // What a disk that got full has taken, and then the error.
+            journal.file.write_all(b"{\"record\":\"sett").unwrap();
+            let there = std::mem::replace(&mut journal.held.folder.0, "/nowhere".into());
+            let settled = Record::Settled { seq: 0, outcome: Outcome::Restored };
+            let error = journal.add(&settled).unwrap_err();
+            assert!(error.to_string().starts_with("writing "), "{error}");
+            journal.held.folder.0 = there;
+            assert_eq!(fs::read(folder.path().join(JOURNAL)).unwrap(), whole);
+            journal.add(&intent(settles)).unwrap();
+            journal = resumed(journal);
+        }
+        let log = folder.read().unwrap().unwrap();
+        assert_eq!(log.entries.len(), 4);
+        assert!(log.entries.iter().all(Entry::is_open), "{log:?}");
+    }
+}

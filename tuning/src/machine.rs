@@ -162,6 +162,20 @@ fn what_changed_between_plan_and_apply_is_left_alone() {
 }
 
 #[test]
+fn what_strangers_say_of_the_past_is_not_told() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let ((_tree, lab), trial) = (machine(), Trial::new());
+    lab.apply(lab.plan(&wishes(Profile::Balanced)).unwrap(), &trial.folder, &SESSION, || Ok(()))
+        .unwrap();
+    lab.revert(&trial.folder, false).unwrap();
+    let told = lab.status(&trial.folder).unwrap().last.unwrap();
+    assert_eq!(told.asked, "profile balanced");
+    fs::set_permissions(trial.folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let error = lab.status(&trial.folder).unwrap_err();
+    assert!(error.to_string().contains("others may write"), "{error}");
+}
+
+#[test]
 fn only_what_is_allowed_takes_a_link_down() {
     let (_tree, lab) = machine();
     let mut wishes = Wishes { set: vec![("mtu".into(), "9000".into())], ..Wishes::default() };

@@ -129,7 +129,7 @@ impl Lab {
             values: log.entries.iter().map(|entry| self.value(&log, entry)).collect(),
         });
         let journal = folder.path().display().to_string();
-        let last = folder.last().map(|log| Ended {
+        let last = folder.last()?.map(|log| Ended {
             asked: log.begin.by,
             at_s: log.begin.at_s,
             values: log.entries.iter().filter_map(UndoneValue::settled).collect(),
