@@ -16,24 +16,24 @@ use crate::system::System;
 use crate::wish::{Reason, Wishes};
 
 /// A folder for a journal.
-struct Trial {
-    folder: Folder,
+pub(crate) struct Trial {
+    pub(crate) folder: Folder,
     _keeps: tempfile::TempDir,
 }
 
 impl Trial {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let keeps = tempfile::tempdir().unwrap();
         Self { folder: Folder::new(keeps.path()), _keeps: keeps }
     }
 
-    fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.folder.read().unwrap().is_none()
     }
 }
 
 /// A machine of files, with one interface.
-fn machine() -> (Tree, Lab) {
+pub(crate) fn machine() -> (Tree, Lab) {
     let tree = Tree::new(&[
         ("proc/sys/kernel/random/boot_id", "one\n"),
         ("proc/thread-self/ns/net", ""),
@@ -52,7 +52,7 @@ fn machine() -> (Tree, Lab) {
     (tree, lab)
 }
 
-fn lab(tree: &Tree) -> Lab {
+pub(crate) fn lab(tree: &Tree) -> Lab {
     let link = Link { index: 2, name: "eth0".into(), up: true, ..Link::default() };
     let all = vec![Interface { link, ..Interface::default() }];
     let chosen = vec!["eth0".to_owned()];
@@ -65,7 +65,7 @@ fn wishes(profile: Profile) -> Wishes {
     Wishes { profile: Some(profile), ..Wishes::default() }
 }
 
-const SESSION: Session = Session { at_s: 1, keep: None };
+pub(crate) const SESSION: Session = Session { at_s: 1, keep: None };
 
 fn snapshot(tree: &Tree) -> Vec<Option<String>> {
     let files = tree.files();

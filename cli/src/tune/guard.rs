@@ -55,6 +55,7 @@ pub(super) fn run(args: &GuardArgs) -> Result<Exit, Failure> {
     let _ = stdout.write_all(WATCHES.as_bytes()).and_then(|()| stdout.flush());
     drop(stdout);
     loop {
+        // It tries again by itself, for an hour: what comes back here is the last word.
         match guard.look(now())? {
             Watch::Wait(time) => thread::sleep(time),
             Watch::Over => return Ok(Exit::Ok),
