@@ -155,11 +155,13 @@ impl Lab {
             Verdict::Kept(reason) => return plan.keep(wish, Some(site), Some(read), reason),
             Verdict::Change { from, to } => (from, to),
         };
-        let gro_planned = plan.changes.iter().any(|change| {
-            (change.site.knob.id, change.to.as_str()) == ("gro", "on")
-                && change.site.interface == site.interface
-        });
-        if let Some(text) = traps::obstacle(&site, &to, &self.glance, gro_planned) {
+        // It is decided before what needs it, in whatever order they were asked for.
+        let gro = plan
+            .changes
+            .iter()
+            .find(|change| change.site.knob.id == "gro" && change.site.interface == site.interface);
+        let gro = gro.map(|change| change.to == "on");
+        if let Some(text) = traps::obstacle(&site, &to, &self.glance, gro) {
             return plan.keep(wish, Some(site), Some(read), Reason::Obstacle(text));
         }
         plan.changes.push(Change { site, from, to, why: wish.why.clone(), form: wish.form });

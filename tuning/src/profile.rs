@@ -93,8 +93,8 @@ const THROUGHPUT: &[Line] = &[
     ("defer_hard_irqs", Aim::Is("2"), "makes gro_flush_timeout act"),
     STATS,
     BALANCING,
-    GOVERNOR,
     ENERGY,
+    GOVERNOR,
 ];
 
 const LATENCY: &[Line] = &[
@@ -114,8 +114,8 @@ const LATENCY: &[Line] = &[
     ("huge_pages_defrag", Aim::Is("never"), "no stall for compacting memory"),
     STATS,
     BALANCING,
-    GOVERNOR,
     ENERGY,
+    GOVERNOR,
 ];
 
 const OVERLOAD: &[Line] = &[
@@ -130,8 +130,8 @@ const OVERLOAD: &[Line] = &[
     ("threaded_napi", Aim::Is("1"), "the scheduler shares the core between flood and worker"),
     STATS,
     BALANCING,
-    GOVERNOR,
     ENERGY,
+    GOVERNOR,
 ];
 
 #[cfg(test)]
@@ -157,6 +157,15 @@ mod tests {
                 assert_eq!(form.check(&value), Ok(value), "{id}");
                 assert!(!matches!(knob.access, Access::Boot(..)), "{id}");
             }
+        }
+    }
+
+    #[test]
+    fn what_the_governor_forces_is_set_before_it() {
+        for profile in Profile::ALL {
+            let at = |id| profile.lines().iter().position(|(line, ..)| *line == id);
+            assert_eq!(at("governor").is_some(), at("energy_preference").is_some());
+            assert!(at("governor") >= at("energy_preference"), "{profile:?}");
         }
     }
 

@@ -37,19 +37,20 @@ pub(crate) fn find(
     findings
 }
 
-/// Why a value at `site` cannot act on this host, whatever the kernel lets one write.
+/// Why a value at `site` cannot act on this host, whatever the kernel lets one write. `gro`: what
+/// it is going to be on that interface, if it is to change.
 pub(crate) fn obstacle(
     site: &Site,
     value: &str,
     glance: &Glance,
-    gro_planned: bool,
+    gro: Option<bool>,
 ) -> Option<String> {
     let interface = site.interface.as_ref().and_then(|nic| glance.interfaces.by_index(nic.index));
     match (site.knob.id, value) {
         ("threaded_napi", "1") => {
             let interface = interface?;
-            let polls = interface.offloads.is_some_and(|now| now.gro) || gro_planned;
-            let polls = polls || !interface.programs.is_empty();
+            let gro = gro.unwrap_or_else(|| interface.offloads.is_some_and(|now| now.gro));
+            let polls = gro || !interface.programs.is_empty();
             match (interface.link.loopback, interface.link.kind.as_str()) {
                 (true, _) => Some("loopback has no NAPI".to_owned()),
                 (false, "veth") if !polls => {
@@ -311,7 +312,7 @@ mod tests {
     #[test]
     fn threads_need_something_to_poll() {
         let facts = veth_host();
-        let glance = Glance {
+        let mut glance = Glance {
             host: facts.host.clone(),
             process: facts.process.clone(),
             interfaces: facts.interfaces.clone(),
@@ -323,10 +324,16 @@ mod tests {
             Site { knob, interface, path: None }
         };
         let why = |name, index, gro| obstacle(&site(name, index), "1", &glance, gro);
-        assert!(why("veth0", 3, false).unwrap().contains("gro on"));
-        assert!(why("veth0", 3, true).is_none());
-        assert!(why("lo", 1, true).unwrap().contains("loopback"));
-        assert!(obstacle(&site("veth0", 3), "0", &glance, false).is_none());
+        assert!(why("veth0", 3, None).unwrap().contains("gro on"));
+        assert!(why("veth0", 3, Some(true)).is_none());
+        assert!(why("lo", 1, Some(true)).unwrap().contains("loopback"));
+        assert!(obstacle(&site("veth0", 3), "0", &glance, None).is_none());
+        // What is on now and is to be off is no help.
+        let on = Offloads { gro: true, ..Offloads::default() };
+        glance.interfaces.all.iter_mut().for_each(|interface| interface.offloads = Some(on));
+        let why = |gro| obstacle(&site("veth0", 3), "1", &glance, gro);
+        assert!(why(None).is_none());
+        assert!(why(Some(false)).unwrap().contains("gro on"));
     }
 
     #[test]
@@ -339,7 +346,7 @@ mod tests {
         let knob = Knob::by_id("udp_segmentation").unwrap();
         let interface = Some(Nic { name: "eth0".into(), index: 2 });
         let site = Site { knob, interface, path: None };
-        assert!(obstacle(&site, "on", &glance, false).unwrap().contains("GSO is broken"));
-        assert!(obstacle(&site, "off", &glance, false).is_none());
+        assert!(obstacle(&site, "on", &glance, None).unwrap().contains("GSO is broken"));
+        assert!(obstacle(&site, "off", &glance, None).is_none());
     }
 }

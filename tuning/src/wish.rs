@@ -69,7 +69,7 @@ impl Wishes {
         profile.into_iter().chain(set).chain(skip).collect::<Vec<_>>().join(", ")
     }
 
-    /// What is to be, knob by knob.
+    /// What is to be, knob by knob, in the order in which it is set.
     pub(crate) fn aims(&self) -> Result<Vec<Wish>, WishError> {
         let mut wishes = Vec::new();
         let lines = self.profile.map(Profile::lines).unwrap_or_default();
@@ -94,6 +94,8 @@ impl Wishes {
             let why = format!("asked for; {}", knob.mechanism);
             wishes.push(Wish::new(knob, Target::Is(value.clone()), why)?);
         }
+        // What is put back goes the other way.
+        wishes.sort_by_key(Wish::turn);
         if wishes.is_empty() { Err(WishError::Nothing) } else { Ok(wishes) }
     }
 
@@ -146,6 +148,19 @@ impl Wish {
         let value = checked.map_err(|why| WishError::Value { id: id(), why })?;
         let target = if let Target::Is(_) = target { Target::Is(value) } else { target };
         Ok(Self { knob, form, target, why })
+    }
+
+    /// When it is set: what needs others, or forces them, comes after them. Everything else
+    /// stays in the order in which it is asked for.
+    fn turn(&self) -> u8 {
+        match (self.knob.id, self.target.value().as_str()) {
+            // A veth has nothing to poll, and refuses it, before `gro` is on.
+            ("threaded_napi", "1") => 1,
+            // It sets `energy_preference` too, and refuses any other for as long as it lasts. Set
+            // last it is put back first, so that the other can be put back then.
+            ("governor", "performance") => 2,
+            _ => 0,
+        }
     }
 
     /// Decides about a place where `read` was read. `link_reset`: links may go down.
@@ -300,6 +315,32 @@ mod tests {
         assert_eq!(gro.len(), 1);
         assert_eq!(gro[0].target, Target::Is("off".into()));
         assert_eq!(wishes.name(), "profile balanced, gro=off, without bpf_stats");
+    }
+
+    #[test]
+    fn what_needs_or_forces_others_is_set_after_them_however_it_is_asked_for() {
+        let order = |set: &[(&str, &str)]| -> Vec<&str> {
+            wishes(set).aims().unwrap().iter().map(|wish| wish.knob.id).collect()
+        };
+        let (threads, gro) = (("threaded_napi", "1"), ("gro", "on"));
+        let (governor, energy) =
+            (("governor", "performance"), ("energy_preference", "performance"));
+        let expected = ["gro", "energy_preference", "rx_hash", "threaded_napi", "governor"];
+        let rest = ("rx_hash", "on");
+        assert_eq!(order(&[governor, threads, gro, energy, rest]), expected);
+        assert_eq!(order(&[gro, energy, rest, threads, governor]), expected);
+        // Any other governor lets the preference be set, and only it does.
+        let powersave = [("governor", "powersave"), ("energy_preference", "power")];
+        assert_eq!(order(&powersave), ["governor", "energy_preference"]);
+        // Of a profile, too.
+        for profile in Profile::ALL {
+            let set = vec![("energy_preference".to_owned(), "performance".to_owned())];
+            let wishes = Wishes { profile: Some(profile), set, ..Wishes::default() };
+            let aims = wishes.aims().unwrap();
+            let at = |id| aims.iter().position(|wish| wish.knob.id == id);
+            assert!(at("governor").is_none_or(|governor| Some(governor) > at("energy_preference")));
+            assert!(at("threaded_napi").is_none_or(|threads| Some(threads) > at("gro")));
+        }
     }
 
     #[test]
