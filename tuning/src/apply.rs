@@ -25,13 +25,29 @@ pub enum Done {
     Refused(String),
     /// Somebody set it to this since the plan was made: it was left alone.
     Changed(String),
+    /// It was written, and then it could not be read: it may be set. The text says why, and what
+    /// to do.
+    Unknown(String),
 }
 
 impl Done {
-    /// Whether the host is different now.
+    /// Whether the host is different now, or may be.
     #[must_use]
     pub const fn is_set(&self) -> bool {
+        matches!(self, Self::Set | Self::Adjusted(_) | Self::Unknown(_))
+    }
+
+    /// Whether it was read back.
+    pub(crate) const fn is_sure(&self) -> bool {
         matches!(self, Self::Set | Self::Adjusted(_))
+    }
+
+    fn unknown(written: Result<(), Refusal>, read: &Refusal) -> Self {
+        let written = written.map_or_else(|why| format!("failed ({why})"), |()| "went well".into());
+        Self::Unknown(format!(
+            "writing it {written}, reading it back failed ({read}): it may be set; \
+             `quiclane tune status` looks again, `quiclane tune revert` puts back what it was"
+        ))
     }
 }
 
@@ -104,9 +120,14 @@ impl<'a, B: Board> Applying<'a, B> {
             Ok(original) => original,
             Err(refusal) => return Ok(self.next(Done::Refused(refusal.to_string()))),
         };
-        let form = change.form;
-        if form.value(&original) != change.from {
-            return Ok(self.next(Done::Changed(form.value(&original))));
+        let value = change.form.value(&original);
+        // A write before may have done it: CPUs share frequency policies, and one knob forces
+        // another. What is put back then takes this one along.
+        if value == change.to {
+            return Ok(self.next(Done::Set));
+        }
+        if value != change.from {
+            return Ok(self.next(Done::Changed(value)));
         }
         let (seq, wanted) = (self.entries, change.to.clone());
         self.journal.add(&Record::intent(seq, &change.site, original.clone(), wanted))?;
@@ -122,7 +143,6 @@ impl<'a, B: Board> Applying<'a, B> {
         let seq = self.entries;
         self.entries += 1;
         let form = change.form;
-        // What cannot be read back is looked at again when it is reverted.
         let now = self.board.read(&change.site);
         let done = match (now, written) {
             (Ok(now), Ok(())) if now != original => {
@@ -140,7 +160,8 @@ impl<'a, B: Board> Applying<'a, B> {
                 self.journal.add(&Record::Done { seq, now })?;
                 Done::Adjusted(value)
             }
-            (Err(refusal), _) => Done::Refused(refusal.to_string()),
+            // Neither done nor refused: the entry stays open, and revert looks again.
+            (Err(refusal), written) => Done::unknown(written, &refusal),
         };
         Ok(self.next(done))
     }

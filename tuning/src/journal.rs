@@ -324,6 +324,12 @@ impl Journal {
         Ok(self.held)
     }
 
+    /// Ends it if nothing of it may be set. What was written and could not be read back may be.
+    pub(crate) fn close_if_over(self) -> Result<Held, JournalError> {
+        let over = self.held.folder.read()?.is_none_or(|log| log.is_over());
+        if over { self.close() } else { Ok(self.leave()) }
+    }
+
     /// Lets go of it: what was set stays.
     pub(crate) fn leave(self) -> Held {
         self.held

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use crate::apply::{Applying, Stay};
+use crate::apply::{Applying, Done, Stay};
 use crate::journal::{Begin, Entry, Folder, VERSION};
 use crate::knobs::{Access, Knob};
 use crate::plan::Change;
@@ -23,10 +23,15 @@ struct Kernel {
     other_lives: Cell<bool>,
     /// What was written, in order.
     writes: RefCell<Vec<&'static str>>,
+    /// The knob whose driver goes away when it is written.
+    resets: Cell<Option<&'static str>>,
+    away: Cell<bool>,
+    /// What a governor other than performance gives back, as intel_pstate does.
+    preference: RefCell<String>,
 }
 
 /// Knob, file, what is read, what is wanted, what is read then.
-const VALUES: [(&str, Option<&str>, &str, &str, &str); 9] = [
+const VALUES: [(&str, Option<&str>, &str, &str, &str); 14] = [
     ("rmem_max", Some("/rmem"), "212992\n", "16777216", "16777216\n"),
     ("udp_mem", Some("/mem"), "1\t2\t3\n", "4 5 6", "4\t5\t6\n"),
     ("huge_pages", Some("/thp"), "always [madvise] never\n", "never", "always madvise [never]\n"),
@@ -40,7 +45,17 @@ const VALUES: [(&str, Option<&str>, &str, &str, &str); 9] = [
     ("lro", None, "off", "on", "off"),
     // The kernel refuses it.
     ("threaded_napi", Some("/threaded"), "0\n", "1", "refused"),
+    // It is asked for from now on, and something else is in the way.
+    ("tx_checksum", None, "off", "on", "off [requested on]"),
+    // There are no such CPUs.
+    ("xps_cpus", Some("/xps"), "00000001\n", "ff", "0000000f\n"),
+    ("irq_affinity", Some("/irq"), "0\n", "0-31", "0-3\n"),
+    // The second one forces the first one.
+    ("energy_preference", Some(EPP), "balance_performance\n", "performance", "performance\n"),
+    ("governor", Some("/governor"), "powersave\n", "performance", "performance\n"),
 ];
+
+const EPP: &str = "/epp";
 
 impl Kernel {
     fn new() -> Self {
@@ -53,6 +68,9 @@ impl Kernel {
             namespace: Cell::new(7),
             other_lives: Cell::new(true),
             writes: RefCell::default(),
+            resets: Cell::default(),
+            away: Cell::default(),
+            preference: RefCell::default(),
         }
     }
 
@@ -85,10 +103,33 @@ impl Kernel {
     fn key(site: &Site) -> String {
         site.path.clone().unwrap_or_else(|| site.knob.id.to_owned())
     }
+
+    /// The governor performance sets the energy preference too, and lets nobody set another.
+    fn govern(&self, id: &str, value: &str) -> Result<(), Refusal> {
+        let mut values = self.values.borrow_mut();
+        let performs = values["/governor"] == "performance\n";
+        match (id, value) {
+            ("energy_preference", value) if performs && value != "performance" => {
+                return Err(Refusal::Other("Device or resource busy (os error 16)".into()));
+            }
+            ("governor", "performance") if !performs => {
+                let before = values.insert(EPP.into(), "performance\n".into());
+                *self.preference.borrow_mut() = before.unwrap();
+            }
+            ("governor", value) if performs && value != "performance" => {
+                values.insert(EPP.into(), self.preference.borrow().clone());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 impl Board for Kernel {
     fn read(&self, site: &Site) -> Result<String, Refusal> {
+        if self.away.get() && self.resets.get() == Some(site.knob.id) {
+            return Err(Refusal::Other("Network is down (os error 100)".into()));
+        }
         self.values.borrow().get(&Self::key(site)).cloned().ok_or(Refusal::Absent)
     }
 
@@ -105,7 +146,9 @@ impl Board for Kernel {
         if now == "refused" {
             return Err(Refusal::Other("Operation not supported (os error 95)".into()));
         }
+        self.govern(site.knob.id, value)?;
         self.values.borrow_mut().insert(Self::key(site), now.to_owned());
+        self.away.set(self.away.get() || self.resets.get() == Some(site.knob.id));
         Ok(())
     }
 }
@@ -145,12 +188,23 @@ impl Trial {
     /// Runs at most `steps` of apply; how many there were.
     fn apply(&self, kernel: &Kernel, steps: usize) -> usize {
         let changes = kernel.changes();
+        let mut applying = self.applying(kernel, &changes);
+        (0..steps).take_while(|_| applying.step().unwrap()).count()
+    }
+
+    /// Applies to the end, as a lab does; what became of each change.
+    fn results(&self, kernel: &Kernel, changes: &[Change]) -> Vec<Done> {
+        let (results, journal) = self.applying(kernel, changes).run().unwrap();
+        journal.close_if_over().unwrap();
+        results
+    }
+
+    fn applying<'a>(&self, kernel: &'a Kernel, changes: &'a [Change]) -> Applying<'a, Kernel> {
         let held = self.folder.hold("test", Duration::ZERO).unwrap();
         let (boot, namespace) = (kernel.boot(), kernel.namespace());
         let (version, by) = (VERSION, "test".into());
         let begin = Begin { version, boot, namespace, pid: 1, by, at_s: 0, for_s: None };
-        let mut applying = Applying::new(kernel, held.begin(begin).unwrap(), &changes, Stay::Set);
-        (0..steps).take_while(|_| applying.step().unwrap()).count()
+        Applying::new(kernel, held.begin(begin).unwrap(), changes, Stay::Set)
     }
 
     /// Runs at most `steps` of revert; how many there were.
@@ -307,6 +361,63 @@ fn what_somebody_else_changed_stays_and_the_rest_is_put_back() {
         assert_eq!(now[key], *value, "{key}");
     }
     assert!(trial.is_closed());
+}
+
+#[test]
+fn what_cannot_be_read_back_stays_in_the_journal_until_it_is_as_before() {
+    let changes = |kernel: &Kernel, id| {
+        let mut changes = kernel.changes();
+        changes.retain(|change| change.site.knob.id == id);
+        changes
+    };
+    for id in ["ring_rx", "udp_mem"] {
+        let (kernel, trial) = (Kernel::new(), Trial::new());
+        let before = kernel.state();
+        kernel.resets.set(Some(id));
+        let results = trial.results(&kernel, &changes(&kernel, id));
+        let [Done::Unknown(text)] = &results[..] else { panic!("{id}: {results:?}") };
+        for words in ["writing it went well", "Network is down", "tune status", "tune revert"] {
+            assert!(text.contains(words), "{text}");
+        }
+        assert!(results[0].is_set() && !results[0].is_sure());
+        assert_ne!(kernel.state(), before);
+        let outcomes = trial.finish(&kernel);
+        assert!(matches!(outcomes[..], [(0, Outcome::Failed { .. })]), "{outcomes:?}");
+        assert!(!trial.is_closed(), "it is not forgotten");
+        kernel.resets.set(None);
+        assert_eq!(trial.finish(&kernel), [(0, Outcome::Restored)]);
+        assert_eq!((kernel.state(), trial.is_closed()), (before, true));
+    }
+    let (kernel, trial) = (Kernel::new(), Trial::new());
+    let results = trial.results(&kernel, &changes(&kernel, "threaded_napi"));
+    assert!(matches!(results[..], [Done::Refused(_)]), "{results:?}");
+    assert!(trial.is_closed(), "of what was refused nothing is left");
+}
+
+#[test]
+fn what_a_write_before_has_done_is_set() {
+    let (kernel, trial) = (Kernel::new(), Trial::new());
+    let before = kernel.state();
+    let mut changes = kernel.changes();
+    changes.retain(|change| ["energy_preference", "governor"].contains(&change.site.knob.id));
+    changes.reverse();
+    assert_eq!(trial.results(&kernel, &changes), [Done::Set, Done::Set]);
+    assert_eq!(kernel.written(), ["governor"]);
+    assert_eq!(trial.finish(&kernel), [(0, Outcome::Restored)]);
+    assert_eq!((kernel.state(), trial.is_closed()), (before, true));
+}
+
+#[test]
+fn a_feature_is_known_by_what_was_asked_for_not_by_what_came_of_it() {
+    for (now, ours) in [("on", true), ("off [requested on]", true), ("on [requested off]", false)] {
+        let (kernel, trial) = (Kernel::new(), Trial::new());
+        trial.apply(&kernel, ALL);
+        kernel.values.borrow_mut().insert("tx_checksum".into(), now.into());
+        let outcomes: BTreeMap<u32, Outcome> = trial.finish(&kernel).into_iter().collect();
+        let foreign = Outcome::Foreign { now: "on".into() };
+        let expected = if ours { Outcome::Restored } else { foreign };
+        assert_eq!(outcomes[&9], expected, "{now}");
+    }
 }
 
 #[test]

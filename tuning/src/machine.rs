@@ -1,6 +1,7 @@
 //! machine is a host of files: what is planned, applied and put back on it, and what is refused.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use crate::apply::Done;
@@ -159,6 +160,38 @@ fn what_changed_between_plan_and_apply_is_left_alone() {
     assert!(!applied.ok);
     assert!(lab.revert(&trial.folder, false).unwrap().ok);
     assert_eq!(tree.files().text("/proc/sys/net/core/rmem_max").as_deref(), Some("50000000"));
+}
+
+#[test]
+fn a_journal_of_nothing_is_closed() {
+    let ((tree, lab), trial) = (machine(), Trial::new());
+    let set = vec![("udp_early_demux".to_owned(), "0".to_owned())];
+    let plan = lab.plan(&Wishes { set, ..Wishes::default() }).unwrap();
+    // Somebody else was faster: nothing of it is ours.
+    tree.write("proc/sys/net/ipv4/udp_early_demux", "0\n");
+    let applied = lab.apply(plan, &trial.folder, &SESSION, || Ok(())).unwrap();
+    assert!(applied.ok && applied.results == [Done::Set], "{applied:?}");
+    assert!(trial.is_closed());
+}
+
+#[test]
+fn cpus_that_share_a_policy_are_set_by_one_write_and_put_back_by_one() {
+    let ((tree, lab), trial) = (machine(), Trial::new());
+    let cpus = "/sys/devices/system/cpu";
+    let cpu1 = tree.files().full(&format!("{cpus}/cpu1/cpufreq"));
+    fs::remove_dir_all(&cpu1).unwrap();
+    symlink("../cpu0/cpufreq", &cpu1).unwrap();
+    let before = snapshot(&tree);
+    let set = vec![("governor".to_owned(), "performance".to_owned())];
+    let plan = lab.plan(&Wishes { set, ..Wishes::default() }).unwrap();
+    assert_eq!(plan.changes.len(), 2, "{plan:?}");
+    let applied = lab.apply(plan, &trial.folder, &SESSION, || Ok(())).unwrap();
+    assert!(applied.ok && applied.results == [Done::Set, Done::Set], "{applied:?}");
+    let governor = format!("{cpus}/cpu1/cpufreq/scaling_governor");
+    assert_eq!(tree.files().text(&governor).as_deref(), Some("performance"));
+    let undone = lab.revert(&trial.folder, false).unwrap();
+    assert!(undone.ok && undone.values.len() == 1, "{undone:?}");
+    assert_eq!((snapshot(&tree), trial.is_closed()), (before, true));
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::form::Form;
 use crate::journal::{Entry, Held, Journal, JournalError, Log, Record};
 use crate::knobs::{Access, Care, Knob, Reach};
 use crate::site::Site;
@@ -190,9 +191,18 @@ impl<'a, P: Place> Reverting<'a, P> {
     }
 }
 
-/// Whether what is read may be neither what was there nor what was written.
-fn may_round(knob: &Knob) -> bool {
-    knob.care == Care::Rounded || matches!(knob.access, Access::Device(_))
+/// Whether what is read may be neither what was there nor what was written: drivers round, and of
+/// CPUs the kernel drops those that it does not have.
+fn may_round(knob: &Knob, form: Form) -> bool {
+    knob.care == Care::Rounded
+        || matches!(knob.access, Access::Device(_))
+        || matches!(form, Form::Mask | Form::Cpus)
+}
+
+/// What somebody set to read this: of a feature what was asked for, whether something keeps it
+/// from being so or not.
+fn asked(form: Form, read: &str) -> String {
+    if form == Form::Switch { form.restore(read) } else { form.value(read) }
 }
 
 /// Compares, writes and compares.
@@ -208,14 +218,14 @@ fn restore(board: &impl Board, site: &Site, entry: &Entry) -> Outcome {
     if now == entry.original {
         return Outcome::Already;
     }
-    let value = form.value(&now);
+    let is = asked(form, &now);
     let ours = match &entry.now {
-        Some(written) => value == form.value(written),
-        // Nobody lived to read what the kernel made of it, and drivers round.
-        None => value == entry.wanted || may_round(site.knob),
+        Some(written) => is == asked(form, written),
+        // Nobody lived to read what the kernel made of it.
+        None => is == entry.wanted || may_round(site.knob, form),
     };
     if !ours {
-        return Outcome::Foreign { now: value };
+        return Outcome::Foreign { now: form.value(&now) };
     }
     if let Err(refusal) = board.write(site, &form.restore(&entry.original)) {
         return Outcome::Failed { why: refusal.to_string() };

@@ -111,6 +111,11 @@ impl Record {
 }
 
 impl Log {
+    /// Whether nothing may differ from its original because of us.
+    pub(crate) fn is_over(&self) -> bool {
+        self.closed || self.entries.iter().all(|entry| !entry.is_open())
+    }
+
     /// Understands the bytes of a journal. `None`: it has not even begun. The error is a line and
     /// what is wrong with it.
     pub(crate) fn read(bytes: &[u8]) -> Result<Option<Self>, (usize, String)> {

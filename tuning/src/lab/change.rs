@@ -121,8 +121,8 @@ impl Lab {
         guard: impl FnOnce() -> io::Result<()>,
     ) -> Result<Applied, TuneError> {
         let Tried { applied, journal, .. } = self.go(plan, folder, session, Stay::Set, guard)?;
-        if let Some(journal) = journal.filter(|_| !applied.results.iter().any(Done::is_set)) {
-            journal.close()?;
+        if let Some(journal) = journal {
+            journal.close_if_over()?;
         }
         Ok(applied)
     }
@@ -176,7 +176,7 @@ impl Lab {
             return Err(TuneError::Guard(error));
         }
         let (results, journal) = Applying::new(self, journal, &applied.changes, stay).run()?;
-        applied.ok = results.iter().all(Done::is_set);
+        applied.ok = results.iter().all(Done::is_sure);
         applied.results = results;
         Ok(Tried { lab: self, applied, journal: Some(journal) })
     }
@@ -198,10 +198,9 @@ impl Lab {
     /// Sets a journal aside that belongs to an earlier boot or has no values; refuses any other.
     fn make_room(&self, held: Held, notes: &mut Vec<String>) -> Result<Held, TuneError> {
         let Some(log) = held.folder().read()? else { return held.sweep().map_err(Into::into) };
-        let over = log.closed || log.entries.iter().all(|entry| !entry.is_open());
         if log.begin.boot != self.boot() {
             notes.push(format!("{} was set before the host booted: it is gone", log.begin.by));
-        } else if !over {
+        } else if !log.is_over() {
             return Err(in_place(held.folder(), &log));
         }
         Ok(Reverting::new(self, held, log, false)?.run()?.held)
