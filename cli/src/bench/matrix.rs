@@ -68,7 +68,7 @@ pub(super) fn run(args: &MatrixArgs) -> Result<Exit, Failure> {
         return args.course.resume();
     }
     let course = Course::open(&args.course)?;
-    let bench = course.bench();
+    let bench = course.bench()?;
     let combinations = args.combinations(course.cores());
     if combinations.len() > COMBINATIONS_MAX {
         return Err(Failure::Setting(format!(

@@ -219,7 +219,7 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<Exit, Failure> {
         return args.course.resume();
     }
     let course = Course::open(&args.course)?;
-    let bench = course.bench();
+    let bench = course.bench()?;
     let mut settings = match args.all {
         true => match Settings::all(&bench) {
             Ok(settings) => settings,

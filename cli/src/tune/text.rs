@@ -210,6 +210,7 @@ fn write_change(change: &Change, done: Option<&Done>, f: &mut fmt::Formatter<'_>
         Some(Done::Adjusted(value)) => format!("  set; the kernel made it {value}"),
         Some(Done::Refused(why)) => format!("  REFUSED: {why}"),
         Some(Done::Changed(value)) => format!("  left alone: it has become {value}"),
+        Some(Done::Unknown(why)) => format!("  UNKNOWN: {why}"),
     };
     writeln!(f, "\n  {name}: {from} -> {to}  ({}){done}", site.knob.reach.name())?;
     writeln!(f, "      why: {why}")?;

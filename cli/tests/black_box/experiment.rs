@@ -226,6 +226,30 @@ fn every_knob_is_an_arm_or_has_a_reason_and_flags_are_recorded() {
     }
 }
 
+/// Numbers of namespaces come back: what was set in one that is gone is not set in the next.
+#[test]
+fn what_was_set_in_a_namespace_that_is_gone_holds_nothing_up() {
+    if !root("experiment::what_was_set_in_a_namespace_that_is_gone_holds_nothing_up") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let journal = folder.path().join("j");
+    let journal = journal.display();
+    let set = format!("$quiclane tune apply --set udp_early_demux=0 --journal {journal}-namespace");
+    let left = shell(&format!("unshare --net sh -c 'ip link set lo up; {set}'"), None);
+    assert_eq!(left.code, 0, "{left:?}");
+    let status = format!("tune status --json --journal {journal}-namespace");
+    wait_until(|| line(&status).json()["session"]["guarded"] == false);
+    let start = format!(
+        "tune experiment --knob ip_early_demux=0 --journal {journal} {SHORT} -o {}",
+        folder.path().join("run.jsonl").display()
+    );
+    let mut running = Running::start(&words(&start));
+    running.until("calibrate: ");
+    running.signal("INT");
+    assert_eq!(running.wait().code, 130);
+}
+
 #[test]
 fn a_matrix_has_the_same_records() {
     let folder = tempfile::tempdir().unwrap();

@@ -59,11 +59,13 @@ impl<'a> Course<'a> {
         allowed_cores().len()
     }
 
-    /// Measures there.
-    pub(crate) fn bench(&self) -> RealBench<'_> {
-        RealBench {
+    /// Measures there, unless what is set there will not stay.
+    pub(crate) fn bench(&self) -> Result<RealBench<'_>, Failure> {
+        let host = Host::new(&self.place, &self.args.journal);
+        host.is_steady().map_err(Failure::Setting)?;
+        Ok(RealBench {
             place: &self.place,
-            host: Host::new(&self.place, &self.args.journal),
+            host,
             cores: self.cores.clone(),
             cell: self.args.cell.unwrap_or(PROBE),
             reached: None,
@@ -71,7 +73,7 @@ impl<'a> Course<'a> {
             machine: Machine::default(),
             limits: self.args.limits(),
             waited: Duration::ZERO,
-        }
+        })
     }
 
     /// Measures `arms` and says what they are worth.
@@ -89,7 +91,6 @@ impl<'a> Course<'a> {
         }
         let at_s = unix_time().as_secs();
         let path = self.path(what, at_s)?;
-        bench.host.is_steady().map_err(Failure::Setting)?;
         let workloads = self.args.workloads();
         let baseline = Arm::baseline();
         let probe = match bench.probe(&baseline) {
@@ -225,8 +226,7 @@ pub(super) fn resume(args: &CourseArgs, path: &Path) -> Result<Exit, Failure> {
             path.display()
         )));
     }
-    let mut bench = course.bench();
-    bench.host.is_steady().map_err(Failure::Setting)?;
+    let mut bench = course.bench()?;
     bench.cell = Duration::try_from_secs_f64(begin.cell_s).unwrap_or(CELLS[0]);
     bench.reached = begin.reached;
     bench.limits = begin.limits.clone();

@@ -46,16 +46,40 @@ impl<'p> Host<'p> {
     /// Whether the host stays as it is while the baseline is measured: not if something is set that
     /// a guard will put back, as what a killed experiment left.
     pub(super) fn is_steady(&self) -> Result<(), String> {
-        let session = &self.tune(false, "status", &[])?["session"];
+        self.is_steady_in(false)?;
+        if !self.place.is_private() {
+            return Ok(());
+        }
+        // What nobody guards any more was set in a namespace that is gone, even if this one has
+        // its number.
+        let session = &self.tune(true, "status", &[])?["session"];
+        if session["guarded"] == false {
+            self.tune(true, "revert", &["--give-up".into()])?;
+        }
+        self.is_steady_in(true)
+    }
+
+    fn is_steady_in(&self, inside: bool) -> Result<(), String> {
+        let session = &self.tune(inside, "status", &[])?["session"];
         let is_finished = session["state"] == "applied" || session["state"] == "rebooted";
         if session.is_null() || (is_finished && session["for_s"].is_null()) {
             return Ok(());
         }
-        let (asked, journal) = (text(&session["asked"]), self.journal.display());
+        let (asked, journal) = (text(&session["asked"]), self.journal_of(inside));
         Err(format!(
             "`{asked}` is set on this host, and will not stay: put it back with `quiclane tune \
-             revert --journal {journal}`"
+             revert --journal {}`",
+            journal.display()
         ))
+    }
+
+    /// Two journals: what is in a namespace goes with it.
+    fn journal_of(&self, inside: bool) -> PathBuf {
+        let mut journal = self.journal.clone().into_os_string();
+        if inside {
+            journal.push("-namespace");
+        }
+        journal.into()
     }
 
     /// Sets `values` until [`Self::revert`], and no longer than `seconds`: all of them, or none.
@@ -132,12 +156,8 @@ impl<'p> Host<'p> {
             arguments.push("--allow-link-reset".into());
         }
         if what != "plan" {
-            // Two journals: what is in a namespace goes with it.
-            let mut journal = self.journal.clone().into_os_string();
-            if inside {
-                journal.push("-namespace");
-            }
-            arguments.extend(["--journal".into(), journal.to_string_lossy().into_owned()]);
+            let journal = self.journal_of(inside).to_string_lossy().into_owned();
+            arguments.extend(["--journal".into(), journal]);
         }
         let of_interface = |pair: &[String]| {
             let id = pair[1].split('=').next().unwrap_or_default();
