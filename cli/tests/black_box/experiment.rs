@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::command::{NOBODY, Outcome, Running, assert_fields, line, root, shell};
-use crate::tune::host::{inside, read};
+use crate::tune::host::{Host, inside, read};
 use crate::tune::killed::wait_until;
 
 /// As short as it gets, on a machine where other tests run.
@@ -127,10 +127,7 @@ fn what_is_killed_leaves_nothing() {
         }
         assert!(in_place > 0, "never killed while it was set");
         // Whoever begins while the value of a killed one is in place would take it for the host's.
-        let flags = format!("tune experiment --resume {} -q", path.display());
-        let running = Running::start(&words(&host.with_journal(&flags)));
-        wait_until(|| read(knob) != before);
-        running.signal("KILL");
+        kill_while_set(host, &path, knob);
         let refused = host.tune(&format!("experiment --resume {}", path.display()));
         assert!(refused.stderr.contains("will not stay"), "{refused:?}");
         assert_eq!(refused.code, 2);
@@ -143,6 +140,24 @@ fn what_is_killed_leaves_nothing() {
         assert_eq!((refused.code, read(knob).trim()), (2, "0"));
         assert_eq!(host.tune("revert").code, 0);
     });
+}
+
+/// Goes on with `path` and kills that while `knob` is set, neither being set nor put back.
+fn kill_while_set(host: &Host, path: &Path, knob: &str) {
+    let before = read(knob);
+    for _ in 0..20 {
+        let flags = format!("tune experiment --resume {} -q", path.display());
+        let running = Running::start(&words(&host.with_journal(&flags)));
+        wait_until(|| read(knob) != before);
+        drop(running);
+        let status = host.tune("status --json").json();
+        if status["session"]["state"] == "applied" && read(knob) != before {
+            return;
+        }
+        wait_until(|| of_ours("serve").is_empty() && of_ours("load").is_empty());
+        assert_eq!(host.tune("revert").code, 0);
+    }
+    panic!("never killed while it was set");
 }
 
 /// Processes of this network namespace that run this command of quiclane.

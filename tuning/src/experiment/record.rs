@@ -6,10 +6,12 @@
 //! of a run that was killed is cut off before it goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -409,8 +411,17 @@ impl Records {
         written.map_err(|source| at(&self.path, source))
     }
 
+    /// What a killed writer has started may hold the file for an instant, until it runs a program
+    /// of its own.
     fn lock(&self) -> Result<(), RecordError> {
-        self.file.try_lock().map_err(|_| RecordError::Busy(self.path.clone()))
+        for _ in 0..LOOKS {
+            match self.file.try_lock() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::WouldBlock) => thread::sleep(PAUSE),
+                Err(TryLockError::Error(source)) => return Err(at(&self.path, source)),
+            }
+        }
+        Err(RecordError::Busy(self.path.clone()))
     }
 }
 
@@ -434,6 +445,10 @@ fn at(path: &Path, source: io::Error) -> RecordError {
 
 /// Mode bits of group and others.
 const OTHERS_WRITE: u32 = 0o022;
+
+/// How often a file that is held is looked at again, and after how long.
+const LOOKS: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// ABBA.
 pub(super) const CELLS: usize = 4;

@@ -23,14 +23,13 @@ impl Display for Page<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let begin = &self.log.begin;
         let what = escaped(&begin.what);
-        let arms = begin.arms.len() - 1;
         writeln!(
             f,
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta name=\"color-scheme\" content=\"light dark\">\n\
              <title>quiclane {what}</title>\n<style>\n{PAGE_STYLE}{STYLE}</style>\n</head>\n\
-             <body>\n<main>\n<header>\n<h1>What {arms} settings are worth on this host</h1>"
+             <body>\n<main>\n<header>\n<h1>What settings are worth on this host</h1>"
         )?;
         let started = humantime::format_rfc3339_seconds(
             std::time::UNIX_EPOCH + std::time::Duration::from_secs(begin.at_s.min(YEAR_9999_S)),
