@@ -21,6 +21,8 @@ pub enum Done {
     Set,
     /// The kernel took it and made this of it.
     Adjusted(String),
+    /// The kernel took note of it, and the value is what it was: something else keeps it so.
+    Pending(String),
     /// The kernel did not take it; nothing has changed.
     Refused(String),
     /// Somebody set it to this since the plan was made: it was left alone.
@@ -34,10 +36,10 @@ impl Done {
     /// Whether the host is different now, or may be.
     #[must_use]
     pub const fn is_set(&self) -> bool {
-        matches!(self, Self::Set | Self::Adjusted(_) | Self::Unknown(_))
+        matches!(self, Self::Set | Self::Adjusted(_) | Self::Pending(_) | Self::Unknown(_))
     }
 
-    /// Whether it was read back.
+    /// Whether it was read back, and is another value than before.
     pub(crate) const fn is_sure(&self) -> bool {
         matches!(self, Self::Set | Self::Adjusted(_))
     }
@@ -148,7 +150,11 @@ impl<'a, B: Board> Applying<'a, B> {
             (Ok(now), Ok(())) if now != original => {
                 let value = form.value(&now);
                 self.journal.add(&Record::Done { seq, now })?;
-                if value == change.to { Done::Set } else { Done::Adjusted(value) }
+                match value {
+                    value if value == change.to => Done::Set,
+                    value if value == change.from => Done::Pending(value),
+                    value => Done::Adjusted(value),
+                }
             }
             (Ok(now), written) if now == original => {
                 self.journal.add(&Record::Refused { seq })?;

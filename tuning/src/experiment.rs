@@ -22,8 +22,12 @@ pub use estimate::Estimate;
 mod findings;
 pub use findings::{Calibration, Finding as Effect, Findings, Point};
 
+mod fitness;
+
 mod limits;
 pub use limits::{Breach, Guard, Limits};
+
+mod noise;
 
 mod random;
 

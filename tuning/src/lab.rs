@@ -11,6 +11,7 @@ use crate::facts::{Capability, Files, Glance};
 use crate::finding::{Finding, Scope};
 use crate::journal::{Entry, Folder, JournalError};
 use crate::knobs::Knob;
+use crate::obstacle::obstacle;
 use crate::plan::{Change, Plan};
 use crate::revert::Place;
 use crate::site::{Nic, Site};
@@ -161,7 +162,7 @@ impl Lab {
             .iter()
             .find(|change| change.site.knob.id == "gro" && change.site.interface == site.interface);
         let gro = gro.map(|change| change.to == "on");
-        if let Some(text) = traps::obstacle(&site, &to, &self.glance, gro) {
+        if let Some(text) = obstacle(&site, &to, &self.glance, &self.system.files, gro) {
             return plan.keep(wish, Some(site), Some(read), Reason::Obstacle(text));
         }
         plan.changes.push(Change { site, from, to, why: wish.why.clone(), form: wish.form });

@@ -59,6 +59,8 @@ pub use knobs::{Access, Care, Knob, Reach, SUBJECTS, Setting};
 mod lab;
 pub use lab::{Applied, Lab, REVERT, Session, Tried, TuneError, Undone, UndoneValue};
 
+mod obstacle;
+
 mod plan;
 pub use plan::{Change, Kept, Plan};
 

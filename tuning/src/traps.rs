@@ -37,36 +37,6 @@ pub(crate) fn find(
     findings
 }
 
-/// Why a value at `site` cannot act on this host, whatever the kernel lets one write. `gro`: what
-/// it is going to be on that interface, if it is to change.
-pub(crate) fn obstacle(
-    site: &Site,
-    value: &str,
-    glance: &Glance,
-    gro: Option<bool>,
-) -> Option<String> {
-    let interface = site.interface.as_ref().and_then(|nic| glance.interfaces.by_index(nic.index));
-    match (site.knob.id, value) {
-        ("threaded_napi", "1") => {
-            let interface = interface?;
-            let gro = gro.unwrap_or_else(|| interface.offloads.is_some_and(|now| now.gro));
-            let polls = gro || !interface.programs.is_empty();
-            match (interface.link.loopback, interface.link.kind.as_str()) {
-                (true, _) => Some("loopback has no NAPI".to_owned()),
-                (false, "veth") if !polls => {
-                    Some("a veth polls only with gro on or an XDP program".to_owned())
-                }
-                _ => None,
-            }
-        }
-        ("udp_segmentation", "on") => {
-            let defect = kernel_defect(&glance.host, &glance.interfaces)?;
-            (defect.status == Status::Problem).then_some(defect.found)
-        }
-        _ => None,
-    }
-}
-
 fn permission(glance: &Glance, system: &System) -> Option<Finding> {
     let site = Site::sysctl("udp_early_demux")?;
     let why =
@@ -307,46 +277,5 @@ mod tests {
         assert!(lost_trains(&veth).unwrap().why.contains("native XDP at the other end"));
         veth.link.kind.clear();
         assert!(lost_trains(&veth).is_none(), "a card need not be able to");
-    }
-
-    #[test]
-    fn threads_need_something_to_poll() {
-        let facts = veth_host();
-        let mut glance = Glance {
-            host: facts.host.clone(),
-            process: facts.process.clone(),
-            interfaces: facts.interfaces.clone(),
-            unread: Vec::new(),
-        };
-        let knob = Knob::by_id("threaded_napi").unwrap();
-        let site = |name: &str, index| {
-            let interface = Some(Nic { name: name.into(), index });
-            Site { knob, interface, path: None }
-        };
-        let why = |name, index, gro| obstacle(&site(name, index), "1", &glance, gro);
-        assert!(why("veth0", 3, None).unwrap().contains("gro on"));
-        assert!(why("veth0", 3, Some(true)).is_none());
-        assert!(why("lo", 1, Some(true)).unwrap().contains("loopback"));
-        assert!(obstacle(&site("veth0", 3), "0", &glance, None).is_none());
-        // What is on now and is to be off is no help.
-        let on = Offloads { gro: true, ..Offloads::default() };
-        glance.interfaces.all.iter_mut().for_each(|interface| interface.offloads = Some(on));
-        let why = |gro| obstacle(&site("veth0", 3), "1", &glance, gro);
-        assert!(why(None).is_none());
-        assert!(why(Some(false)).unwrap().contains("gro on"));
-    }
-
-    #[test]
-    fn trains_are_not_asked_of_a_kernel_that_breaks_them() {
-        let mut facts = crate::recorded::bare_metal_with(|tree| {
-            tree.write("proc/sys/kernel/osrelease", "7.0.3");
-        });
-        let interfaces = std::mem::take(&mut facts.interfaces);
-        let glance = Glance { host: facts.host.clone(), interfaces, ..Glance::default() };
-        let knob = Knob::by_id("udp_segmentation").unwrap();
-        let interface = Some(Nic { name: "eth0".into(), index: 2 });
-        let site = Site { knob, interface, path: None };
-        assert!(obstacle(&site, "on", &glance, None).unwrap().contains("GSO is broken"));
-        assert!(obstacle(&site, "off", &glance, None).is_none());
     }
 }

@@ -11,7 +11,7 @@ use crate::options::{IoFlag, SteeringFlag};
 use crate::serve::Switch;
 use crate::tune::{Course, CourseArgs};
 
-/// Compare every combination of I/O, steering, workers, MTU, GSO and GRO with the default one
+/// Compare combinations of engine, I/O, steering, workers, MTU, GSO and GRO with the default one
 ///
 /// Each combination is measured in blocks of its own, ABBA or BAAB, against a server without any of
 /// these flags. What does not start here is listed with the reason. `quiclane tune report` shows
@@ -19,6 +19,12 @@ use crate::tune::{Course, CourseArgs};
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct MatrixArgs {
+    /// Builds of quiclane that the server is of: `this`, or a program's path. The generator is this
+    /// one [default: this]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "resume",
+          value_parser = engine)]
+    engine: Vec<String>,
+
     /// How datagrams enter and leave
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', conflicts_with = "resume",
           default_values = ["uring", "epoll"])]
@@ -78,7 +84,8 @@ pub(super) fn run(args: &MatrixArgs) -> Result<Exit, Failure> {
     }
     let (mut arms, mut skipped) = (Vec::<Arm>::new(), Vec::new());
     for arm in combinations {
-        if arms.iter().any(|before| before.serve == arm.serve) {
+        let is_same = |of: &Arm| (&of.program, &of.serve) == (&arm.program, &arm.serve);
+        if is_same(&Arm::baseline()) || arms.iter().any(is_same) {
             continue;
         }
         match bench.try_server(&arm) {
@@ -133,7 +140,9 @@ impl MatrixArgs {
         let gso = self.gso_segments.iter();
         let gso = gso.map(|count| flag("gso", "--gso-segments", count.to_string())).collect();
         let gro = self.gro.iter().map(|on| flag("gro", "--gro", name(on))).collect();
-        let axes: Vec<Vec<Value>> = vec![io, steering, workers, mtu, gso, gro];
+        let engine = self.engine.iter().map(|path| (format!("{ENGINE}{path}"), Vec::new()));
+        let engine = engine.collect();
+        let axes: Vec<Vec<Value>> = vec![engine, io, steering, workers, mtu, gso, gro];
         axes.into_iter().filter(|axis| !axis.is_empty()).collect()
     }
 }
@@ -160,8 +169,21 @@ fn is_sensible(values: &[Value]) -> bool {
 
 fn arm(values: Vec<Value>) -> Arm {
     let name = values.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>().join(" ");
+    let program = values.iter().find_map(|(name, _)| name.strip_prefix(ENGINE));
+    let program = program.filter(|path| *path != THIS).map(str::to_owned);
     let serve: Vec<String> = values.into_iter().flat_map(|(_, flags)| flags).collect();
-    Arm { name, serve, ..Arm::baseline() }
+    Arm { name, program, serve, ..Arm::baseline() }
+}
+
+/// This program, or another one, by its full path: a cell might look for it elsewhere.
+fn engine(text: &str) -> Result<String, String> {
+    if text == THIS {
+        return Ok(THIS.into());
+    }
+    let path = std::fs::canonicalize(text);
+    let path = path.map_err(|error| format!("{error}: give `{THIS}` or a program's path"))?;
+    let path = path.into_os_string().into_string();
+    path.map_err(|_| "its path is no UTF-8: give it another name".into())
 }
 
 /// The value as the flag takes it.
@@ -169,6 +191,12 @@ fn name(value: &impl ValueEnum) -> String {
     let name = value.to_possible_value();
     name.map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
+
+/// How values of that axis begin.
+const ENGINE: &str = "engine=";
+
+/// The program that measures.
+const THIS: &str = "this";
 
 /// What works without XDP on an interface.
 const STEERING: [SteeringFlag; 3] =
@@ -185,6 +213,7 @@ Examples:
   quiclane bench matrix --quick --budget 20m -o matrix.jsonl
   quiclane bench matrix --io uring,epoll --workers 1,2 --mtu 1472 --steering hash --budget 30m
   quiclane bench matrix --gso-segments 1,10,128 --workers 1 --workload bulk --device veth
+  quiclane bench matrix --engine this,./quiclane-before --io uring --workers 1 --gro on
   quiclane tune report matrix.jsonl -o matrix.html";
 
 #[cfg(test)]
@@ -217,6 +246,18 @@ mod tests {
         // Two ways of I/O, three of steering with two workers and one with one, two sizes.
         assert_eq!(names(one).len(), 2 * (3 + 1) * 2);
         assert_eq!(names("").len(), 2 * (3 + 1) * 2 * 2 * 2);
+    }
+
+    #[test]
+    fn engines_are_programs() {
+        let flags = "matrix --quick --engine this,/bin/sh";
+        let arms = Flags::parse_from(flags.split(' ')).matrix.combinations(1);
+        let engines: Vec<_> = arms.iter().map(|arm| (&*arm.name, arm.program.clone())).collect();
+        assert_eq!(engines[0], ("engine=this", None));
+        let sh = std::fs::canonicalize("/bin/sh").unwrap().to_str().unwrap().to_owned();
+        assert_eq!(engines[1], (&*format!("engine={sh}"), Some(sh)));
+        let error = Flags::try_parse_from(["matrix", "--engine", "/no/such"]).unwrap_err();
+        assert!(error.to_string().contains("give `this` or a program's path"), "{error}");
     }
 
     #[test]

@@ -69,10 +69,7 @@ impl Display for Set<'_> {
             }
             None => write!(f, "\nit stays until a reboot; ")?,
         }
-        match folder.path().to_str() == Some(Folder::DEFAULT) {
-            true => write!(f, "now: quiclane tune revert"),
-            false => write!(f, "now: quiclane tune revert --journal {journal}"),
-        }
+        write!(f, "now: {}", revert(&journal.to_string()))
     }
 }
 
@@ -148,7 +145,7 @@ impl Display for Now<'_> {
                 writeln!(f, "a guard puts it back at {until}")?;
             }
             (Some(_), false) => {
-                writeln!(f, "its guard is gone: put it back with quiclane tune revert")?;
+                writeln!(f, "its guard is gone: put it back with {}", revert(journal))?;
             }
             (None, _) => {}
         }
@@ -208,6 +205,9 @@ fn write_change(change: &Change, done: Option<&Done>, f: &mut fmt::Formatter<'_>
         None => String::new(),
         Some(Done::Set) => "  set".to_owned(),
         Some(Done::Adjusted(value)) => format!("  set; the kernel made it {value}"),
+        Some(Done::Pending(value)) => {
+            format!("  NOT IN EFFECT: the kernel noted it, and it stays {value}")
+        }
         Some(Done::Refused(why)) => format!("  REFUSED: {why}"),
         Some(Done::Changed(value)) => format!("  left alone: it has become {value}"),
         Some(Done::Unknown(why)) => format!("  UNKNOWN: {why}"),
@@ -238,6 +238,14 @@ fn write_traps(traps: &[Finding], f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
     }
     if traps.is_empty() { Ok(()) } else { writeln!(f) }
+}
+
+/// The command that puts back what a journal has.
+fn revert(journal: &str) -> String {
+    match journal == Folder::DEFAULT {
+        true => "quiclane tune revert".to_owned(),
+        false => format!("quiclane tune revert --journal {journal}"),
+    }
 }
 
 fn named(knob: &str, interface: Option<&str>) -> String {

@@ -4,13 +4,13 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::command::{NOBODY, Outcome, Running, assert_fields, line, root, shell};
 use crate::tune::host::{Host, inside, read};
-use crate::tune::killed::wait_until;
+use crate::tune::killed::{wait_until, wait_within};
 
 /// As short as it gets, on a machine where other tests run.
 const SHORT: &str = "--budget 3m --cell 100ms --seed 7 --guard steal=10 --guard others=10 \
@@ -139,6 +139,34 @@ fn what_is_killed_leaves_nothing() {
         assert!(refused.stderr.contains("first `quiclane tune revert"), "{refused:?}");
         assert_eq!((refused.code, read(knob).trim()), (2, "0"));
         assert_eq!(host.tune("revert").code, 0);
+    });
+}
+
+/// One value is the host's, the other one of a namespace of the experiment: two journals, two
+/// guards, and nobody who calls `tune revert`. It is killed when the second is about to be set.
+#[test]
+fn the_guards_of_a_killed_experiment_put_everything_back() {
+    inside("experiment::the_guards_of_a_killed_experiment_put_everything_back", |host| {
+        let knob = "/proc/sys/vm/stat_interval";
+        let before = read(knob);
+        let path = host.journal.with_extension("jsonl");
+        let flags = "experiment --knob stat_interval=10,udp_early_demux=0 --device lo";
+        let start = format!("tune {flags} {SHORT} -o {}", path.display());
+        let mut running = Running::start(&words(&host.with_journal(&start)));
+        running.until("block 1 of");
+        running.signal("INT");
+        assert_eq!(running.wait().code, 130);
+        shorten(&path, 0, 1);
+        let flags = format!("tune experiment --resume {} -q", path.display());
+        let mut running = Running::start(&words(&host.with_journal(&flags)));
+        while host.records() < 2 && !running.has_ended() {}
+        drop(running);
+        let inner = PathBuf::from(format!("{}-namespace/journal", host.journal.display()));
+        let text = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+        assert!(text(&inner).contains("\"record\":\"applied\""), "{}", text(&inner));
+        // Half a minute and the length of a cell, and as long again on a busy machine.
+        wait_within(60, || host.is_closed() && !inner.exists());
+        assert_eq!(read(knob), before);
     });
 }
 

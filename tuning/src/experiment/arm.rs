@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct Arm {
     /// What people call it: `io=epoll`.
     pub name: String,
+    /// The program of the server, another build of quiclane. Default: the one that measures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
     /// Flags of `quiclane serve`.
     pub serve: Vec<String>,
     /// Flags of `quiclane load`.

@@ -101,7 +101,8 @@ fn ends(pairs: &[f64], tail: &[f64]) -> (f64, f64) {
 
 fn p_value(pairs: &[f64], tail: &[f64]) -> f64 {
     let count = |is: fn(&f64) -> bool| pairs.iter().filter(|pair| is(pair)).count();
-    let fewer = count(|pair| *pair > 0.0).min(count(|pair| *pair < 0.0));
+    // What is exactly 0 speaks for neither side.
+    let fewer = count(|pair| *pair >= 0.0).min(count(|pair| *pair <= 0.0));
     (2.0 * tail[fewer]).min(1.0)
 }
 
@@ -162,6 +163,13 @@ mod tests {
         }
         let estimate = Estimate::new(&[0.5; Estimate::BLOCKS_MIN]).unwrap();
         assert!(estimate.excludes_zero() && estimate.p < 0.05, "{estimate:?}");
+    }
+
+    #[test]
+    fn no_difference_at_all_is_not_unusual() {
+        assert_eq!(Estimate::new(&[0.0; 8]).unwrap().p, 1.0);
+        let one = Estimate::new(&[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.1]).unwrap();
+        assert!(one.p > 0.5 && !one.excludes_zero(), "{one:?}");
     }
 
     #[test]

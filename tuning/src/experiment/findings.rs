@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::estimate::holm;
+use super::fitness::Fitness;
+use super::noise::{half_width, spread, told};
 use super::schedule::CONFIRMED_MAX;
-use super::{Begin, Block, Breach, Estimate, Guard, Limits, Log, Phase, Side, Verdict, Workload};
+use super::{Begin, Block, Breach, Estimate, Guard, Log, Phase, Side, Verdict, Workload};
 
 /// Everything that a log says.
 #[derive(Clone, Debug, Serialize)]
@@ -30,15 +32,18 @@ pub struct Calibration {
     pub workload: Workload,
     /// What it seems to differ from itself by; `None`: no block was fit for use.
     pub estimate: Option<Estimate>,
-    /// Standard deviation of a block's log ratio, from its quartiles.
+    /// Standard deviation of a block's log ratio, from quartiles: the median of the baseline's and
+    /// of all arms'.
     pub spread: f64,
     /// What the baseline differs from itself by with as many blocks as arms have: smaller effects
-    /// are never claimed. A log ratio.
+    /// are never claimed. A log ratio; infinite with too few blocks.
     pub floor: f64,
-    /// The effect that is found in nine of ten cases with these blocks, a log ratio.
+    /// The effect that is found in nine of ten cases with the blocks of the screening, a log ratio.
     pub tells: f64,
     /// Median figure of the baseline.
     pub figure: Option<f64>,
+    /// Every block, also the void ones.
+    pub points: Vec<Point>,
 }
 
 /// An arm in one workload.
@@ -64,8 +69,10 @@ pub struct Finding {
     pub note: Option<String>,
     /// Every block, also the void ones.
     pub points: Vec<Point>,
-    /// Median of the arm's figures.
+    /// Median of the arm's figures in the blocks that count.
     pub figure: Option<f64>,
+    /// Guards that it breaks by itself.
+    pub own: Vec<Guard>,
 }
 
 /// A block.
@@ -87,17 +94,10 @@ impl Block {
         self.cells.iter().map(|(side, cell)| sign(*side) * cell.figure.ln()).sum()
     }
 
-    /// What was beyond its limit in any of its cells, the worst of each.
-    #[must_use]
-    pub fn breaches(&self, limits: &Limits) -> Vec<Breach> {
-        let mut worst: BTreeMap<Guard, f64> = BTreeMap::new();
-        for (_, cell) in &self.cells {
-            for Breach { guard, found } in limits.breaches(&cell.readings, self.step.workload) {
-                let most = worst.entry(guard).or_insert(found);
-                *most = most.max(found);
-            }
-        }
-        worst.into_iter().map(|(guard, found)| Breach { guard, found }).collect()
+    /// Figures of one side.
+    fn figures(&self, of: Side) -> impl Iterator<Item = f64> {
+        let cells = self.cells.iter().filter(move |(side, _)| *side == of);
+        cells.map(|(_, cell)| cell.figure)
     }
 }
 
@@ -115,13 +115,15 @@ impl Findings {
     /// Without what was confirmed: what is chosen from.
     pub(super) fn screened(log: &Log) -> Self {
         let Begin { arms, workloads, limits, .. } = &log.begin;
-        let calibrations: Vec<_> = workloads.iter().map(|of| Calibration::new(log, *of)).collect();
+        let fitness = Fitness::new(limits, log.blocks.iter());
+        let calibration = |of: &Workload| Calibration::new(log, *of, &fitness);
+        let calibrations: Vec<_> = workloads.iter().map(calibration).collect();
         let of = |arm: usize| calibrations.iter().map(move |calibration| (arm, calibration));
         let pairs = (1..arms.len()).flat_map(of);
         let effects: Vec<_> =
-            pairs.map(|(arm, calibration)| Finding::new(log, arm, calibration)).collect();
+            pairs.map(|(arm, calibration)| Finding::new(log, arm, calibration, &fitness)).collect();
         let mut void = BTreeMap::new();
-        for breach in log.blocks.iter().flat_map(|block| block.breaches(limits)) {
+        for breach in log.blocks.iter().flat_map(|block| fitness.breaches(block)) {
             *void.entry(breach.guard).or_default() += 1;
         }
         let by_chance = effects.len() as f64 * 0.05;
@@ -143,29 +145,31 @@ impl Findings {
         better.into_iter().map(|(_, arm)| arm).collect()
     }
 
-    fn calibration(&self, workload: Workload) -> Option<&Calibration> {
-        self.calibrations.iter().find(|of| of.workload == workload)
-    }
-
     /// Judges what was measured again by that alone.
     fn confirm(&mut self, log: &Log, workload: Workload) {
         let better = self.better(workload);
-        let floor = self.calibration(workload).map_or(0.0, |of| of.floor);
-        let smallest = log.begin.smallest_effect.ln_1p();
+        let Some(calibration) = self.calibrations.iter().find(|of| of.workload == workload) else {
+            return;
+        };
         let mut confirmed = Vec::new();
         for (at, finding) in self.effects.iter_mut().enumerate() {
-            let is_mine = finding.workload == workload && better.contains(&finding.arm);
-            if !is_mine || log.begin.blocks.confirm == 0 {
+            if finding.workload != workload || log.begin.blocks.confirm == 0 {
                 continue;
             }
-            let Some(estimate) = Estimate::new(&finding.ratios(Phase::Confirm)) else {
+            if !better.contains(&finding.arm) {
+                if finding.verdict == Verdict::Better {
+                    finding.note("in the screening; only the best few are measured again".into());
+                }
+                continue;
+            }
+            let Some(estimate) = Estimate::new(&fit(&finding.points, Phase::Confirm)) else {
                 finding.verdict = Verdict::Inconclusive;
-                finding.note = Some("better in the screening, and not measured again".into());
+                finding.note("better in the screening, and not measured again".into());
                 continue;
             };
             finding.estimate = Some(estimate);
             finding.is_confirmed = true;
-            finding.verdict = Verdict::new(&estimate, smallest, floor, workload.sign());
+            finding.verdict = finding.judged(&estimate, calibration, log);
             confirmed.push((at, estimate.p));
         }
         let ps: Vec<f64> = confirmed.iter().map(|(_, p)| *p).collect();
@@ -174,67 +178,61 @@ impl Findings {
             finding.p_adjusted = Some(p);
             if finding.verdict.is_difference() && p > SIGNIFICANCE {
                 finding.verdict = Verdict::Inconclusive;
-                finding.note = Some("it may be the luck of the best of several (Holm)".into());
+                finding.note("it may be the luck of the best of several (Holm)".into());
             } else if !finding.verdict.is_difference() {
-                finding.note = Some("better in the screening, which did not hold".into());
+                finding.note("better in the screening, which did not hold".into());
             }
         }
     }
 }
 
 impl Calibration {
-    fn new(log: &Log, workload: Workload) -> Self {
-        let blocks = || log.blocks.iter().filter(move |b| b.step.workload == workload);
-        let points = points(log, 0, workload);
+    fn new(log: &Log, workload: Workload, fitness: &Fitness<'_>) -> Self {
+        let points = points(log, 0, workload, fitness);
         let ratios = fit(&points, Phase::Calibrate);
         let estimate = Estimate::new(&ratios);
-        let spread = spread(&ratios);
-        let Begin { blocks: planned, arms, .. } = &log.begin;
-        let counts = f64::from(if arms.len() > 2 { planned.confirm } else { planned.screen });
-        let usual = spread / counts.max(1.0).sqrt();
-        let seen = estimate.map_or(0.0, |of| of.effect.abs());
-        let figures = blocks().flat_map(|block| &block.cells);
-        let figures = figures.filter(|(side, _)| *side == Side::A).map(|(_, cell)| cell.figure);
-        Self {
+        let mut calibration = Self {
             workload,
             estimate,
-            spread,
-            floor: (INTERVAL * usual).max(seen),
-            tells: (INTERVAL + NINE_OF_TEN) * usual,
-            figure: median(figures.collect()),
+            spread: usual_spread(log, workload, fitness),
+            floor: f64::INFINITY,
+            tells: f64::INFINITY,
+            figure: None,
+            points,
+        };
+        let screened = log.begin.blocks.screen as usize;
+        calibration.floor = calibration.floor_of(screened);
+        if calibration.floor.is_finite() {
+            // Beyond what it seems to differ from itself by as well.
+            calibration.tells = (told(screened) * calibration.spread).max(calibration.floor);
+        }
+        let mine = log.blocks.iter().filter(|block| block.step.workload == workload);
+        let fit = mine.filter(|block| fitness.breaches(block).is_empty());
+        calibration.figure = median(fit.flat_map(|block| block.figures(Side::A)).collect());
+        calibration
+    }
+
+    /// Below what effects of so many blocks are never claimed: without a calibration, none is.
+    fn floor_of(&self, blocks: usize) -> f64 {
+        match self.estimate {
+            Some(estimate) if estimate.blocks >= Estimate::BLOCKS_MIN => {
+                (half_width(blocks) * self.spread).max(estimate.effect.abs())
+            }
+            _ => f64::INFINITY,
         }
     }
 }
 
 impl Finding {
-    fn new(log: &Log, arm: usize, calibration: &Calibration) -> Self {
+    fn new(log: &Log, arm: usize, calibration: &Calibration, fitness: &Fitness<'_>) -> Self {
         let workload = calibration.workload;
-        let points = points(log, arm, workload);
+        let points = points(log, arm, workload, fitness);
         let screened = Estimate::new(&fit(&points, Phase::Screen));
-        let smallest = log.begin.smallest_effect.ln_1p();
-        let judge = |estimate: &Estimate| {
-            Verdict::new(estimate, smallest, calibration.floor, workload.sign())
-        };
-        let blocks = log
-            .blocks
-            .iter()
-            .filter(|block| (block.step.arm, block.step.workload) == (arm, workload) && arm != 0);
-        let figures = blocks.flat_map(|block| &block.cells);
-        let figures = figures.filter(|(side, _)| *side == Side::B).map(|(_, cell)| cell.figure);
-        let used = points.iter().filter(|point| point.breaches.is_empty()).count();
-        let note = match (log.broken.get(&(arm, workload)), &screened) {
-            (Some(why), _) => Some(format!("does not run here: {why}")),
-            (None, None) if points.is_empty() => Some("not measured yet".into()),
-            _ if used < Estimate::BLOCKS_MIN => {
-                let all = points.len();
-                let least = Estimate::BLOCKS_MIN;
-                Some(format!(
-                    "{used} of {all} blocks were fit for use, at least {least} are needed"
-                ))
-            }
-            _ => None,
-        };
-        Self {
+        let mine = log.blocks.iter().filter(|b| (b.step.arm, b.step.workload) == (arm, workload));
+        let counting = mine.filter(|block| fitness.breaches(block).is_empty());
+        let figure = median(counting.flat_map(|block| block.figures(Side::B)).collect());
+        let (own, words): (Vec<_>, Vec<_>) = fitness.own(arm, workload).into_iter().unzip();
+        let mut finding = Self {
             arm,
             name: log.begin.arms[arm].name.clone(),
             workload,
@@ -242,24 +240,70 @@ impl Finding {
             screened,
             is_confirmed: false,
             p_adjusted: None,
-            verdict: screened.as_ref().map_or(Verdict::Inconclusive, judge),
-            note,
+            verdict: Verdict::Inconclusive,
+            note: None,
             points,
-            figure: median(figures.collect()),
+            figure,
+            own,
+        };
+        if let Some(estimate) = &screened {
+            finding.verdict = finding.judged(estimate, calibration, log);
+        }
+        let used = finding.points.iter().filter(|point| point.breaches.is_empty()).count();
+        match log.broken.get(&(arm, workload)) {
+            Some(why) => finding.note(format!("does not run here: {why}")),
+            None if finding.points.is_empty() => finding.note("not measured yet".into()),
+            None if used < Estimate::BLOCKS_MIN => {
+                let (all, least) = (finding.points.len(), Estimate::BLOCKS_MIN);
+                finding.note(format!(
+                    "{used} of {all} blocks were fit for use, at least {least} are needed"
+                ));
+            }
+            None => {}
+        }
+        words.into_iter().for_each(|words| finding.note(words));
+        finding
+    }
+
+    /// What an estimate means. Whoever breaks a guard by itself is not equal to one that does not,
+    /// nor better, unless it is too fast for the generator.
+    fn judged(&self, estimate: &Estimate, calibration: &Calibration, log: &Log) -> Verdict {
+        let smallest = log.begin.smallest_effect.ln_1p();
+        let floor = calibration.floor_of(estimate.blocks);
+        let verdict = Verdict::new(estimate, smallest, floor, self.workload.sign());
+        let is_at_most = |guards: &[Guard]| self.own.iter().all(|own| guards.contains(own));
+        match verdict {
+            Verdict::Equivalent if !is_at_most(&[]) => Verdict::Inconclusive,
+            Verdict::Better if !is_at_most(&[Guard::Generator]) => Verdict::Inconclusive,
+            verdict => verdict,
         }
     }
 
-    fn ratios(&self, phase: Phase) -> Vec<f64> {
-        fit(&self.points, phase)
+    fn note(&mut self, text: String) {
+        self.note = Some(match self.note.take() {
+            Some(before) => format!("{before}; {text}"),
+            None => text,
+        });
     }
 }
 
-fn points(log: &Log, arm: usize, workload: Workload) -> Vec<Point> {
+/// What blocks vary by: the median of the baseline's and of all arms', since that of so few blocks
+/// says little by itself.
+fn usual_spread(log: &Log, workload: Workload, fitness: &Fitness<'_>) -> f64 {
+    let of = |arm: usize| {
+        let phase = if arm == 0 { Phase::Calibrate } else { Phase::Screen };
+        let ratios = fit(&points(log, arm, workload, fitness), phase);
+        (ratios.len() >= Estimate::BLOCKS_MIN).then(|| spread(&ratios))
+    };
+    median((0..log.begin.arms.len()).filter_map(of).collect()).unwrap_or(0.0)
+}
+
+fn points(log: &Log, arm: usize, workload: Workload, fitness: &Fitness<'_>) -> Vec<Point> {
     let mine = log.blocks.iter().filter(|b| (b.step.arm, b.step.workload) == (arm, workload));
     let point = |block: &Block| Point {
         phase: block.step.phase,
         ratio: block.ratio(),
-        breaches: block.breaches(&log.begin.limits),
+        breaches: fitness.breaches(block),
     };
     mine.map(point).collect()
 }
@@ -270,21 +314,6 @@ fn fit(points: &[Point], phase: Phase) -> Vec<f64> {
     fit.map(|point| point.ratio).collect()
 }
 
-/// The standard deviation that a normal distribution with the same quartiles has: outliers, which
-/// the estimate does not mind either, do not count.
-fn spread(ratios: &[f64]) -> f64 {
-    let mut sorted = ratios.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    let at = |share: f64| {
-        let place = share * (sorted.len().max(1) - 1) as f64;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
-        let (low, rest) = (place as usize, place.fract());
-        let value = |at: usize| sorted.get(at).or_else(|| sorted.last()).copied().unwrap_or(0.0);
-        value(low) + rest * (value(low + 1) - value(low))
-    };
-    (at(0.75) - at(0.25)) / 1.349
-}
-
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     let last = values.len().checked_sub(1)?;
@@ -293,9 +322,3 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 
 /// Holm's rule lets through what is rarer.
 const SIGNIFICANCE: f64 = 0.05;
-
-/// Half of a 95 % interval in standard errors, with the few blocks that there are.
-const INTERVAL: f64 = 2.2;
-
-/// Beyond the interval, for nine of ten.
-const NINE_OF_TEN: f64 = 1.3;

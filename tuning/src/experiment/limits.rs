@@ -1,6 +1,5 @@
-//! limits say when a cell tells more about the host than about the arm: its block is then void.
-//!
-//! They hold for both sides alike, so that no arm is helped by leaving its bad blocks out.
+//! limits say what a cell may have of everything that is watched. What is beyond makes its block
+//! void, unless it is what the arm does: see `fitness`.
 
 use std::collections::BTreeMap;
 
@@ -83,6 +82,11 @@ impl Guard {
     #[must_use]
     pub const fn is_share(self) -> bool {
         !matches!(self, Self::Backlog | Self::Temperature)
+    }
+
+    /// Whether no setting does it: somebody else is on the host, or it is hot.
+    pub(super) const fn is_of_the_host(self) -> bool {
+        matches!(self, Self::Steal | Self::Others | Self::Temperature)
     }
 
     /// Whether it is expected in `workload`, and void of meaning there.

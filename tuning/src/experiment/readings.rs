@@ -16,6 +16,8 @@ pub struct Machine {
 pub struct Counters {
     /// Ticks of all CPUs: user, nice, system, idle, iowait, irq, softirq, steal.
     ticks: Option<[u64; 8]>,
+    /// Ticks of threads that poll devices: softirq by another name.
+    napi: u64,
     /// Dropped for a full queue of a CPU.
     backlog: Option<u64>,
     /// UDP of the server's and the generator's namespace: received, dropped.
@@ -41,6 +43,7 @@ impl Machine {
         }
         Counters {
             ticks: self.ticks(),
+            napi: self.napi(),
             backlog: self.backlog(),
             udp: udp.filter(|_| !processes.is_empty()),
             temperature: self.temperature(),
@@ -56,6 +59,20 @@ impl Machine {
             *tick = numbers.next()?.ok()?;
         }
         Some(ticks)
+    }
+
+    fn napi(&self) -> u64 {
+        let is_process = |name: &String| name.bytes().all(|byte| byte.is_ascii_digit());
+        let ticks = |process: String| {
+            let name = self.files.text(&format!("/proc/{process}/comm"))?;
+            name.starts_with("napi/").then_some(())?;
+            let text = self.files.text(&format!("/proc/{process}/stat"))?;
+            // Behind the name: the 14th and the 15th of all fields are user and system time.
+            let mut fields = text.rsplit(')').next()?.split_whitespace().skip(11);
+            let mut next = || fields.next()?.parse::<u64>().ok();
+            Some(next()? + next()?)
+        };
+        self.files.names("/proc").into_iter().filter(is_process).filter_map(ticks).sum()
     }
 
     fn backlog(&self) -> Option<u64> {
@@ -98,10 +115,11 @@ impl Counters {
             if all > 0.0 {
                 let share = |tick: f64| tick / all;
                 readings.insert(Guard::Steal, share(ticks[7]));
-                readings.insert(Guard::Softirq, share(ticks[6]));
+                let napi = self.napi.saturating_sub(before.napi) as f64;
+                readings.insert(Guard::Softirq, share(ticks[6] + napi));
                 // Softirq runs on behalf of anybody, mostly of us.
                 let busy: f64 = ticks[..3].iter().sum();
-                let others = busy - ours_s * TICKS_PER_S;
+                let others = busy - napi - ours_s * TICKS_PER_S;
                 readings.insert(Guard::Others, share(others).max(0.0));
             }
         }
@@ -168,6 +186,26 @@ mod tests {
         for (guard, value) in expected {
             assert!((readings[&guard] - value).abs() < 1e-9, "{guard:?} {readings:?}");
         }
+    }
+
+    #[test]
+    fn threads_that_poll_devices_are_softirq() {
+        let at = |system: u64, napi: u64| {
+            let stat = format!("cpu  0 0 {system} 1000 0 0 0 0 0 0\n");
+            let thread = format!("17 (napi/lane0 (1)-3) S 2 0 0 0 -1 6 0 0 0 0 1 {napi} 0 0 20\n");
+            let shell = "18 (sh) S 2 0 0 0 -1 6 0 0 0 0 50 50 0 0 20\n";
+            let tree = Tree::new(&[
+                ("proc/stat", &stat),
+                ("proc/17/comm", "napi/lane0 (1)-\n"),
+                ("proc/17/stat", &thread),
+                ("proc/18/comm", "sh\n"),
+                ("proc/18/stat", shell),
+            ]);
+            Machine { files: tree.files() }.look(&[])
+        };
+        let readings = at(100, 81).since(&at(0, 1), 1.0, 0.2);
+        assert_eq!(readings[&Guard::Softirq], 0.8);
+        assert!(readings[&Guard::Others].abs() < 1e-9, "{readings:?}");
     }
 
     #[test]

@@ -72,8 +72,9 @@ impl Begin {
         let mut texts = vec![what, command, device];
         texts.extend(host.iter_mut().flat_map(|(name, value)| [name, value]));
         texts.extend(skipped.iter_mut().flat_map(|of| [&mut of.name, &mut of.why]));
-        for Arm { name, serve, load, set, about, .. } in arms {
+        for Arm { name, program, serve, load, set, about, .. } in arms {
             texts.extend([name, about]);
+            texts.extend(program);
             texts.extend(serve.iter_mut().chain(load));
             texts.extend(set.iter_mut().flat_map(|(id, value)| [id, value]));
         }
@@ -162,6 +163,9 @@ enum Record {
         workload: Workload,
         arm: usize,
         why: String,
+        /// How long it took to know, seconds.
+        #[serde(default)]
+        took_s: f64,
     },
 }
 
@@ -174,6 +178,8 @@ pub struct Log {
     pub blocks: Vec<Block>,
     /// Arms that did not run, with the workload and the reason.
     pub broken: BTreeMap<(usize, Workload), String>,
+    /// How long it took to know that, seconds.
+    pub lost_s: f64,
 }
 
 /// Why a file is no record. Each message names the file and the remedy.
@@ -224,7 +230,7 @@ impl Log {
     /// A run of which nothing was measured yet.
     #[must_use]
     pub const fn new(begin: Begin) -> Self {
-        Self { begin, blocks: Vec::new(), broken: BTreeMap::new() }
+        Self { begin, blocks: Vec::new(), broken: BTreeMap::new(), lost_s: 0.0 }
     }
 
     /// Reads a file.
@@ -264,9 +270,13 @@ impl Log {
                 }
                 (Record::Begin(_), Some(_)) => return Err((number, "a second beginning".into())),
                 (_, None) => return Err((number, "the beginning is missing".into())),
-                (Record::Broken { workload, arm, mut why }, Some(log)) => {
+                (Record::Broken { workload, arm, mut why, took_s }, Some(log)) => {
+                    if !(took_s >= 0.0 && took_s.is_finite()) {
+                        return Err((number, format!("took_s {took_s}: no positive number")));
+                    }
                     open.clear();
                     clean(&mut why);
+                    log.lost_s += took_s;
                     log.broken.insert((arm, workload), why);
                 }
                 (Record::Cell { step, side, cell }, Some(log)) => {
@@ -396,8 +406,9 @@ impl Records {
         arm: usize,
         workload: Workload,
         why: &str,
+        took_s: f64,
     ) -> Result<(), RecordError> {
-        self.add(&[Record::Broken { workload, arm, why: why.into() }])
+        self.add(&[Record::Broken { workload, arm, why: why.into(), took_s }])
     }
 
     fn add(&mut self, records: &[Record]) -> Result<(), RecordError> {
@@ -474,7 +485,7 @@ mod tests {
         for block in &log.blocks {
             records.block(block).unwrap();
         }
-        records.broken(1, Workload::Requests, "it \"broke\"\n").unwrap();
+        records.broken(1, Workload::Requests, "it \"broke\"\n", 2.5).unwrap();
         (folder, path, log)
     }
 
@@ -482,6 +493,7 @@ mod tests {
     fn what_is_written_is_read() {
         let (_folder, path, mut log) = written();
         log.broken.insert((1, Workload::Requests), "it \"broke\" ".into());
+        log.lost_s = 2.5;
         let read = Log::read(&path).unwrap();
         assert_eq!(read.begin, log.begin);
         assert_eq!((read.blocks.len(), &read.broken), (log.blocks.len(), &log.broken));

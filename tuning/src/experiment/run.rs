@@ -9,6 +9,9 @@ pub trait Bench {
     /// # Errors
     /// Why there is no figure.
     fn measure(&mut self, arm: &Arm, workload: Workload, seed: u64) -> Result<Cell, Trouble>;
+
+    /// Seconds since it was made: what fails takes time as well.
+    fn elapsed_s(&self) -> f64;
 }
 
 /// Why a cell has no figure.
@@ -74,11 +77,14 @@ pub fn run(
     bench: &mut impl Bench,
     mut watch: impl FnMut(&Progress<'_>),
 ) -> Result<Ended, RunError> {
-    let mut troubles = 0;
+    let (mut troubles, mut lost_s) = (0, 0.0);
     while let Some(step) = log.next() {
         watch(&progress(log, step));
+        let began_s = bench.elapsed_s();
         match measure(log, step, bench) {
-            Ok(block) => {
+            Ok(mut block) => {
+                // What the tries before took is part of what it took.
+                block.cells[0].1.took_s += std::mem::take(&mut lost_s);
                 records.block(&block)?;
                 log.blocks.push(block);
                 troubles = 0;
@@ -86,11 +92,16 @@ pub fn run(
             Err((_, Trouble::Interrupted)) => return Ok(Ended::Interrupted),
             Err((_, Trouble::Bench(why))) => return Err(RunError::Bench(why)),
             // A busy host starves a process now and then.
-            Err((_, Trouble::Arm(_))) if troubles + 1 < TRIES => troubles += 1,
+            Err((_, Trouble::Arm(_))) if troubles + 1 < TRIES => {
+                troubles += 1;
+                lost_s += bench.elapsed_s() - began_s;
+            }
             Err((Side::A, Trouble::Arm(why))) => return Err(RunError::Baseline(why)),
             Err((Side::B, Trouble::Arm(why))) => {
-                records.broken(step.arm, step.workload, &why)?;
+                lost_s += bench.elapsed_s() - began_s;
+                records.broken(step.arm, step.workload, &why, lost_s)?;
                 log.broken.insert((step.arm, step.workload), why);
+                log.lost_s += std::mem::take(&mut lost_s);
                 troubles = 0;
             }
         }
@@ -130,19 +141,40 @@ fn progress(log: &Log, step: Step) -> Progress<'_> {
         Phase::Screen => (blocks.screen, begin.arms.len() - 1),
         Phase::Confirm => (blocks.confirm, Findings::screened(log).better(step.workload).len()),
     };
-    let void = log.blocks.last().and_then(|block| {
-        let breaches = block.breaches(&begin.limits);
-        let text = |breach: &super::Breach| {
-            let limit = begin.limits.0.get(&breach.guard).copied().unwrap_or_default();
-            let (name, found) = (breach.guard.name(), breach.guard.text(breach.found));
-            format!("{name} {found} (limit {})", breach.guard.text(limit))
-        };
-        let words: Vec<String> = breaches.iter().map(text).collect();
-        (!words.is_empty()).then(|| words.join(", "))
-    });
+    let text = |breach: &super::Breach| {
+        let limit = begin.limits.0.get(&breach.guard).copied().unwrap_or_default();
+        let (name, found) = (breach.guard.name(), breach.guard.text(breach.found));
+        format!("{name} {found} (limit {})", breach.guard.text(limit))
+    };
+    let words: Vec<String> = log.last_breaches().iter().map(text).collect();
+    let void = (!words.is_empty()).then(|| words.join(", "));
     let left_s = (begin.budget_s - log.spent_s()).max(0.0);
     Progress { step, arm: &begin.arms[step.arm], blocks, arms, left_s, void }
 }
 
 /// So often in a row something has to go wrong before it is taken for broken.
 const TRIES: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::super::synthetic::{Noise, Synthetic, begin};
+    use super::super::{Begin, Blocks};
+    use super::*;
+
+    #[test]
+    fn what_fails_takes_its_time_from_the_budget() {
+        // Each arm takes 3 s at least until it is known not to run.
+        let blocks = Blocks { calibrate: 5, screen: 6, confirm: 0 };
+        let mut begin = Begin { budget_s: 60.0, blocks, ..begin(40, &[Workload::Requests]) };
+        begin.arms[1..].iter_mut().for_each(|arm| arm.about = "broken".into());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let mut records = Records::create(&path, &begin).unwrap();
+        let (mut log, mut bench) = (Log::new(begin), Synthetic::new(Noise::default()));
+        let ended = run(&mut log, &mut records, &mut bench, |_| {}).unwrap();
+        let broken = log.broken.len();
+        assert!(ended == Ended::Complete && (3..20).contains(&broken), "{broken} of 39");
+        assert_eq!(log.spent_s(), bench.elapsed_s());
+        assert_eq!(Log::read(&path).unwrap(), log);
+    }
+}

@@ -105,10 +105,11 @@ impl Log {
         None
     }
 
-    /// How long all cells took, seconds.
+    /// How long everything took, seconds.
     #[must_use]
     pub fn spent_s(&self) -> f64 {
-        self.blocks.iter().flat_map(|block| &block.cells).map(|(_, cell)| cell.took_s).sum()
+        let cells = self.blocks.iter().flat_map(|block| &block.cells);
+        cells.map(|(_, cell)| cell.took_s).sum::<f64>() + self.lost_s
     }
 
     /// The last block once more, if it is void.
@@ -116,7 +117,7 @@ impl Log {
         let last = self.blocks.last()?;
         let Step { arm, workload, attempt, .. } = last.step;
         let is_broken = self.broken.contains_key(&(arm, workload));
-        let is_void = !last.breaches(&self.begin.limits).is_empty();
+        let is_void = !self.last_breaches().is_empty();
         let again = is_void && !is_broken && attempt + 1 < ATTEMPTS && spent < self.begin.budget_s;
         again.then_some(Step { attempt: attempt + 1, ..last.step })
     }
@@ -158,9 +159,8 @@ impl Log {
     fn promising(&self) -> Vec<(usize, Workload)> {
         let findings = Findings::screened(self);
         let of = |workload: &Workload| {
-            let mut better = findings.better(*workload);
-            better.truncate(CONFIRMED_MAX);
-            better.into_iter().map(|arm| (arm, *workload)).collect::<Vec<_>>()
+            let better = findings.better(*workload).into_iter();
+            better.map(|arm| (arm, *workload)).collect::<Vec<_>>()
         };
         self.begin.workloads.iter().flat_map(of).collect()
     }

@@ -23,7 +23,7 @@ fn noise(trial: u64, effect: f64) -> Noise {
 fn trial(number: u64, blocks: u32, effect: f64) -> Findings {
     let mut begin = begin(2, &[Workload::Requests]);
     begin.seed = number;
-    begin.blocks = Blocks { calibrate: 10, screen: blocks, confirm: 0 };
+    begin.blocks = Blocks { calibrate: blocks.min(10), screen: blocks, confirm: 0 };
     Findings::new(&completed(begin, noise(number, effect)))
 }
 
@@ -44,7 +44,7 @@ fn count(blocks: u32, effect: f64) -> [usize; 3] {
 
 #[test]
 fn a_baseline_seldom_differs_from_itself() {
-    for blocks in [8, 12, 20] {
+    for blocks in [6, 8, 12, 20] {
         let [different, _, covered] = count(blocks, 0.0);
         assert!(different <= 70, "{blocks} blocks: {different} of 1,000 called different");
         assert!((930..=970).contains(&covered), "{blocks} blocks: {covered} of 1,000 cover 0");
@@ -58,6 +58,16 @@ fn an_effect_of_five_percent_is_found_and_covered() {
         let [_, right, covered] = count(blocks, effect);
         assert!(right >= 900, "{blocks} blocks: {right} of 1,000 found");
         assert!((930..=970).contains(&covered), "{blocks} blocks: {covered} of 1,000 cover it");
+    }
+}
+
+#[test]
+fn without_a_calibration_nothing_is_claimed() {
+    let mut begin = begin(2, &[Workload::Requests]);
+    for (calibrate, expected) in [(5, Verdict::Inconclusive), (6, Verdict::Worse)] {
+        begin.blocks = Blocks { calibrate, screen: 8, confirm: 0 };
+        let findings = Findings::new(&completed(begin.clone(), noise(3, -0.5)));
+        assert_eq!(findings.effects[0].verdict, expected, "{calibrate} blocks of calibration");
     }
 }
 

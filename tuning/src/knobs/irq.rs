@@ -12,7 +12,7 @@ pub(super) const KNOBS: &[Knob] = &[
         candidates: &["0", "0-1"],
         mechanism: "the softirq of a queue runs where its interrupt arrives",
         effect: "near the worker: data is in the cache; on its core: starves it under overload",
-        since: "2.6.33",
+        since: "3.0",
         access: Access::File("/proc/irq/{irq}/smp_affinity_list", Form::Cpus),
         care: Care::Free,
     },

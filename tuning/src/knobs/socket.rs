@@ -54,9 +54,9 @@ pub(super) const KNOBS: &[Knob] = &[
     Knob {
         id: "connected_sockets",
         reach: Reach::Process,
-        title: "a socket for each peer",
-        default: "clients yes, servers no",
-        candidates: &["per-conn", "per-core"],
+        title: "a connected socket of the client for each connection",
+        default: "per-conn",
+        candidates: &["per-core"],
         mechanism: "the route is cached, the lookup exact",
         effect: "7 % in quicly",
         since: "2.0",

@@ -9,7 +9,7 @@ pub(super) const KNOBS: &[Knob] = &[
         reach: Reach::Process,
         title: "how datagrams enter and leave",
         default: "auto",
-        candidates: &["uring", "epoll"],
+        candidates: &["epoll"],
         mechanism: "rings shared with the kernel, or recvmmsg and sendmmsg",
         effect: "within 10 % of each other: trains matter, calls hardly",
         since: "6.1",

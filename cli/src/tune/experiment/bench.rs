@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quiclane::clock::now;
 use quiclane_tuning::experiment::{Arm, Bench, Cell, Guard, Limits, Machine, Trouble, Workload};
@@ -30,6 +30,8 @@ pub(crate) struct RealBench<'p> {
     pub(super) limits: Limits,
     /// How long the last cell waited for others.
     pub(super) waited: Duration,
+    /// When it was made.
+    pub(super) since: Instant,
 }
 
 /// Who runs where.
@@ -72,6 +74,10 @@ impl Bench for RealBench<'_> {
         self.host.revert(&arm.set).map_err(Trouble::Bench)?;
         cell
     }
+
+    fn elapsed_s(&self) -> f64 {
+        now().saturating_duration_since(self.since).as_secs_f64()
+    }
 }
 
 impl RealBench<'_> {
@@ -112,12 +118,7 @@ impl RealBench<'_> {
         Ok(())
     }
 
-    fn cell(
-        &self,
-        arm: &Arm,
-        workload: Workload,
-        begun: std::time::Instant,
-    ) -> Result<Cell, Trouble> {
+    fn cell(&self, arm: &Arm, workload: Workload, begun: Instant) -> Result<Cell, Trouble> {
         let broken = |why: String| Trouble::Arm(why);
         let (before, since, ours) = (self.machine.look(&self.place.witnesses()), now(), ours());
         let mut server = self.server(arm).map_err(broken)?;
@@ -176,7 +177,12 @@ impl RealBench<'_> {
         }
         let mut arguments = vec!["serve".to_owned(), "-q".into()];
         arguments.extend(flags::merged(&defaults, &arm.serve));
-        Process::start(self.place.server_holder(), &arguments).map_err(|error| error.to_string())
+        let holder = self.place.server_holder();
+        let started = match &arm.program {
+            Some(program) => Process::start_program(program, holder, &arguments),
+            None => Process::start(holder, &arguments),
+        };
+        started.map_err(|error| error.to_string())
     }
 
     fn load_flags(

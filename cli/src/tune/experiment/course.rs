@@ -7,7 +7,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use quiclane::clock::unix_time;
+use quiclane::clock::{now, unix_time};
 use quiclane_tuning::experiment::{
     Arm, Begin, Blocks, Ended, Findings, Log, Machine, Progress, Records, Skipped, Trouble, run,
 };
@@ -73,6 +73,7 @@ impl<'a> Course<'a> {
             machine: Machine::default(),
             limits: self.args.limits(),
             waited: Duration::ZERO,
+            since: now(),
         })
     }
 
@@ -218,8 +219,8 @@ pub(super) fn resume(args: &CourseArgs, path: &Path) -> Result<Exit, Failure> {
     let (server, generator) = (begin.server_cores.clone(), begin.load_cores.clone());
     let cores = Cores::new(server, generator, &allowed_cores());
     let course = Course::at(args, device, cores)?;
-    let now = fingerprint(&course.place.about);
-    if let Some((name, then, now)) = differences(&begin.host, &now).first() {
+    let here = fingerprint(&course.place.about);
+    if let Some((name, then, now)) = differences(&begin.host, &here).first() {
         return Err(Failure::Setting(format!(
             "--resume {}: {name} was {then:?} and is {now:?}: figures of two hosts are not \
              comparable; begin another file",

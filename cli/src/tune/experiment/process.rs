@@ -24,9 +24,16 @@ pub(super) struct Process {
 impl Process {
     /// Starts this very program with `arguments`, in the namespaces that `inside` holds.
     pub(super) fn start(inside: Option<u32>, arguments: &[String]) -> io::Result<Self> {
-        let program = std::env::current_exe()?;
-        let program = program.to_string_lossy();
-        let mut command = cell::command(inside, &program, arguments)?;
+        Self::start_program(&std::env::current_exe()?.to_string_lossy(), inside, arguments)
+    }
+
+    /// Starts `program`.
+    pub(super) fn start_program(
+        program: &str,
+        inside: Option<u32>,
+        arguments: &[String],
+    ) -> io::Result<Self> {
+        let mut command = cell::command(inside, program, arguments)?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let log = child.stderr.take().map(|pipe| thread::spawn(|| tail(pipe)));

@@ -45,8 +45,7 @@ impl Settings {
             }
             for candidate in knob.candidates {
                 let name = format!("{}={candidate}", knob.id);
-                if matches!(knob.access, Access::Flag(_)) && *candidate == knob.default {
-                    let why = "that is what quiclane does by itself".to_owned();
+                if let Some(why) = pointless(knob, candidate) {
                     settings.skipped.push(Skipped { name, why });
                     continue;
                 }
@@ -82,15 +81,30 @@ impl Settings {
 }
 
 /// What does nothing, or harm, alone: the second is what makes the first act.
-const TOGETHER: [&[(&str, &str)]; 8] = [
+const TOGETHER: [&[(&str, &str)]; 10] = [
     &[("gro", "on"), ("reuseport_steering", "xdp")],
     &[("gro", "on"), ("threaded_napi", "1")],
     &[("gro", "on"), ("gro_flush_timeout", "20000")],
     &[("gro", "on"), ("gro_flush_timeout", "20000"), ("defer_hard_irqs", "2")],
     &[("gro", "on"), ("busy_poll", "50"), ("busy_read", "50"), ("io", "epoll")],
+    &[("rps_flow_entries", "32768"), ("rps_flow_count", "32768")],
+    &[("adaptive_rx", "0"), ("rx_usecs", "8")],
     &[("mtu", "9000"), ("datagram_size", "8952")],
     &[("udp_gro", "off"), ("gso_segments", "1")],
     &[("rmem_max", "16777216"), ("socket_buffer", "16m")],
+];
+
+/// What cannot show in a cell by itself, and why: asked for by name it is measured all the same.
+const INERT: [(&str, &str); 9] = [
+    ("rmem_default", "quiclane asks for buffers of its own: socket_buffer"),
+    ("wmem_default", "quiclane asks for buffers of its own: socket_buffer"),
+    ("local_ports", "which port a client gets decides about nothing in a cell"),
+    ("rps_default_mask", "only interfaces that are yet to come heed it"),
+    ("default_qdisc", "only interfaces that are yet to come heed it"),
+    ("rps_flow_entries", "it acts only together with rps_flow_count"),
+    ("rps_flow_count", "it acts only together with rps_flow_entries"),
+    ("huge_page_pool", "quiclane asks for no page of the pool"),
+    ("bpf_stats", "it only costs"),
 ];
 
 /// Why no value of a knob can be measured.
@@ -102,6 +116,21 @@ fn out_of_question(knob: &Knob, is_private: bool) -> Option<String> {
         _ if knob.care == Care::LinkReset && !is_private => Some("it may take a link down".into()),
         _ => None,
     }
+}
+
+/// Why a candidate is no arm.
+fn pointless(knob: &Knob, candidate: &str) -> Option<String> {
+    let is_flag = matches!(knob.access, Access::Flag(_));
+    // What only a user knows is in capitals, as in a usage.
+    let is_placeholder =
+        candidate.rsplit('=').next()?.chars().all(|letter| letter.is_ascii_uppercase());
+    if is_flag && candidate == knob.default {
+        return Some("that is what quiclane does by itself".into());
+    }
+    if is_flag && is_placeholder {
+        return Some(format!("a value of your own: --knob {}={candidate}", knob.id));
+    }
+    INERT.iter().find(|(id, _)| *id == knob.id).map(|(_, why)| (*why).to_owned())
 }
 
 fn arm(set: &[(String, String)], is_private: bool) -> Result<Arm, String> {
@@ -124,9 +153,12 @@ fn arm(set: &[(String, String)], is_private: bool) -> Result<Arm, String> {
         let flags = if command == "load" { &mut arm.load } else { &mut arm.serve };
         flags.extend([flag.to_owned(), value.clone()]);
     }
-    // A server that falls back to epoll has no rings to measure.
-    if arm.serve.iter().any(|word| word.starts_with("--ring-")) {
-        arm.serve.extend(["--io".to_owned(), "uring".to_owned()]);
+    // A server that falls back to epoll, or to a steering without XDP, has nothing to measure.
+    for (flag, needs) in [("--ring-", ["--io", "uring"]), ("--xdp-", ["--steering", "xdp"])] {
+        let is_there = arm.serve.iter().any(|word| word.starts_with(flag));
+        if is_there && !arm.serve.contains(&needs[0].to_owned()) {
+            arm.serve.extend(needs.map(str::to_owned));
+        }
     }
     arm.about = about.join("; ");
     Ok(arm)
@@ -170,6 +202,8 @@ mod tests {
         assert_eq!(arm.set, set(&[("gro", "on")]));
         let arm = super::arm(&set(&[("ring_buffers", "16")]), false).unwrap();
         assert_eq!(arm.serve, ["--ring-buffers", "16", "--io", "uring"]);
+        let arm = super::arm(&set(&[("xdp_redirect", "cpu")]), false).unwrap();
+        assert_eq!(arm.serve, ["--xdp-redirect", "cpu", "--steering", "xdp"]);
     }
 
     #[test]
@@ -185,6 +219,25 @@ mod tests {
             assert!(why.contains(words), "{why}");
         }
         assert!(arm(&set(&[("mtu", "9000")]), true).is_ok(), "nobody else is on that link");
+    }
+
+    #[test]
+    fn what_says_nothing_is_no_arm() {
+        for (id, candidate, expected) in [
+            ("pacing", "brutal=RATE", Some("a value of your own: --knob pacing=brutal=RATE")),
+            ("worker_cores", "LIST", Some("a value of your own: --knob worker_cores=LIST")),
+            ("pacing", "cubic", Some("that is what quiclane does by itself")),
+            ("pacing", "bbr", None),
+            ("rmem_default", "4194304", Some(INERT[0].1)),
+            ("rmem_max", "16777216", None),
+        ] {
+            let knob = Knob::by_id(id).unwrap();
+            assert!(knob.candidates.contains(&candidate), "{id}={candidate}");
+            assert_eq!(pointless(knob, candidate).as_deref(), expected, "{id}={candidate}");
+        }
+        for (id, _) in INERT {
+            assert!(Knob::by_id(id).is_some(), "{id}");
+        }
     }
 
     #[test]

@@ -62,7 +62,10 @@ impl<'p> Host<'p> {
     fn is_steady_in(&self, inside: bool) -> Result<(), String> {
         let session = &self.tune(inside, "status", &[])?["session"];
         let is_finished = session["state"] == "applied" || session["state"] == "rebooted";
-        if session.is_null() || (is_finished && session["for_s"].is_null()) {
+        // Killed before its guard was there, it has only begun, and set nothing.
+        let is_empty =
+            session["guarded"] == false && session["values"].as_array().is_some_and(Vec::is_empty);
+        if session.is_null() || is_empty || (is_finished && session["for_s"].is_null()) {
             return Ok(());
         }
         let (asked, journal) = (text(&session["asked"]), self.journal_of(inside));
@@ -104,8 +107,10 @@ impl<'p> Host<'p> {
             words.extend(["--for".into(), format!("{seconds}s")]);
             let answer = self.tune(inside, "apply", &words)?;
             ours.push(inside);
-            if answer["ok"] != true {
-                return Err(format!("not set: {}", answer["results"]));
+            // Neither is something else than what was asked for.
+            let refusals = refusals(&answer);
+            if answer["ok"] != true || !refusals.is_empty() {
+                return Err(refusals);
             }
             changes += answer["changes"].as_array().map_or(0, Vec::len);
         }
@@ -129,7 +134,7 @@ impl<'p> Host<'p> {
             let is_foreign = values.any(|value| value["outcome"] == "foreign");
             match answer["ok"] == true && !is_foreign {
                 true => Ok(()),
-                false => Err(format!("not put back: {}", answer["values"])),
+                false => Err(leftovers(&answer)),
             }
         };
         let mtu = mtu(values).map_or(Ok(()), |_| self.place.match_mtu(None));
@@ -183,10 +188,56 @@ fn set(values: &Values) -> Vec<String> {
     values.iter().flat_map(|(id, value)| ["--set".to_owned(), format!("{id}={value}")]).collect()
 }
 
+/// What `apply` did not do.
+fn refusals(answer: &Value) -> String {
+    let rows = |of: &str| answer[of].as_array().cloned().unwrap_or_default();
+    let words = rows("changes").into_iter().zip(rows("results")).filter_map(|(change, done)| {
+        // What was set is a word; all else has a reason.
+        let (outcome, why) = done.as_object()?.iter().next()?;
+        Some(format!("{}: {outcome}: {}", text(&change["place"]), text(why)))
+    });
+    words.collect::<Vec<_>>().join("; ")
+}
+
+/// What `revert` did not do.
+fn leftovers(answer: &Value) -> String {
+    let rows = answer["values"].as_array().into_iter().flatten();
+    let rows =
+        rows.filter(|row| !["restored", "already"].contains(&text(&row["outcome"]).as_str()));
+    let words = rows.map(|row| {
+        let why = [&row["why"], &row["now"]].map(text).concat();
+        format!("{}: not put back: {} {why}", text(&row["place"]), text(&row["outcome"]))
+    });
+    words.collect::<Vec<_>>().join("; ")
+}
+
 fn mtu(values: &Values) -> Option<&str> {
     values.iter().find(|(id, _)| id == "mtu").map(|(_, value)| value.as_str())
 }
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_not_done_is_said_in_words() {
+        let answer = json!({
+            "changes": [{"place": "/proc/a"}, {"place": "/proc/b"}],
+            "results": ["set", {"refused": "Invalid argument"}],
+        });
+        assert_eq!(refusals(&answer), "/proc/b: refused: Invalid argument");
+        let answer = json!({"values": [
+            {"place": "/proc/a", "outcome": "restored"},
+            {"place": "/proc/b", "outcome": "foreign", "now": "7"},
+            {"place": "/proc/c", "outcome": "failed", "why": "no space"},
+        ]});
+        let expected = "/proc/b: not put back: foreign 7; /proc/c: not put back: failed no space";
+        assert_eq!(leftovers(&answer), expected);
+    }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use quiclane_tuning::experiment::{Arm, Findings, Log, Verdict};
-use quiclane_tuning::{Knob, Reach};
+use quiclane_tuning::{Care, Knob, Reach};
 
 use crate::host::quoted;
 
@@ -20,16 +20,19 @@ impl Advice {
     /// does: that was not measured.
     pub(super) fn new(log: &Log, findings: &Findings) -> Self {
         let (mut serve, mut load, mut set) = (Vec::new(), Vec::new(), Vec::new());
-        for arm in best(log, findings) {
+        let best = best(log, findings);
+        for arm in &best {
             serve.extend(arm.serve.iter().cloned());
             load.extend(arm.load.iter().cloned());
             set.extend(arm.set.iter().cloned());
         }
         let mut advice = Self::default();
-        for (command, flags) in [("serve", serve), ("load", load)] {
-            if !flags.is_empty() {
-                let flags: Vec<_> = flags.iter().map(|flag| quoted(flag)).collect();
-                advice.apply.push(format!("quiclane {command} {}", flags.join(" ")));
+        let program = best.iter().find_map(|arm| arm.program.as_deref());
+        for (command, flags, program) in [("serve", serve, program), ("load", load, None)] {
+            if !flags.is_empty() || program.is_some() {
+                let words = [program.unwrap_or("quiclane"), command].into_iter();
+                let words = words.chain(flags.iter().map(String::as_str));
+                advice.apply.push(words.map(quoted).collect::<Vec<_>>().join(" "));
                 advice.undo.push(format!("quiclane {command}  # without these flags"));
             }
         }
@@ -42,7 +45,15 @@ impl Advice {
             let word =
                 |(id, value): &(String, String)| quoted(&format!("{id}={value}")).into_owned();
             let values: String = set.iter().map(|pair| format!(" --set {}", word(pair))).collect();
-            advice.apply.push(format!("sudo quiclane tune apply{interface}{values}"));
+            let resets = |(id, _): &(String, String)| {
+                Knob::by_id(id).is_some_and(|knob| knob.care == Care::LinkReset)
+            };
+            let resets = if set.iter().any(resets) { " --allow-link-reset" } else { "" };
+            if set.iter().any(|(id, _)| id == "mtu") {
+                let all = "every hop and every peer has to take packets of that size";
+                advice.apply.push(format!("# mtu: {all}, as the other end of the link did here"));
+            }
+            advice.apply.push(format!("sudo quiclane tune apply{interface}{resets}{values}"));
             advice.undo.push("sudo quiclane tune revert".into());
         }
         advice
@@ -85,7 +96,8 @@ fn best<'l>(log: &'l Log, findings: &Findings) -> Vec<&'l Arm> {
 fn decides(arm: &Arm) -> Vec<&str> {
     let flags = arm.serve.iter().chain(&arm.load).map(String::as_str);
     let flags = flags.filter(|word| word.starts_with("--"));
-    flags.chain(arm.set.iter().map(|(id, _)| id.as_str())).collect()
+    let program = arm.program.iter().map(|_| "program");
+    flags.chain(arm.set.iter().map(|(id, _)| id.as_str())).chain(program).collect()
 }
 
 #[cfg(test)]
@@ -157,6 +169,22 @@ mod tests {
             found,
             Advice { apply: apply.map(String::from).into(), undo: undo.map(String::from).into() }
         );
+    }
+
+    #[test]
+    fn another_program_is_named() {
+        let before = Arm { program: Some("/opt/before".into()), ..served("a", &["--io", "epoll"]) };
+        let found = advice(&log(vec![(before, 0.3)], 0));
+        assert_eq!(found.apply, ["/opt/before serve --io epoll"]);
+    }
+
+    #[test]
+    fn what_takes_a_link_down_is_said() {
+        let found = advice(&log(vec![(set("mtu", "9000"), 0.3)], 0));
+        let [caution, apply] = &found.apply[..] else { panic!("{found:?}") };
+        assert!(caution.starts_with("# mtu: every hop"), "{caution}");
+        let flags = "--interface INTERFACE --allow-link-reset --set mtu=9000";
+        assert_eq!(apply, &format!("sudo quiclane tune apply {flags}"));
     }
 
     #[test]

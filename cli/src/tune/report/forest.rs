@@ -11,8 +11,6 @@ use super::percent;
 /// The effects of one workload.
 pub(super) struct Forest<'f> {
     pub(super) calibration: &'f Calibration,
-    /// Points of the baseline against itself.
-    pub(super) noise: &'f [Point],
     pub(super) effects: &'f [&'f Effect],
     /// The smallest effect that matters, a log ratio.
     pub(super) smallest: f64,
@@ -36,7 +34,7 @@ impl Forest<'_> {
             name: "baseline against itself",
             class: "equivalent",
             found: estimate.map(|of| [of.low, of.effect, of.high]),
-            points: self.noise,
+            points: &self.calibration.points,
             is_confirmed: false,
         };
         let of = |effect: &&Effect| -> Row<'_> {

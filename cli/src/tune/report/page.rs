@@ -6,7 +6,7 @@
 use std::fmt::{self, Display};
 
 use quiclane_loadgen::{PAGE_STYLE, escaped};
-use quiclane_tuning::experiment::{Effect, Findings, Log, Phase, Point};
+use quiclane_tuning::experiment::{Effect, Findings, Log, Verdict};
 
 use super::advice::Advice;
 use super::forest::Forest;
@@ -57,12 +57,23 @@ impl Page<'_> {
     fn summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "<dl class=\"tiles\">")?;
         for name in ["better", "worse", "equivalent", "inconclusive"] {
-            let is = |effect: &&Effect| effect.verdict.name() == name;
+            let is = |effect: &&Effect| effect.verdict.name() == name && !self.is_open(effect);
             let count = self.findings.effects.iter().filter(is).count();
             writeln!(f, "<div><dt>{name}</dt><dd>{count}</dd></div>")?;
         }
+        let open = self.findings.effects.iter().filter(|effect| self.is_open(effect)).count();
+        if open > 0 {
+            writeln!(f, "<div><dt>better, not measured again</dt><dd>{open}</dd></div>")?;
+        }
         let skipped = self.log.begin.skipped.len();
         writeln!(f, "<div><dt>not measurable here</dt><dd>{skipped}</dd></div>\n</dl>")
+    }
+
+    /// Whether it would be better if it were confirmed.
+    fn is_open(&self, effect: &Effect) -> bool {
+        effect.verdict == Verdict::Better
+            && self.log.begin.blocks.confirm > 0
+            && !effect.is_confirmed
     }
 
     fn workloads(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -77,28 +88,14 @@ impl Page<'_> {
                  <p class=\"quiet\">{}</p>",
                 escaped(&noise(calibration))
             )?;
-            let points: Vec<Point> = self.noise(workload);
             let effects = sorted(self.findings, calibration);
             let smallest = begin.smallest_effect.ln_1p();
-            let forest = Forest { calibration, noise: &points, effects: &effects, smallest };
+            let forest = Forest { calibration, effects: &effects, smallest };
             writeln!(f, "<figure>\n{forest}<figcaption>{CAPTION}</figcaption>\n</figure>")?;
             self.effects(&effects, f)?;
             writeln!(f, "</section>")?;
         }
         Ok(())
-    }
-
-    fn noise(&self, workload: quiclane_tuning::experiment::Workload) -> Vec<Point> {
-        let Log { begin, blocks, .. } = self.log;
-        let of = blocks.iter().filter(|block| {
-            block.step.phase == Phase::Calibrate && block.step.workload == workload
-        });
-        of.map(|block| Point {
-            phase: Phase::Calibrate,
-            ratio: block.ratio(),
-            breaches: block.breaches(&begin.limits),
-        })
-        .collect()
     }
 
     fn effects(&self, effects: &[&Effect], f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -149,7 +146,10 @@ impl Page<'_> {
 
     fn void(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Log { begin, blocks, .. } = self.log;
-        let count = blocks.iter().filter(|of| !of.breaches(&begin.limits).is_empty()).count();
+        let Findings { calibrations, effects, .. } = self.findings;
+        let points = calibrations.iter().map(|of| &of.points);
+        let points = points.chain(effects.iter().map(|of| &of.points)).flatten();
+        let count = points.filter(|point| !point.breaches.is_empty()).count();
         writeln!(
             f,
             "<section>\n<h2>Guards</h2>\n<p>{count} of {} blocks are void.</p>",
@@ -213,7 +213,7 @@ const YEAR_9999_S: u64 = 253_402_300_799;
 #[cfg(test)]
 pub(super) mod tests {
     use quiclane_tuning::experiment::{
-        Arm, Begin, Block, Blocks, Cell, Limits, Side, Skipped, Step, Workload,
+        Arm, Begin, Block, Blocks, Cell, Limits, Phase, Side, Skipped, Step, Workload,
     };
 
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display};
 
-use quiclane_tuning::experiment::{Calibration, Effect, Findings, Log};
+use quiclane_tuning::experiment::{Calibration, Effect, Estimate, Findings, Log};
 
 use super::advice::Advice;
 use super::{figure, percent};
@@ -59,10 +59,7 @@ pub(super) fn noise(calibration: &Calibration) -> String {
     let figure = calibration.figure.map_or_else(|| "nothing".into(), figure);
     let unit = calibration.workload.unit();
     match &calibration.estimate {
-        None => {
-            "the baseline against itself: no block was fit for use, so nothing is claimed".into()
-        }
-        Some(estimate) => {
+        Some(estimate) if calibration.floor.is_finite() => {
             let itself = match estimate.excludes_zero() {
                 true => {
                     ", which one calibration in twenty does by chance; if it does again, the \
@@ -82,6 +79,12 @@ pub(super) fn noise(calibration: &Calibration) -> String {
                 calibration.floor.exp_m1() * 100.0,
             )
         }
+        _ => format!(
+            "the baseline against itself: {} blocks were fit for use, fewer than {}, so nothing is \
+             claimed",
+            calibration.estimate.map_or(0, |estimate| estimate.blocks),
+            Estimate::BLOCKS_MIN
+        ),
     }
 }
 

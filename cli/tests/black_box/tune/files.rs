@@ -232,7 +232,7 @@ fn the_command_that_is_printed_for_another_namespace_puts_back() {
     let test = "tune::files::the_command_that_is_printed_for_another_namespace_puts_back";
     inside(test, |host| {
         let program = env!("CARGO_BIN_EXE_quiclane");
-        let apply = host.with_journal("apply --interface lo --set gro_flush_timeout=5000");
+        let apply = host.with_journal("apply --interface lo --set tx_queue_length=500");
         let shell = |script: String| {
             let script = format!("exec 2>&1; {script}");
             let output = Command::new("sh").args(["-c", &script]).output().unwrap();
@@ -251,7 +251,7 @@ fn the_command_that_is_printed_for_another_namespace_puts_back() {
         assert_eq!(ready, "ready\n");
         let enter = format!("nsenter --target {} --net --mount", holder.id());
         let text = shell(format!("{enter} {program} tune {apply}"));
-        let file = || shell(format!("{enter} cat /sys/class/net/lo/gro_flush_timeout"));
+        let file = || shell(format!("{enter} cat /sys/class/net/lo/tx_queue_len"));
         let set = file();
         let revert = host.tune("revert").stdout;
         let command = revert.split("nsenter ").nth(1).and_then(|rest| rest.split(", or").next());
@@ -266,10 +266,10 @@ fn the_command_that_is_printed_for_another_namespace_puts_back() {
         let after = file();
         drop(holder.stdin.take());
         assert!(holder.wait().unwrap().success());
-        assert_eq!(set, "5000\n", "{text}");
+        assert_eq!(set, "500\n", "{text}");
         assert!(out_of_reach.contains("shows another network namespace"), "{out_of_reach}");
-        assert!(open && still == "5000\n", "{out_of_reach}");
-        assert_eq!(after, "0\n", "{command}: {done} {revert}");
+        assert!(open && still == "500\n", "{out_of_reach}");
+        assert_eq!(after, "1000\n", "{command}: {done} {revert}");
         assert!(host.is_closed());
     });
 }
