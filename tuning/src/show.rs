@@ -124,8 +124,34 @@ impl Lab {
         if path != "/proc/cmdline" {
             return Some(Some(text).filter(|text| !text.is_empty()));
         }
+        let words = text.split_whitespace();
         let given: BTreeMap<&str, &str> =
-            text.split_whitespace().filter_map(|word| word.split_once('=')).collect();
+            words.map(|word| word.split_once('=').unwrap_or((word, GIVEN))).collect();
         Some(given.get(parameter).map(|value| (*value).to_owned()))
+    }
+}
+
+/// What a parameter is that stands on the kernel's command line without a value.
+const GIVEN: &str = "given";
+
+#[cfg(test)]
+mod tests {
+    use crate::machine::{Trial, machine};
+
+    #[test]
+    fn parameters_of_the_kernel_are_given_with_or_without_a_value() {
+        let ((tree, lab), trial) = (machine(), Trial::new());
+        let shown = |line: &str| {
+            tree.write("proc/cmdline", line);
+            let rows = lab.show(&trial.folder).knobs;
+            let value = |id| rows.iter().find(|row| row.knob.id == id).unwrap().values[0].clone();
+            ["mitigations", "rcu_nocbs"].map(|id| value(id).value)
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(shown("root=/dev/sda1 mitigations=off\n"), [some("off"), None]);
+        assert_eq!(shown("quiet rcu_nocbs mitigations\n"), [some("given"), some("given")]);
+        // The kernel takes the last one.
+        assert_eq!(shown("rcu_nocbs=1 rcu_nocbs=2-3"), [None, some("2-3")]);
+        assert_eq!(shown("mitigation rcu_nocbs_poll"), [None, None]);
     }
 }
