@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use crate::apply::Done;
+use crate::export::Format;
 use crate::facts::{Glance, Interface, Interfaces, Link};
 use crate::journal::Folder;
 use crate::knobs::{Access, Knob};
@@ -13,6 +14,7 @@ use crate::plan::Plan;
 use crate::profile::Profile;
 use crate::recorded::Tree;
 use crate::revert::Outcome;
+use crate::show::Presence;
 use crate::system::System;
 use crate::wish::{Reason, Wishes};
 
@@ -217,6 +219,28 @@ fn only_what_is_allowed_takes_a_link_down() {
     assert_eq!(plan.kept[0].reason, Reason::Link);
     wishes.link_reset = true;
     assert_eq!(lab.plan(&wishes).unwrap().changes.len(), 1);
+}
+
+#[test]
+fn a_knob_that_is_not_here_is_neither_shown_nor_set_nor_made() {
+    let ((tree, lab), trial) = (machine(), Trial::new());
+    for (id, value) in [("nmi_watchdog", "0"), ("threaded_napi", "1"), ("gro_normal_batch", "9")] {
+        let rows = lab.show(&trial.folder).knobs;
+        let row = rows.iter().find(|row| row.knob.id == id).unwrap();
+        assert_eq!((row.presence, row.values.len()), (Presence::Absent, 0), "{id}");
+        let set = vec![(id.to_owned(), value.to_owned())];
+        let plan = lab.plan(&Wishes { set, ..Wishes::default() }).unwrap();
+        assert_eq!((plan.changes.len(), &plan.kept[0].reason), (0, &Reason::Absent), "{id}");
+        for format in Format::ALL {
+            let text = plan.export(format).text;
+            let why = format!("\n# left out: {id} = {value}: not on this host\n");
+            assert!(text.contains(&why), "{text}");
+        }
+        let applied = lab.apply(plan, &trial.folder, &SESSION, || Ok(())).unwrap();
+        assert!(applied.results.is_empty(), "{applied:?}");
+    }
+    assert!(!tree.files().exists("/proc/sys/kernel/nmi_watchdog"));
+    assert!(!tree.files().exists("/sys/class/net/eth0/threaded"));
 }
 
 #[test]

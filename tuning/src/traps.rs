@@ -11,7 +11,7 @@ use crate::finding::{Finding, Scope, Status};
 use crate::knobs::Knob;
 use crate::shell::word;
 use crate::site::{Nic, Site};
-use crate::system::{Board as _, Refusal, System};
+use crate::system::{Board, Refusal, System};
 
 /// Everything to know first.
 pub(crate) fn find(
@@ -23,43 +23,54 @@ pub(crate) fn find(
     let mut findings: Vec<Finding> = Vec::new();
     findings.extend(kernel_defect(&glance.host, &glance.interfaces));
     findings.extend(permission(glance, system));
+    findings.extend(read_only(system, nics, sysfs_is_ours));
     findings.extend(buffers(system));
     findings.extend((!sysfs_is_ours && !nics.is_empty()).then(foreign_sysfs));
     findings.extend(tuners(&system.files));
     findings.extend(flow_steering(system));
     for nic in nics {
-        findings.extend(ring(system, nic));
-        let interface = glance.interfaces.by_index(nic.index);
-        findings.extend(interface.and_then(silent_gro));
-        findings.extend(interface.and_then(lost_trains));
+        findings.extend(of_interface(glance, system, &system.files, nic));
     }
     findings.retain(|finding| finding.status > Status::Ok);
     findings
 }
 
+fn of_interface(glance: &Glance, board: &impl Board, files: &Files, nic: &Nic) -> Vec<Finding> {
+    let interface = glance.interfaces.by_index(nic.index);
+    let veth = [silent_gro, lost_trains].map(|trap| interface.and_then(trap));
+    ring(board, files, nic).into_iter().chain(veth.into_iter().flatten()).collect()
+}
+
 fn permission(glance: &Glance, system: &System) -> Option<Finding> {
     let site = Site::sysctl("udp_early_demux")?;
-    let why =
-        "`tune show`, `plan`, `export` and `status` need no privilege; `apply` and `revert` do";
-    match system.may_write(&site).err()? {
-        Refusal::ReadOnly => {
-            let found = format!("{} is mounted read-only, as in a container", site.place());
-            let mend =
-                "quiclane tune apply  # on the host, or in a container that may (--privileged)";
-            Some(Finding::warning("read_only", Scope::Host, found, why).mend(mend))
-        }
-        Refusal::NotPermitted => {
-            let found = format!("this process may not write {}", site.place());
-            let found = match glance.process.container {
-                true => format!("{found}: it runs in a container"),
-                false => found,
-            };
-            let finding = Finding::warning("permission", Scope::Process, found, why);
-            Some(finding.mend("sudo quiclane tune apply --profile NAME"))
-        }
-        _ => None,
-    }
+    let Refusal::NotPermitted = system.may_write(&site).err()? else { return None };
+    let found = format!("this process may not write {}", site.place());
+    let found = match glance.process.container {
+        true => format!("{found}: it runs in a container"),
+        false => found,
+    };
+    let finding = Finding::warning("permission", Scope::Process, found, NEEDED);
+    Some(finding.mend("sudo quiclane tune apply --profile NAME"))
 }
+
+/// /proc/sys and /sys are mounted each by itself: a file of each tells.
+fn read_only(system: &System, nics: &[Nic], sysfs_is_ours: bool) -> Vec<Finding> {
+    let file = |id| {
+        let sites = Site::all(Knob::by_id(id)?, &system.files, nics, sysfs_is_ours);
+        sites.into_iter().next()
+    };
+    let sites = [Site::sysctl("udp_early_demux"), file("mtu").or_else(|| file("huge_pages"))];
+    let is_read_only = |site: &Site| system.may_write(site) == Err(Refusal::ReadOnly);
+    let finding = |site: Site| {
+        let found = format!("{} is mounted read-only, as in a container", site.place());
+        let mend = "quiclane tune apply  # on the host, or in a container that may (--privileged)";
+        Finding::warning("read_only", Scope::Host, found, NEEDED).mend(mend)
+    };
+    sites.into_iter().flatten().filter(is_read_only).map(finding).collect()
+}
+
+const NEEDED: &str =
+    "`tune show`, `plan`, `export` and `status` need no privilege; `apply` and `revert` do";
 
 /// The limits of socket buffers belong to the host: a container sees them, or not even that.
 fn buffers(system: &System) -> Option<Finding> {
@@ -69,7 +80,7 @@ fn buffers(system: &System) -> Option<Finding> {
     let found = match system.may_write(&site).err()? {
         Refusal::Absent => format!("{} does not exist in this network namespace", site.place()),
         // Others than root find everything closed.
-        Refusal::NotPermitted if system.may_write(&other).is_ok() => {
+        Refusal::NotPermitted if system.may_write(&other) != Err(Refusal::NotPermitted) => {
             format!("{} can only be read in this network namespace", site.place())
         }
         _ => return None,
@@ -120,11 +131,11 @@ fn flow_steering(system: &System) -> Option<Finding> {
 }
 
 /// The receive ring of an interface beside the cache that it is read through.
-fn ring(system: &System, nic: &Nic) -> Option<Finding> {
+fn ring(board: &impl Board, files: &Files, nic: &Nic) -> Option<Finding> {
     let knob = Knob::by_id("ring_rx")?;
     let site = Site { knob, interface: Some(nic.clone()), path: None };
-    let packets: u64 = system.read(&site).ok()?.trim().parse().ok()?;
-    oversized(&site, &nic.name, packets, cache_bytes(&system.files.text(CACHE)?)?)
+    let packets: u64 = board.read(&site).ok()?.trim().parse().ok()?;
+    oversized(&site, &nic.name, packets, cache_bytes(&files.text(CACHE)?)?)
 }
 
 /// A ring whose buffers do not fit the cache is read from memory.
@@ -140,7 +151,11 @@ fn oversized(site: &Site, name: &str, packets: u64, cache: u64) -> Option<Findin
         );
         let why = "every packet is then read from memory: XDP did 43 Mpps with 1,024 and 69 with \
                    256 (xdp-paper); sockets may need the longer ring for bursts: measure";
-        let mend = format!("ethtool -G {} rx 256", word(name));
+        let mend = format!(
+            "quiclane tune apply --interface {} --set ring_rx=256 --allow-link-reset --for 10m  \
+             # the link may go down for a moment",
+            word(name)
+        );
         Finding::warning("ring_and_cache", Scope::Interface(name.to_owned()), found, why).mend(mend)
     })
 }
@@ -193,18 +208,52 @@ fn lost_trains(interface: &Interface) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::Offloads;
-    use crate::recorded::{Tree, program, veth_host};
+    use crate::facts::{Facts, Offloads};
+    use crate::recorded::{Tree, bare_metal, bare_metal_with, container, program, veth_host};
 
-    fn system(files: &[(&str, &str)]) -> System {
-        System::new(Tree::new(files).files(), None, false)
+    fn system(tree: &Tree) -> System {
+        System::new(tree.files(), None, false)
     }
 
     #[test]
     fn limits_of_the_host_are_not_looked_for_in_a_container() {
-        let found = buffers(&system(&[])).unwrap();
+        let found = buffers(&system(&Tree::new(&[]))).unwrap();
         assert!(found.found.contains("/proc/sys/net/core/rmem_max does not exist"), "{found:?}");
         assert!(found.mend.unwrap().contains("on the host"));
+    }
+
+    fn glance(facts: &Facts) -> Glance {
+        Glance {
+            host: facts.host.clone(),
+            process: facts.process.clone(),
+            interfaces: facts.interfaces.clone(),
+            unread: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_container_hears_of_the_limits_that_its_host_has() {
+        let tree = Tree::new(&[("proc/sys/net/ipv4/udp_early_demux", "1\n")]);
+        let found = find(&glance(&container()), &system(&tree), &[], true);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((found[0].id, found[0].status), ("buffers_of_host", Status::Warning));
+    }
+
+    #[test]
+    fn a_kernel_that_breaks_trains_is_said_before_all_else() {
+        let tree = Tree::new(&[
+            ("proc/sys/net/core/rmem_max", "212992\n"),
+            ("proc/sys/net/ipv4/udp_early_demux", "1\n"),
+        ]);
+        let found = |release| {
+            let facts = bare_metal_with(|tree| tree.write("proc/sys/kernel/osrelease", release));
+            find(&glance(&facts), &system(&tree), &[], true)
+        };
+        let broken = found("7.0.3");
+        assert_eq!((broken[0].id, broken[0].status), ("kernel", Status::Problem), "{broken:?}");
+        assert!(broken[0].found.contains("GSO is broken"), "{broken:?}");
+        assert!(broken[0].mend.as_ref().unwrap().contains("eth0 tx-udp-segmentation off"));
+        assert_eq!(found("6.12.9"), []);
     }
 
     #[test]
@@ -226,7 +275,7 @@ mod tests {
         let path = "proc/sys/net/core/rps_sock_flow_entries";
         let tree = |value| {
             let tree = Tree::new(&[(path, value)]);
-            flow_steering(&System::new(tree.files(), None, false))
+            flow_steering(&system(&tree))
         };
         assert!(tree("0\n").is_none());
         assert!(tree("32768\n").unwrap().mend.unwrap().ends_with("rps_sock_flow_entries=0"));
@@ -242,8 +291,60 @@ mod tests {
         assert!(
             found.found.starts_with("ethtool -g eth0: rx: 4096 buffers of 2048 bytes are 8192")
         );
-        assert_eq!(found.mend.unwrap(), "ethtool -G eth0 rx 256");
+        let mend = found.mend.unwrap();
+        let (command, warning) = mend.split_once("  # ").unwrap();
+        let words = "quiclane tune apply --interface eth0 --set ring_rx=256 --allow-link-reset";
+        assert_eq!(
+            (command, warning),
+            (&*format!("{words} --for 10m"), "the link may go down for a moment")
+        );
         assert!(oversized(&site, "eth0", u64::MAX, 1 << 20).is_some());
+    }
+
+    /// A device whose receive ring is as long as this says.
+    struct Ring(Result<String, Refusal>);
+
+    impl Board for Ring {
+        fn read(&self, site: &Site) -> Result<String, Refusal> {
+            assert_eq!(site.place(), "ethtool -g eth0: rx");
+            self.0.clone()
+        }
+
+        fn write(&self, _: &Site, _: &str) -> Result<(), Refusal> {
+            Err(Refusal::Fixed)
+        }
+    }
+
+    #[test]
+    fn the_ring_of_a_device_is_held_against_the_cache_of_its_host() {
+        let (glance, nic) = (glance(&bare_metal()), Nic { name: "eth0".into(), index: 2 });
+        let host = |cache: &str| Tree::new(&[(CACHE.trim_start_matches('/'), cache)]);
+        let traps = |ring, host: &Tree| of_interface(&glance, &Ring(ring), &host.files(), &nic);
+        let long = || Ok("1024\n".to_owned());
+        let found = traps(long(), &host("512K\n")).remove(0);
+        assert_eq!((found.id, found.scope), ("ring_and_cache", Scope::Interface("eth0".into())));
+        assert!(
+            found.found.contains("2048 KiB, the cache of a core is 512 KiB"),
+            "{}",
+            found.found
+        );
+        assert_eq!(traps(Ok("256\n".to_owned()), &host("512K\n")), []);
+        assert_eq!(traps(long(), &host("2M\n")), []);
+        // What cannot be known is no trap.
+        assert_eq!(traps(long(), &Tree::new(&[])), []);
+        assert_eq!(traps(Err(Refusal::Absent), &host("512K\n")), []);
+    }
+
+    #[test]
+    fn interfaces_that_are_asked_for_are_looked_at() {
+        let nics = [Nic { name: "veth0".into(), index: 3 }];
+        let tree = Tree::new(&[]);
+        let ids = |nics: &[Nic]| -> Vec<&str> {
+            let found = find(&glance(&veth_host()), &system(&tree), nics, true);
+            found.iter().map(|finding| finding.id).collect()
+        };
+        assert!(ids(&nics).contains(&"veth_trains"));
+        assert!(!ids(&[]).contains(&"veth_trains"));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod files;
 pub(crate) mod host;
 pub(crate) mod killed;
+mod traps;
 
 use std::time::Duration;
 
@@ -86,6 +87,17 @@ fn nobody_plans_and_is_told_what_applying_takes() {
     let status = line("tune status --journal /etc/passwd");
     assert_eq!(status.code, 1);
     assert!(status.stderr.contains("give --journal a folder"), "{status:?}");
+}
+
+#[test]
+fn an_unknown_interface_is_named_with_those_that_are_there() {
+    for command in ["show", "plan", "apply", "export --format tuned"] {
+        let wishes = if command == "show" { "" } else { "--set gro=on" };
+        let outcome = line(&format!("tune {command} {wishes} --interface nosuch0"));
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{command}: {outcome:?}");
+        let words = "--interface nosuch0: no such interface; there are lo";
+        assert!(outcome.stderr.contains(words), "{command}: {outcome:?}");
+    }
 }
 
 #[test]

@@ -3,15 +3,10 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::thread::sleep;
-use std::time::Duration;
 
-use super::host::{Host, WISHES, WISHES_COUNT, inside, read};
+use super::host::{DEMUX, Host, MTU, WISHES, WISHES_COUNT, inside, read};
 use super::killed::wait_until;
 use crate::command::line;
-
-const MTU: &str = "/sys/class/net/veth0/mtu";
-const DEMUX: &str = "/proc/sys/net/ipv4/udp_early_demux";
 
 #[test]
 fn what_is_set_is_put_back_byte_by_byte() {
@@ -151,43 +146,6 @@ fn a_guard_puts_back_at_the_deadline() {
 }
 
 #[test]
-fn traps_are_explained() {
-    inside("tune::files::traps_are_explained", |host| {
-        let shown = host.tune("show --interface veth0").stdout;
-        assert!(shown.contains("rmem_max can only be read in this network namespace"), "{shown}");
-        // A veth without GRO has nothing that a thread could poll.
-        let plan = line("tune plan --interface veth0 --set threaded_napi=1").stdout;
-        assert!(plan.contains("a veth polls only with gro on"), "{plan}");
-        let plan = line("tune plan --interface veth0 --set gro=on --set threaded_napi=1").stdout;
-        assert!(plan.contains("2 changes"), "{plan}");
-        let plan = line("tune plan --interface lo --set threaded_napi=1").stdout;
-        assert!(plan.contains("loopback has no NAPI"), "{plan}");
-        let plan = line("tune plan --interface veth0 --set mtu=9000").stdout;
-        assert!(plan.contains("--allow-link-reset"), "{plan}");
-        let plan = line("tune plan --set udp_rmem_min=5").stdout;
-        assert!(plan.contains("raised, never lowered"), "{plan}");
-        for folder in ["/proc/sys", "/sys"] {
-            assert!(mount(&["--bind", folder, folder]));
-            assert!(mount(&["-o", "remount,bind,ro", folder]));
-        }
-        let shown = host.tune("show --interface veth0").stdout;
-        assert!(shown.contains("mounted read-only, as in a container"), "{shown}");
-        let apply = host.tune(
-            "apply --interface veth0 --set udp_early_demux=0 --set mtu=1400 \
-             --allow-link-reset",
-        );
-        assert_eq!(apply.code, 1);
-        assert!(apply.stderr.contains("nothing can be set: mounted read-only"), "{apply:?}");
-        // ethtool needs no file system.
-        let apply = host.tune("apply --interface veth0 --set udp_early_demux=0 --set gro=on");
-        assert_eq!(apply.code, 1);
-        assert!(apply.stdout.contains("REFUSED: mounted read-only"), "{apply:?}");
-        assert!(apply.stdout.contains("gro (veth0): off -> on  (interface)  set"), "{apply:?}");
-        assert_eq!(host.tune("revert").code, 0);
-    });
-}
-
-#[test]
 fn files_of_another_namespace_are_not_touched() {
     inside("tune::files::files_of_another_namespace_are_not_touched", |host| {
         // As `nsenter --net` does it: /sys stays that of the namespace before.
@@ -288,15 +246,4 @@ fn exports_are_written_to_a_folder() {
     for name in ["90-quiclane.conf", "90-quiclane.rules", "tuned.conf"] {
         assert!(dir.join(name).exists(), "{name}");
     }
-}
-
-fn mount(arguments: &[&str]) -> bool {
-    // The kernel may still be busy with a mount that has just been made.
-    (0..5).any(|_| {
-        let done = Command::new("mount").args(arguments).status().is_ok_and(|done| done.success());
-        if !done {
-            sleep(Duration::from_millis(50));
-        }
-        done
-    })
 }

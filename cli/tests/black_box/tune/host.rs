@@ -7,6 +7,8 @@ use std::env;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
 
 use crate::command::{Outcome, line, skip};
 
@@ -95,9 +97,38 @@ impl Host {
     }
 }
 
+/// Makes a folder read-only until [`unmount`].
+pub(crate) fn mount_read_only(folder: &str) {
+    mount(&["--bind", folder, folder]);
+    mount(&["-o", "remount,bind,ro", folder]);
+}
+
+pub(crate) fn mount(arguments: &[&str]) {
+    try_often("mount", arguments);
+}
+
+pub(crate) fn unmount(folder: &str) {
+    try_often("umount", &[folder]);
+}
+
+/// The kernel may still be busy with a mount that has just been made.
+fn try_often(program: &str, arguments: &[&str]) {
+    let done = (0..5).any(|_| {
+        let done = Command::new(program).args(arguments).status().is_ok_and(|done| done.success());
+        if !done {
+            sleep(Duration::from_millis(50));
+        }
+        done
+    });
+    assert!(done, "{program} {arguments:?}");
+}
+
 pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
+
+pub(crate) const DEMUX: &str = "/proc/sys/net/ipv4/udp_early_demux";
+pub(crate) const MTU: &str = "/sys/class/net/veth0/mtu";
 
 /// Settings of this namespace and its interface, of every kind that there is.
 pub(crate) const WISHES: &str = "--interface veth0 --allow-link-reset --set gro=on \
