@@ -1,11 +1,16 @@
 //! export writes a plan as files that other programs apply at every boot.
 //!
 //! What is wanted is written, whether this host has it already or not; what this host does not have
-//! or must not have is left out, with its reason as a comment.
+//! or must not have, and what the reader cannot set, is left out, with its reason as a comment.
 
-use crate::knobs::Access;
+mod sysctl;
+mod systemd;
+mod tuned;
+mod udev;
+
 use crate::plan::Plan;
 use crate::site::Site;
+use crate::wish;
 
 /// Who is to apply it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -14,7 +19,7 @@ pub enum Format {
     Sysctl,
     /// A rule of udev: the files and features of interfaces, when they appear.
     Udev,
-    /// A unit of systemd that runs the plain commands.
+    /// A unit of systemd that runs the plain commands, and fails if one of them does.
     Systemd,
     /// A profile of TuneD.
     Tuned,
@@ -71,17 +76,19 @@ impl Plan {
     #[must_use]
     pub fn export(&self, format: Format) -> Export {
         let (name, install) = format.file();
-        let wanted = self.wanted();
-        let (body, left) = match format {
-            Format::Sysctl => sysctl(&wanted),
-            Format::Udev => udev(&wanted),
-            Format::Systemd => (systemd(&wanted), Vec::new()),
-            Format::Tuned => tuned(&wanted),
+        let (moving, wanted): (Vec<_>, Vec<_>) =
+            self.wanted().into_iter().partition(Wanted::is_interrupt);
+        let (body, mut left) = match format {
+            Format::Sysctl => sysctl::write(&wanted),
+            Format::Udev => udev::write(&wanted),
+            Format::Systemd => (systemd::write(&wanted), Vec::new()),
+            Format::Tuned => tuned::write(&wanted, &self.virtual_nics),
         };
+        left.extend(moving.into_iter().map(|wanted| Left(wanted, "another boot, another number")));
         let mut text = format!("# quiclane tune export: {}\n# {install}\n", line(&self.asked));
-        for wanted in left {
-            let place = line(&wanted.site.place());
-            text += &format!("# not here: {} = {} ({place})\n", wanted.site.knob.id, wanted.value);
+        for Left(Wanted { site, value, .. }, why) in left {
+            let place = line(&site.place());
+            text += &format!("# not here: {} = {value} ({place}): {why}\n", site.knob.id);
         }
         for kept in self.kept.iter().filter(|kept| !kept.reason.is_fulfilled()) {
             let reason = line(kept.reason.text());
@@ -90,7 +97,7 @@ impl Plan {
         Export { name, install, text: text + &body }
     }
 
-    /// What holds once the plan is applied.
+    /// What holds once the plan is applied, in the order in which it is set.
     fn wanted(&self) -> Vec<Wanted<'_>> {
         let changes = self.changes.iter().map(|change| Wanted {
             site: &change.site,
@@ -102,133 +109,39 @@ impl Plan {
             let (site, value) = (kept.site.as_ref()?, kept.value.as_deref()?);
             Some(Wanted { site, value, why: "already so on this host" })
         });
-        changes.chain(kept).collect()
+        let mut wanted: Vec<Wanted<'_>> = changes.chain(kept).collect();
+        // What is so already may not be so at the next boot.
+        wanted.sort_by_key(Wanted::turn);
+        wanted
     }
 }
 
 /// A place and what it is to be.
+#[derive(Clone, Copy)]
 struct Wanted<'p> {
     site: &'p Site,
     value: &'p str,
     why: &'p str,
 }
 
+impl Wanted<'_> {
+    /// See [`wish::turn`].
+    fn turn(&self) -> u8 {
+        wish::turn(self.site.knob.id, self.value)
+    }
+
+    /// Whether its place is an interrupt, which has another number at the next boot.
+    fn is_interrupt(&self) -> bool {
+        self.site.path.as_ref().is_some_and(|path| path.starts_with("/proc/irq/"))
+    }
+}
+
+/// What a reader cannot set, and why.
+struct Left<'p>(Wanted<'p>, &'static str);
+
 /// As one line: nothing that was typed in or read can begin another one.
 fn line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-fn sysctl<'p>(wanted: &'p [Wanted<'p>]) -> (String, Vec<&'p Wanted<'p>>) {
-    let (mut text, mut left) = (String::new(), Vec::new());
-    for wanted in wanted {
-        match wanted.site.knob.access {
-            Access::Sysctl(name, _) => {
-                text += &format!("\n# {}\n{name} = {}\n", line(wanted.why), line(wanted.value));
-            }
-            _ => left.push(wanted),
-        }
-    }
-    (text, left)
-}
-
-/// Attributes of the interface's folder are set by udev itself; for the rest it runs the command.
-fn udev<'p>(wanted: &'p [Wanted<'p>]) -> (String, Vec<&'p Wanted<'p>>) {
-    let (mut text, mut left) = (String::new(), Vec::new());
-    for wanted in wanted {
-        let Some(nic) = &wanted.site.interface else {
-            left.push(wanted);
-            continue;
-        };
-        let folder = format!("/sys/class/net/{}/", nic.name);
-        let path = wanted.site.path.as_deref();
-        let action = match path.map(|path| path.strip_prefix(&folder)) {
-            Some(Some(attribute)) => format!("ATTR{{{attribute}}}=\"{}\"", quoted(wanted.value)),
-            // An interrupt has another number at the next boot.
-            Some(None) => {
-                left.push(wanted);
-                continue;
-            }
-            None => format!("RUN+=\"{}\"", quoted(&program(&wanted.site.command(wanted.value)))),
-        };
-        let name = quoted(&literal(&nic.name));
-        text += &format!(
-            "\n# {}\n{ACTIONS}, SUBSYSTEM==\"net\", KERNEL==\"{name}\", {action}\n",
-            line(wanted.why)
-        );
-    }
-    (text, left)
-}
-
-fn systemd(wanted: &[Wanted<'_>]) -> String {
-    let mut text = "\n[Unit]\nDescription=quiclane tune\nAfter=network.target\n\n[Service]\n\
-                    Type=oneshot\nRemainAfterExit=yes\n"
-        .to_owned();
-    for wanted in wanted {
-        // Of a leading dash a failure is no failure of the unit: a device may be absent one day.
-        let command = line(&wanted.site.command(wanted.value)).replace('%', "%%");
-        let command = command.replace('\\', "\\\\").replace('$', "$$").replace('"', "\\\"");
-        text += &format!("# {}\nExecStart=-/bin/sh -c \"{command}\"\n", line(wanted.why));
-    }
-    text + "\n[Install]\nWantedBy=multi-user.target\n"
-}
-
-fn tuned<'p>(wanted: &'p [Wanted<'p>]) -> (String, Vec<&'p Wanted<'p>>) {
-    let (mut sysctls, mut files, mut nets, mut left) =
-        (String::new(), String::new(), String::new(), Vec::new());
-    for (at, wanted) in wanted.iter().enumerate() {
-        let value = line(wanted.value);
-        match (wanted.site.knob.access, &wanted.site.path, &wanted.site.interface) {
-            (Access::Sysctl(name, _), ..) => sysctls += &format!("{name}={value}\n"),
-            (_, Some(path), _) if path.starts_with("/sys/") => {
-                files += &format!("{}={value}\n", line(path));
-            }
-            (Access::Feature(name), _, Some(nic)) => {
-                nets += &net(at, &nic.name, "features", &format!("{name} {value}"));
-            }
-            (Access::Device(setting), _, Some(nic)) => {
-                let kind = match setting.option {
-                    'G' => "ring",
-                    'L' => "channels",
-                    _ => "coalesce",
-                };
-                let command = wanted.site.command(wanted.value);
-                let word = command.rsplit(' ').next().unwrap_or_default();
-                nets += &net(at, &nic.name, kind, &format!("{} {word}", setting.word));
-            }
-            _ => left.push(wanted),
-        }
-    }
-    let section = |name: &str, body: &str| match body {
-        "" => String::new(),
-        body => format!("\n[{name}]\n{body}"),
-    };
-    let main = "\n[main]\nsummary=quiclane\n";
-    let text = format!("{main}{}{}{nets}", section("sysctl", &sysctls), section("sysfs", &files));
-    (text, left)
-}
-
-/// TuneD takes one list of devices for each section of its net plugin.
-fn net(at: usize, device: &str, key: &str, value: &str) -> String {
-    format!("\n[net_{at}]\ntype=net\ndevices={}\n{key}={value}\n", line(device))
-}
-
-/// For a string of a rule of udev: its own substitutions begin with these.
-fn quoted(text: &str) -> String {
-    line(text).replace('\\', "\\\\").replace('"', "\\\"").replace('$', "$$").replace('%', "%%")
-}
-
-/// An interface that is renamed comes a second time, as moved; a trigger is a change.
-const ACTIONS: &str = "ACTION==\"add|change|move\"";
-
-/// Names of interfaces may have what is a pattern for udev.
-fn literal(name: &str) -> String {
-    let one = |c: char| if "*?[".contains(c) { format!("[{c}]") } else { c.to_string() };
-    name.chars().map(one).collect()
-}
-
-/// udev runs no shell and knows no PATH.
-fn program(command: &str) -> String {
-    format!("/usr/sbin/{command}")
 }
 
 #[cfg(test)]
@@ -236,67 +149,86 @@ mod tests {
     use super::*;
     use crate::finding::SCHEMA;
     use crate::form::Form;
-    use crate::knobs::Knob;
+    use crate::knobs::{Access, Knob};
     use crate::plan::{Change, Kept};
     use crate::site::Nic;
     use crate::wish::Reason;
 
-    fn site(id: &str, path: Option<&str>) -> Site {
-        let knob = Knob::by_id(id).unwrap();
-        let interface = path
-            .is_none_or(|path| path.contains("eth0"))
-            .then(|| Nic { name: "eth0".into(), index: 2 });
-        Site { knob, interface, path: path.map(str::to_owned) }
+    pub(super) fn nic(name: &str) -> Nic {
+        Nic { name: name.into(), index: 2 }
     }
 
-    fn plan() -> Plan {
-        let change = |id, path, to: &str| Change {
-            site: site(id, path),
+    /// That a knob of `device`, or of none, is to be `to`; `path` is of files alone.
+    pub(super) fn change(id: &str, device: Option<&str>, path: Option<&str>, to: &str) -> Change {
+        let (knob, path) = (Knob::by_id(id).unwrap(), path.map(str::to_owned));
+        let site = Site { knob, interface: device.map(nic), path };
+        Change {
+            site,
             from: "0".into(),
             to: to.into(),
             why: "why\nnot".into(),
             form: Form::AnyWord,
-        };
-        let rmem = Some("/proc/sys/net/core/rmem_max");
-        let flush = Some("/sys/class/net/eth0/gro_flush_timeout");
-        let thp = Some("/sys/kernel/mm/transparent_hugepage/defrag");
-        let kept = |id: &'static str, reason, site| Kept {
-            knob: id,
-            interface: None,
-            place: "there".into(),
-            value: Some("1".into()),
-            wanted: "1".into(),
-            reason,
-            site,
-        };
-        let demux = site("udp_early_demux", Some("/proc/sys/net/ipv4/udp_early_demux"));
-        Plan {
-            schema: SCHEMA,
-            asked: "profile throughput".into(),
-            changes: vec![
-                change("rmem_max", rmem, "16777216"),
-                change("gro", None, "on"),
-                change("rx_usecs", None, "8"),
-                change("gro_flush_timeout", flush, "20000"),
-                change("huge_pages_defrag", thp, "never"),
-                change("irq_affinity", Some("/proc/irq/4/eth0"), "1"),
-            ],
-            kept: vec![
-                kept("udp_early_demux", Reason::Already, Some(demux)),
-                kept("governor", Reason::Absent, None),
-            ],
-            traps: Vec::new(),
         }
+    }
+
+    pub(super) fn of_nic(id: &str, device: &str, to: &str) -> Change {
+        let path = match Knob::by_id(id).unwrap().access {
+            Access::File(path, _) => Some(path.replace("{interface}", device).replace('*', "0")),
+            _ => None,
+        };
+        change(id, Some(device), path.as_deref(), to)
+    }
+
+    pub(super) fn plan(changes: Vec<Change>) -> Plan {
+        let asked = "profile throughput".into();
+        let (kept, traps, virtual_nics) = (Vec::new(), Vec::new(), Vec::new());
+        Plan { schema: SCHEMA, asked, changes, kept, traps, virtual_nics }
+    }
+
+    /// That it is so already.
+    pub(super) fn kept(change: Change) -> Kept {
+        let Change { site, to, .. } = change;
+        Kept {
+            knob: site.knob.id,
+            interface: None,
+            place: site.place(),
+            value: Some(to.clone()),
+            wanted: to,
+            reason: Reason::Already,
+            site: Some(site),
+        }
+    }
+
+    /// One of everything.
+    fn mixed() -> Plan {
+        let rmem = Some("/proc/sys/net/core/rmem_max");
+        let demux = Some("/proc/sys/net/ipv4/udp_early_demux");
+        let thp = Some("/sys/kernel/mm/transparent_hugepage/defrag");
+        let irq = Some("/proc/irq/40/smp_affinity_list");
+        let mut plan = plan(vec![
+            change("rmem_max", None, rmem, "16777216"),
+            of_nic("gro", "eth0", "on"),
+            of_nic("rx_usecs", "eth0", "8"),
+            of_nic("gro_flush_timeout", "eth0", "20000"),
+            change("huge_pages_defrag", None, thp, "never"),
+            change("irq_affinity", Some("eth0"), irq, "1"),
+        ]);
+        let absent = kept(change("governor", None, None, "1"));
+        plan.kept = vec![
+            kept(change("udp_early_demux", None, demux, "1")),
+            Kept { value: None, reason: Reason::Absent, site: None, ..absent },
+        ];
+        plan
     }
 
     #[test]
     fn each_reader_gets_what_it_can_apply_and_hears_of_the_rest() {
-        let text = |format| plan().export(format).text;
+        let text = |format| mixed().export(format).text;
         let sysctl = text(Format::Sysctl);
         for words in [
             "\nnet.core.rmem_max = 16777216\n",
             "\nnet.ipv4.udp_early_demux = 1\n",
-            "# not here: gro = on",
+            "# not here: gro = on (ethtool -k eth0: rx-gro): it is no sysctl\n",
             "# left out: governor = 1: not on this host",
             "# why not\n",
         ] {
@@ -307,15 +239,14 @@ mod tests {
             "KERNEL==\"eth0\", ATTR{gro_flush_timeout}=\"20000\"\n",
             "RUN+=\"/usr/sbin/ethtool -K eth0 rx-gro on\"\n",
             "# not here: rmem_max",
-            "# not here: irq_affinity",
         ] {
             assert!(udev.contains(words), "{words}:\n{udev}");
         }
         let systemd = text(Format::Systemd);
         for words in [
-            "ExecStart=-/bin/sh -c \"sysctl -w net.core.rmem_max=16777216\"\n",
-            "ExecStart=-/bin/sh -c \"echo never > /sys/kernel/mm/transparent_hugepage/defrag\"\n",
-            "ExecStart=-/bin/sh -c \"ethtool -C eth0 rx-usecs 8\"\n",
+            "=sysctl -w net.core.rmem_max=16777216 || failed=\"$failed rmem_max\"\n",
+            "=echo never > /sys/kernel/mm/transparent_hugepage/defrag || failed=",
+            "=ethtool -C eth0 rx-usecs 8 || failed=",
         ] {
             assert!(systemd.contains(words), "{words}:\n{systemd}");
         }
@@ -323,29 +254,48 @@ mod tests {
         for words in [
             "[sysctl]\nnet.core.rmem_max=16777216\nnet.ipv4.udp_early_demux=1\n",
             "[sysfs]\n/sys/class/net/eth0/gro_flush_timeout=20000\n",
-            "devices=eth0\nfeatures=rx-gro on\n",
-            "coalesce=rx-usecs 8\n",
-            "# not here: irq_affinity",
+            "devices=eth0\ndynamic=0\ncoalesce=rx-usecs 8\nfeatures=gro on\n",
         ] {
             assert!(tuned.contains(words), "{words}:\n{tuned}");
         }
     }
 
     #[test]
+    fn an_interrupt_is_not_known_by_its_number_after_a_boot() {
+        for format in Format::ALL {
+            let text = mixed().export(format).text;
+            let at: Vec<&str> = text.lines().filter(|line| line.contains("/proc/irq/")).collect();
+            let path = "/proc/irq/40/smp_affinity_list";
+            let why = "another boot, another number";
+            assert_eq!(at, [format!("# not here: irq_affinity = 1 ({path}): {why}")], "{format:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_so_today_comes_in_its_turn_too() {
+        let mut plan = plan(vec![of_nic("threaded_napi", "veth0", "1")]);
+        plan.kept = vec![kept(of_nic("gro", "veth0", "on"))];
+        for format in [Format::Udev, Format::Systemd] {
+            let text = plan.export(format).text;
+            assert!(text.find("rx-gro on") < text.find("/threaded"), "{format:?}: {text}");
+        }
+    }
+
+    #[test]
     fn names_are_names_and_no_patterns_or_commands() {
-        let mut plan = plan();
-        plan.changes.retain(|change| change.site.knob.id == "gro");
-        plan.changes[0].site.interface = Some(Nic { name: "e*$(a)\"".into(), index: 2 });
+        let plan = plan(vec![of_nic("gro", "e*$(a)\"", "on")]);
         let udev = plan.export(Format::Udev).text;
         assert!(udev.contains("KERNEL==\"e[*]$$(a)\\\"\""), "{udev}");
         let systemd = plan.export(Format::Systemd).text;
-        assert!(systemd.contains("ethtool -K 'e*$$(a)\\\"' rx-gro on\"\n"), "{systemd}");
+        assert!(systemd.contains("=ethtool -K 'e*$(a)\"' rx-gro on || failed="), "{systemd}");
+        let tuned = plan.export(Format::Tuned).text;
+        assert!(tuned.contains("# not here: gro = on (") && !tuned.contains("[net"), "{tuned}");
     }
 
     #[test]
     fn every_file_says_where_it_belongs() {
         for format in Format::ALL {
-            let export = plan().export(format);
+            let export = mixed().export(format);
             assert!(export.text.starts_with("# quiclane tune export: profile throughput\n# /etc/"));
             assert!(export.install.contains("then: "), "{format:?}");
         }

@@ -130,7 +130,7 @@ impl Lab {
     /// When a wish cannot be understood.
     pub fn plan(&self, wishes: &Wishes) -> Result<Plan, TuneError> {
         let aims = wishes.aims()?;
-        let mut plan = Plan::new(wishes.name(), self.traps());
+        let mut plan = Plan::new(wishes.name(), self.traps(), self.virtual_nics());
         for wish in &aims {
             let mut found = false;
             for site in self.sites(wish.knob) {
@@ -149,6 +149,13 @@ impl Lab {
             }
         }
         Ok(plan)
+    }
+
+    /// Those of the chosen interfaces that no device is behind.
+    fn virtual_nics(&self) -> Vec<Nic> {
+        let device = |nic: &Nic| format!("{CLASS}/{}/device", nic.name);
+        let none = |nic: &&Nic| self.sysfs_is_ours && !self.system.files.exists(&device(nic));
+        self.chosen.iter().filter(none).cloned().collect()
     }
 
     fn decide(&self, plan: &mut Plan, wish: &Wish, site: Site, read: &str, link_reset: bool) {

@@ -244,6 +244,17 @@ fn a_knob_that_is_not_here_is_neither_shown_nor_set_nor_made() {
 }
 
 #[test]
+fn an_interface_without_a_device_behind_it_is_a_virtual_one() {
+    let (tree, lab) = machine();
+    let set = vec![("mtu".to_owned(), "9000".to_owned())];
+    let wishes = Wishes { set, link_reset: true, ..Wishes::default() };
+    let tuned = || lab.plan(&wishes).unwrap().export(Format::Tuned).text;
+    assert!(tuned().contains("[sysfs]\n/sys/class/net/eth0/mtu=9000\n"), "{}", tuned());
+    tree.write("sys/class/net/eth0/device/vendor", "0x15b3\n");
+    assert!(tuned().contains("[net_eth0]\n") && tuned().contains("\nmtu=9000\n"), "{}", tuned());
+}
+
+#[test]
 fn a_folder_that_others_may_write_to_is_refused() {
     use std::os::unix::fs::PermissionsExt as _;
     let ((_tree, lab), trial) = (machine(), Trial::new());

@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 
 use crate::finding::{Finding, SCHEMA};
 use crate::form::Form;
-use crate::site::Site;
+use crate::site::{Nic, Site};
 use crate::wish::{Reason, Wish};
 
 /// A value that would change.
@@ -91,11 +91,15 @@ pub struct Plan {
     pub kept: Vec<Kept>,
     /// What else to know first.
     pub traps: Vec<Finding>,
+    /// Interfaces that no device is behind, for those who leave such alone.
+    #[serde(skip)]
+    pub(crate) virtual_nics: Vec<Nic>,
 }
 
 impl Plan {
-    pub(crate) fn new(asked: String, traps: Vec<Finding>) -> Self {
-        Self { schema: SCHEMA, asked, changes: Vec::new(), kept: Vec::new(), traps }
+    pub(crate) fn new(asked: String, traps: Vec<Finding>, virtual_nics: Vec<Nic>) -> Self {
+        let (changes, kept) = (Vec::new(), Vec::new());
+        Self { schema: SCHEMA, asked, changes, kept, traps, virtual_nics }
     }
 
     pub(crate) fn keep(

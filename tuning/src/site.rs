@@ -113,7 +113,7 @@ impl Site {
 }
 
 /// ethtool says on and off where netlink has a number.
-fn ethtool_word<'v>(name: &str, value: &'v str) -> &'v str {
+pub(crate) fn ethtool_word<'v>(name: &str, value: &'v str) -> &'v str {
     match (name, value) {
         ("adaptive-rx", "0") => "off",
         ("adaptive-rx", "1") => "on",

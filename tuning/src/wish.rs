@@ -95,7 +95,7 @@ impl Wishes {
             wishes.push(Wish::new(knob, Target::Is(value.clone()), why)?);
         }
         // What is put back goes the other way.
-        wishes.sort_by_key(Wish::turn);
+        wishes.sort_by_key(|wish| turn(wish.knob.id, &wish.target.value()));
         if wishes.is_empty() { Err(WishError::Nothing) } else { Ok(wishes) }
     }
 
@@ -150,19 +150,6 @@ impl Wish {
         Ok(Self { knob, form, target, why })
     }
 
-    /// When it is set: what needs others, or forces them, comes after them. Everything else
-    /// stays in the order in which it is asked for.
-    fn turn(&self) -> u8 {
-        match (self.knob.id, self.target.value().as_str()) {
-            // A veth has nothing to poll, and refuses it, before `gro` is on.
-            ("threaded_napi", "1") => 1,
-            // It sets `energy_preference` too, and refuses any other for as long as it lasts. Set
-            // last it is put back first, so that the other can be put back then.
-            ("governor", "performance") => 2,
-            _ => 0,
-        }
-    }
-
     /// Decides about a place where `read` was read. `link_reset`: links may go down.
     pub(crate) fn decide(&self, site: &Site, read: &str, link_reset: bool) -> Verdict {
         let from = self.form.value(read);
@@ -207,6 +194,19 @@ impl Wish {
                 _ => None,
             },
         }
+    }
+}
+
+/// When a knob is set: what needs others, or forces them, comes after them. Everything else stays
+/// in the order in which it is asked for.
+pub(crate) fn turn(id: &str, value: &str) -> u8 {
+    match (id, value) {
+        // A veth has nothing to poll, and refuses it, before `gro` is on.
+        ("threaded_napi", "1") => 1,
+        // It sets `energy_preference` too, and refuses any other for as long as it lasts. Set last
+        // it is put back first, so that the other can be put back then.
+        ("governor", "performance") => 2,
+        _ => 0,
     }
 }
 

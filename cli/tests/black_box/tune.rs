@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
 
+mod export;
 mod files;
 pub(crate) mod host;
 pub(crate) mod killed;

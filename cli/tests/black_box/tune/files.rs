@@ -231,19 +231,3 @@ fn the_command_that_is_printed_for_another_namespace_puts_back() {
         assert!(host.is_closed());
     });
 }
-
-#[test]
-fn exports_are_written_to_a_folder() {
-    let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path().join("new");
-    let formats = "--format sysctl --format udev --format systemd --format tuned";
-    let flags = format!("--set udp_early_demux=0 {formats} --dir {}", dir.display());
-    let export = line(&format!("tune export {flags}"));
-    assert_eq!(export.code, 0, "{export:?}");
-    assert_eq!(export.stdout.matches(": put it into /etc/").count(), 4, "{export:?}");
-    let unit = fs::read_to_string(dir.join("quiclane-tune.service")).unwrap();
-    assert!(unit.contains("sysctl -w net.ipv4.udp_early_demux=0"), "{unit}");
-    for name in ["90-quiclane.conf", "90-quiclane.rules", "tuned.conf"] {
-        assert!(dir.join(name).exists(), "{name}");
-    }
-}
