@@ -83,18 +83,25 @@ fn clippy(run: &mut Run) -> Result<(), Stop> {
 
 fn unit(run: &mut Run) -> Result<(), Stop> {
     let arguments = ["test", "--workspace", "--tests", FEATURES, "--no-fail-fast", "--"];
-    // Somewhere else its test says what is missing.
-    if in_ci() && said(Command::new("chromium").arg("--version")).is_none() {
-        install_packages(&["chromium"])?;
+    // Somewhere else the tests that need them say what is missing.
+    for (program, version, package) in PROGRAMS {
+        if in_ci() && said(Command::new(program).arg(version)).is_none() {
+            install_packages(&[package])?;
+        }
     }
     let python = clients::python(run)?;
     let python = python.as_ref().and_then(|path| path.to_str());
-    if in_ci() && said(Command::new("caddy").arg("version")).is_none() {
-        install_packages(&["caddy"])?;
-    }
     let clients: Vec<_> = python.map(|path| ("QUICLANE_PYTHON", path)).into_iter().collect();
     run.cargo_test(&[&arguments[..], &["--show-output"]].concat(), &clients)
 }
+
+/// What tests start, how it says that it is there, and the package that it is in.
+const PROGRAMS: [(&str, &str, &str); 4] = [
+    ("chromium", "--version", "chromium"),
+    ("caddy", "version", "caddy"),
+    ("udevadm", "--version", "udev"),
+    ("systemd-analyze", "--version", "systemd"),
+];
 
 /// Clients of other stacks live in a workspace of their own, and get our command as it is built
 /// here.

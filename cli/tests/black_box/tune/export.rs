@@ -68,7 +68,7 @@ fn the_unit_tries_everything_and_fails_if_anything_did() {
     }
     inside(test, |_| {
         let folder = tempfile::tempdir().unwrap();
-        let flags = "--set gro_flush_timeout=5000 --set udp_early_demux=0 --format systemd";
+        let flags = "--set tx_queue_length=500 --set udp_early_demux=0 --format systemd";
         export(folder.path(), flags);
         let unit = fs::read_to_string(folder.path().join("quiclane-tune.service")).unwrap();
         let device = "sys-subsystem-net-devices-veth0.device\n";
@@ -88,42 +88,20 @@ fn the_unit_tries_everything_and_fails_if_anything_did() {
             (output.status.code(), String::from_utf8(output.stderr).unwrap())
         };
         assert_eq!(start().0, Some(0), "{unit}");
-        assert_eq!(read("/sys/class/net/veth0/gro_flush_timeout"), "5000\n");
+        assert_eq!(read("/sys/class/net/veth0/tx_queue_len"), "500\n");
         assert_eq!(read(DEMUX), "0\n");
         fs::write(DEMUX, "1").unwrap();
         let delete = ["link", "delete", "veth0"];
         assert!(Command::new("ip").args(delete).status().unwrap().success());
         let (code, said) = start();
         assert_eq!(code, Some(1), "{said}");
-        assert!(said.ends_with("\nnot set: gro_flush_timeout\n"), "{said}");
+        assert!(said.ends_with("\nnot set: tx_queue_length\n"), "{said}");
         assert_eq!(read(DEMUX), "0\n", "what comes after it");
     });
 }
 
 const THREADS: &str = "--set threaded_napi=1 --set gro=on --set gro_flush_timeout=5000 \
                        --format udev";
-
-#[test]
-fn udev_takes_the_rules() {
-    let test = "tune::export::udev_takes_the_rules";
-    let verify = |what: &str| {
-        let (output, text) = ask("udevadm", &["verify", what])?;
-        Some((output.status.success(), text))
-    };
-    if !verify("--help").is_some_and(|(is_there, _)| is_there) {
-        return skip(test, "needs a udevadm that has verify (systemd 254)");
-    }
-    inside(test, |_| {
-        let folder = tempfile::tempdir().unwrap();
-        export(folder.path(), THREADS);
-        let path = folder.path().join("90-quiclane.rules");
-        let (taken, text) = verify(path.to_str().unwrap()).unwrap();
-        assert!(taken, "{text}");
-        fs::write(&path, "ACTION==\"add\", RUNS+=\"x\"\n").unwrap();
-        let (taken, text) = verify(path.to_str().unwrap()).unwrap();
-        assert!(!taken, "it looks at nothing: {text}");
-    });
-}
 
 #[test]
 fn udev_starts_threads_once_there_is_something_to_poll() {
