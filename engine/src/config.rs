@@ -296,6 +296,7 @@ pub struct Transport {
     pub initial_mtu: u16,
     /// The largest UDP payload path MTU discovery (RFC 8899) tries; equal to `initial_mtu` turns
     /// discovery off. `None` (default) fills Ethernet's frames: 1,472 with IPv4, 1,452 with IPv6.
+    /// What comes may have any size: peers are told 65,527 (max_udp_payload_size).
     pub mtu_max: Option<u16>,
     /// Congestion control.
     pub congestion: Congestion,

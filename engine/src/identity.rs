@@ -20,6 +20,7 @@ use crate::reset::{Rates, ResetKey, Resets};
 use crate::route::Router;
 use crate::state::{State, low_byte};
 use crate::steer::Facts;
+use crate::transport::MTU_MAX;
 
 /// Keys and routing facts that all workers share.
 pub(crate) struct Identity {
@@ -199,6 +200,9 @@ impl Identity {
             })
             .supported_versions(vec![quiclane_wire::VERSION_1])
             .rng_seed(Some(seed));
+        // Buffers take any datagram: what a path does not carry its discovery does not find.
+        let taken = endpoint.max_udp_payload_size(MTU_MAX);
+        debug_assert!(taken.is_ok(), "1200 bytes at least");
         // How many are sent is for `reset` to say, and a client sends none, see `datagram`.
         // quinn-proto adds this to the time of the last one: it must not overflow the clock.
         endpoint.min_reset_interval(Duration::ZERO);

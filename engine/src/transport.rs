@@ -126,7 +126,7 @@ const MTU_MIN: u16 = 1_200;
 const ETHERNET_V4: u16 = 1_472;
 const ETHERNET_V6: u16 = 1_452;
 /// The largest UDP payload over IPv6.
-const MTU_MAX: u16 = 65_527;
+pub(crate) const MTU_MAX: u16 = 65_527;
 
 /// A ping a millisecond is more than any middlebox asks for; without a limit a typing error
 /// makes a connection ping in every turn.

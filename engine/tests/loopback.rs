@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quiclane::{
     App, ClientTls, CloseReason, Config, Conn, ConnId, Dir, Engine, Io, Lane, Provider, Read,
-    ServerConfig, ServerTls, StreamId, Target, Trust,
+    ServerConfig, ServerTls, StreamId, Target, Transport, Trust,
 };
 
 struct Upper;
@@ -73,6 +73,15 @@ fn serve<A: App>(
     listen: &str,
     make: impl Fn() -> A + Send + Sync + 'static,
 ) -> (Engine, Target) {
+    serve_with(Config { io, ..Config::default() }, listen, make)
+}
+
+/// The same of `config`, with two workers.
+fn serve_with<A: App>(
+    config: Config,
+    listen: &str,
+    make: impl Fn() -> A + Send + Sync + 'static,
+) -> (Engine, Target) {
     let cert = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = cert.signing_key.serialize_der().try_into().unwrap();
     let tls = ServerTls::new(
@@ -84,7 +93,7 @@ fn serve<A: App>(
     )
     .unwrap();
     let server = ServerConfig::new(listen.parse().unwrap(), tls);
-    let config = Config { server: Some(server), workers: 2, io, ..Config::default() };
+    let config = Config { server: Some(server), workers: 2, ..config };
     let engine = Engine::start(config, move |_| make()).unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(cert.cert.der().clone()).unwrap();
@@ -210,24 +219,38 @@ impl App for Grower {
 #[test]
 fn datagrams_grow_to_what_ethernet_takes() {
     for (listen, expected) in [("127.0.0.1:0", 1_472), ("[::1]:0", 1_452)] {
-        let servers = Arc::new(AtomicU16::new(0));
-        let noted = Arc::clone(&servers);
-        let (server, target) = serve(Io::Auto, listen, move || Sink(Arc::clone(&noted)));
-        let (report, reports) = mpsc::channel();
-        let config = Config { workers: 1, ..Config::default() };
-        let client = Engine::start(config, move |_| Grower {
-            target: target.clone(),
-            expected,
-            servers: Arc::clone(&servers),
-            started: false,
-            done: None,
-            report: report.clone(),
-        })
-        .unwrap();
-        let both = reports.recv_timeout(Duration::from_secs(10)).unwrap();
-        assert_eq!(both, [expected; 2], "{listen}");
-        client.join().unwrap();
-        server.stop(Duration::ZERO);
-        server.join().unwrap();
+        assert_eq!(grown(listen, None, expected), [expected; 2], "{listen}");
     }
+}
+
+#[test]
+fn datagrams_grow_to_what_they_may() {
+    // Discovery leaves off when the next step is below 20 bytes.
+    let both = grown("127.0.0.1:0", Some(8_952), 8_930);
+    assert!(both.into_iter().all(|mtu| (8_930..=8_952).contains(&mtu)), "{both:?}");
+}
+
+/// How large datagrams have become on both sides once they are as large as `expected`.
+fn grown(listen: &str, mtu_max: Option<u16>, expected: u16) -> [u16; 2] {
+    let servers = Arc::new(AtomicU16::new(0));
+    let noted = Arc::clone(&servers);
+    let transport = Transport { mtu_max, ..Transport::default() };
+    let config = Config { transport: transport.clone(), ..Config::default() };
+    let (server, target) = serve_with(config, listen, move || Sink(Arc::clone(&noted)));
+    let (report, reports) = mpsc::channel();
+    let config = Config { workers: 1, transport, ..Config::default() };
+    let client = Engine::start(config, move |_| Grower {
+        target: target.clone(),
+        expected,
+        servers: Arc::clone(&servers),
+        started: false,
+        done: None,
+        report: report.clone(),
+    })
+    .unwrap();
+    let both = reports.recv_timeout(Duration::from_secs(10)).unwrap();
+    client.join().unwrap();
+    server.stop(Duration::ZERO);
+    server.join().unwrap();
+    both
 }

@@ -20,7 +20,7 @@ mod estimate;
 pub use estimate::Estimate;
 
 mod findings;
-pub use findings::{Calibration, Finding as Effect, Findings, Point};
+pub use findings::{Calibration, Effect, Findings, Point};
 
 mod fitness;
 
@@ -32,7 +32,7 @@ mod noise;
 mod random;
 
 mod readings;
-pub use readings::{Counters, Machine};
+pub use readings::{Counters, Machine, TICKS_PER_S};
 
 mod record;
 pub use record::{Begin, Block, Blocks, Cell, Log, RecordError, Records, Skipped, Step};

@@ -11,7 +11,7 @@ use crate::facts::{Capability, Files, Glance};
 use crate::finding::{Finding, Scope};
 use crate::journal::{Entry, Folder, JournalError};
 use crate::knobs::Knob;
-use crate::obstacle::obstacle;
+use crate::obstacle::{obstacle, unwise};
 use crate::plan::{Change, Plan};
 use crate::revert::Place;
 use crate::site::{Nic, Site};
@@ -169,7 +169,10 @@ impl Lab {
             .iter()
             .find(|change| change.site.knob.id == "gro" && change.site.interface == site.interface);
         let gro = gro.map(|change| change.to == "on");
-        if let Some(text) = obstacle(&site, &to, &self.glance, &self.system.files, gro) {
+        let obstacle = obstacle(&site, &to, &self.glance, &self.system.files, gro);
+        // Whoever names a knob may want to see it.
+        let unwise = || unwise(&site, &to, &self.glance).filter(|_| !wish.by_hand);
+        if let Some(text) = obstacle.or_else(unwise) {
             return plan.keep(wish, Some(site), Some(read), Reason::Obstacle(text));
         }
         plan.changes.push(Change { site, from, to, why: wish.why.clone(), form: wish.form });

@@ -83,7 +83,7 @@ impl Wishes {
             let by_hand = self.set.iter().any(|(set, _)| set == id);
             if let Some(knob) = Knob::by_id(id).filter(|_| !by_hand && !self.skips(id)) {
                 let target = Target::of(*aim);
-                wishes.push(Wish::new(knob, target, (*why).to_owned())?);
+                wishes.push(Wish { by_hand: false, ..Wish::new(knob, target, (*why).to_owned())? });
             }
         }
         for (at, (id, value)) in self.set.iter().enumerate() {
@@ -136,9 +136,12 @@ pub(crate) struct Wish {
     pub(crate) form: Form,
     pub(crate) target: Target,
     pub(crate) why: String,
+    /// Whether somebody named the knob; else a profile has it.
+    pub(crate) by_hand: bool,
 }
 
 impl Wish {
+    /// Of somebody who names the knob.
     fn new(knob: &'static Knob, target: Target, why: String) -> Result<Self, WishError> {
         let id = || knob.id.to_owned();
         let Some(form) = knob.access.form() else {
@@ -147,7 +150,7 @@ impl Wish {
         let checked = form.check(&target.value());
         let value = checked.map_err(|why| WishError::Value { id: id(), why })?;
         let target = if let Target::Is(_) = target { Target::Is(value) } else { target };
-        Ok(Self { knob, form, target, why })
+        Ok(Self { knob, form, target, why, by_hand: true })
     }
 
     /// Decides about a place where `read` was read. `link_reset`: links may go down.

@@ -17,7 +17,7 @@ pub struct Findings {
     /// Of each workload.
     pub calibrations: Vec<Calibration>,
     /// Of each arm and workload, the arms in their order.
-    pub effects: Vec<Finding>,
+    pub effects: Vec<Effect>,
     /// Of how many blocks each guard made void.
     pub void: BTreeMap<Guard, usize>,
     /// Differences that screening alone would call by chance, were no arm any different: one in
@@ -48,7 +48,7 @@ pub struct Calibration {
 
 /// An arm in one workload.
 #[derive(Clone, Debug, Serialize)]
-pub struct Finding {
+pub struct Effect {
     /// Its number.
     pub arm: usize,
     /// Its name.
@@ -121,7 +121,7 @@ impl Findings {
         let of = |arm: usize| calibrations.iter().map(move |calibration| (arm, calibration));
         let pairs = (1..arms.len()).flat_map(of);
         let effects: Vec<_> =
-            pairs.map(|(arm, calibration)| Finding::new(log, arm, calibration, &fitness)).collect();
+            pairs.map(|(arm, calibration)| Effect::new(log, arm, calibration, &fitness)).collect();
         let mut void = BTreeMap::new();
         for breach in log.blocks.iter().flat_map(|block| fitness.breaches(block)) {
             *void.entry(breach.guard).or_default() += 1;
@@ -133,7 +133,7 @@ impl Findings {
     /// Arms that are better in `workload`, the largest effect first.
     pub(super) fn better(&self, workload: Workload) -> Vec<usize> {
         let of =
-            |finding: &&Finding| finding.workload == workload && finding.verdict == Verdict::Better;
+            |finding: &&Effect| finding.workload == workload && finding.verdict == Verdict::Better;
         let mut better: Vec<(f64, usize)> = self
             .effects
             .iter()
@@ -223,7 +223,7 @@ impl Calibration {
     }
 }
 
-impl Finding {
+impl Effect {
     fn new(log: &Log, arm: usize, calibration: &Calibration, fitness: &Fitness<'_>) -> Self {
         let workload = calibration.workload;
         let points = points(log, arm, workload, fitness);

@@ -138,8 +138,8 @@ impl Counters {
     }
 }
 
-/// USER_HZ, the same on every Linux that this runs on.
-const TICKS_PER_S: f64 = 100.0;
+/// USER_HZ, the same on every Linux that this runs on: the ticks of /proc/stat.
+pub const TICKS_PER_S: f64 = 100.0;
 
 #[cfg(test)]
 mod tests {

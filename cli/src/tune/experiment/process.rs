@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use quiclane::clock::now;
-use quiclane_tuning::experiment::Trouble;
+use quiclane_tuning::experiment::{TICKS_PER_S, Trouble};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::super::cell;
@@ -208,6 +208,3 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// More than any report of ours.
 const OUTPUT_MAX: u64 = 64 << 20;
-
-/// USER_HZ, the same on every Linux that this runs on.
-const TICKS_PER_S: f64 = 100.0;

@@ -95,7 +95,7 @@ const TOGETHER: [&[(&str, &str)]; 10] = [
 ];
 
 /// What cannot show in a cell by itself, and why: asked for by name it is measured all the same.
-const INERT: [(&str, &str); 9] = [
+const INERT: [(&str, &str); 10] = [
     ("rmem_default", "quiclane asks for buffers of its own: socket_buffer"),
     ("wmem_default", "quiclane asks for buffers of its own: socket_buffer"),
     ("local_ports", "which port a client gets decides about nothing in a cell"),
@@ -105,6 +105,7 @@ const INERT: [(&str, &str); 9] = [
     ("rps_flow_count", "it acts only together with rps_flow_entries"),
     ("huge_page_pool", "quiclane asks for no page of the pool"),
     ("bpf_stats", "it only costs"),
+    ("xdp_redirect", "frames of a veth have no checksums when they are moved, and are lost"),
 ];
 
 /// Why no value of a knob can be measured.

@@ -12,6 +12,7 @@ use super::advice::Advice;
 use super::forest::Forest;
 use super::table::{noise, sorted, verdict};
 use super::{figure, percent};
+use crate::tune::text::time;
 
 /// The whole page.
 pub(super) struct Page<'l> {
@@ -31,9 +32,7 @@ impl Display for Page<'_> {
              <title>quiclane {what}</title>\n<style>\n{PAGE_STYLE}{STYLE}</style>\n</head>\n\
              <body>\n<main>\n<header>\n<h1>What settings are worth on this host</h1>"
         )?;
-        let started = humantime::format_rfc3339_seconds(
-            std::time::UNIX_EPOCH + std::time::Duration::from_secs(begin.at_s.min(YEAR_9999_S)),
-        );
+        let started = time(begin.at_s);
         writeln!(
             f,
             "<p>{what} of {started}, {}, seed {}, cells of {} s, smallest effect {} %</p>\n\
@@ -206,9 +205,6 @@ const CAPTION: &str = "Squares are effects, lines their 95 % intervals, dots sin
     effect is too small to matter.";
 
 const STYLE: &str = include_str!("style.css");
-
-/// What can be written as a date.
-const YEAR_9999_S: u64 = 253_402_300_799;
 
 #[cfg(test)]
 pub(super) mod tests {
