@@ -1,6 +1,7 @@
 //! forest draws effects with their intervals, one below the other, and every block behind them, as
 //! SVG. Colours and fonts are those of the page.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use quiclane_loadgen::escaped;
@@ -56,23 +57,36 @@ impl Forest<'_> {
         std::iter::once(itself).chain(named).collect()
     }
 
-    /// How far from the middle the ends of the axis are, a log ratio.
+    /// How far from the middle the ends of the axis are, a log ratio: of many rows the few largest
+    /// effects are beyond, so that all others can be told apart.
     fn reach(&self, rows: &[Row<'_>]) -> f64 {
-        let ends = rows.iter().filter_map(|row| row.found).flatten();
-        let points = rows.iter().flat_map(|row| row.points).map(|point| point.ratio);
-        let most = ends.chain(points).filter(|value| value.is_finite());
-        let most = most.fold(2.0 * self.smallest, |most, value| most.max(value.abs()));
-        (most * 1.05).min(REACH_MAX)
+        let far = |row: &Row<'_>| {
+            let ends = row.found.into_iter().flatten();
+            let points = row.points.iter().map(|point| point.ratio);
+            let all = ends.chain(points).map(f64::abs).filter(|value| value.is_finite());
+            all.fold(2.0 * self.smallest, f64::max)
+        };
+        let mut far: Vec<f64> = rows.iter().map(far).collect();
+        far.sort_unstable_by(f64::total_cmp);
+        let beyond = if far.len() < MANY { 0 } else { far.len() / 5 };
+        let most = far.len().checked_sub(1 + beyond).and_then(|at| far.get(at));
+        (most.copied().unwrap_or(1.0) * 1.05).min(REACH_MAX)
+    }
+
+    /// Room for the names.
+    fn left(rows: &[Row<'_>]) -> f64 {
+        let longest = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+        (longest as f64 * LETTER + 2.0 * GAP).clamp(LEFT_MIN, LEFT_MAX)
     }
 }
 
 impl fmt::Display for Forest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = self.rows();
-        let reach = self.reach(&rows);
+        let (reach, left) = (self.reach(&rows), Self::left(&rows));
         let x = |value: f64| {
             let share = (value.clamp(-reach, reach) + reach) / (2.0 * reach);
-            LEFT + share * (WIDTH - LEFT - RIGHT)
+            left + share * (WIDTH - left - RIGHT)
         };
         let height = TOP + rows.len() as f64 * ROW + BOTTOM;
         let low = height - BOTTOM;
@@ -96,17 +110,25 @@ impl fmt::Display for Forest<'_> {
             )?;
         }
         for (number, row) in rows.iter().enumerate() {
-            row.draw(TOP + (number as f64 + 0.5) * ROW, &x, f)?;
+            row.draw(TOP + (number as f64 + 0.5) * ROW, left, &x, f)?;
+            row.draw_beyond(TOP + (number as f64 + 0.5) * ROW, reach, &x, f)?;
         }
         writeln!(f, "</svg>")
     }
 }
 
 impl Row<'_> {
-    fn draw(&self, y: f64, x: &dyn Fn(f64) -> f64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn draw(
+        &self,
+        y: f64,
+        left: f64,
+        x: &dyn Fn(f64) -> f64,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
         let Self { name, class, found, points, is_confirmed } = self;
-        let (left, base) = (LEFT - 12.0, y + 4.0);
-        let name = escaped(name);
+        let (left, base) = (left - GAP, y + 4.0);
+        let name = shortened(name);
+        let name = escaped(&name);
         writeln!(f, "<text class=\"name end\" x=\"{left:.1}\" y=\"{base:.1}\">{name}</text>")?;
         for point in *points {
             let is_used = (point.phase == Phase::Confirm) == *is_confirmed;
@@ -135,6 +157,39 @@ impl Row<'_> {
     }
 }
 
+impl Row<'_> {
+    /// An effect that the axis has no room for is written beside its end.
+    fn draw_beyond(
+        &self,
+        y: f64,
+        reach: f64,
+        x: &dyn Fn(f64) -> f64,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
+        let found = self.found.filter(|[_, effect, _]| effect.abs() > reach);
+        let Some([low, effect, high]) = found else { return Ok(()) };
+        let (at, side) = match effect < 0.0 {
+            true => (x(high) + GAP, "start"),
+            false => (x(low) - GAP, "end"),
+        };
+        let (base, class, text) = (y + 4.0, self.class, percent(effect));
+        writeln!(
+            f,
+            "<text class=\"beyond {class} {side}\" x=\"{at:.1}\" y=\"{base:.1}\">{text}</text>"
+        )
+    }
+}
+
+/// A name that there is room for; the table has all of it.
+fn shortened(name: &str) -> Cow<'_, str> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number")]
+    let room = ((LEFT_MAX - 2.0 * GAP) / LETTER) as usize;
+    match name.chars().count() > room {
+        true => Cow::Owned(name.chars().take(room - 1).chain(['\u{2026}']).collect()),
+        false => Cow::Borrowed(name),
+    }
+}
+
 /// Round percentages that fit, a handful of them.
 fn ticks(reach: f64) -> Vec<f64> {
     let most = reach.exp_m1() * 100.0;
@@ -145,7 +200,12 @@ fn ticks(reach: f64) -> Vec<f64> {
 }
 
 const WIDTH: f64 = 940.0;
-const LEFT: f64 = 250.0;
+const LEFT_MIN: f64 = 160.0;
+const LEFT_MAX: f64 = 400.0;
+/// Between a name and the axis.
+const GAP: f64 = 12.0;
+/// Width of a letter, or a little more.
+const LETTER: f64 = 7.2;
 const RIGHT: f64 = 20.0;
 const TOP: f64 = 8.0;
 const BOTTOM: f64 = 28.0;
@@ -154,12 +214,49 @@ const ROW: f64 = 40.0;
 /// How far below its interval the blocks of a row are.
 const DOTS: f64 = 13.0;
 
+/// From so many rows on a few may be beyond the axis.
+const MANY: usize = 12;
+
 /// Twenty times as much: beyond, nothing could be told apart.
 const REACH_MAX: f64 = 3.0;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_names_are_shortened() {
+        assert_eq!(shortened("gro=on"), "gro=on");
+        let long = shortened(&"\u{e4}".repeat(200)).into_owned();
+        assert!(long.ends_with('\u{2026}') && long.chars().count() < 60, "{long}");
+    }
+
+    #[test]
+    fn of_many_rows_the_few_largest_are_beyond_the_axis() {
+        let row = |effect: f64| Row {
+            name: "x",
+            class: "worse",
+            found: Some([effect - 0.01, effect, effect + 0.01]),
+            points: &[],
+            is_confirmed: false,
+        };
+        let log = crate::tune::report::page::tests::log();
+        let findings = quiclane_tuning::experiment::Findings::new(&log);
+        let calibration = &findings.calibrations[0];
+        let forest = Forest { calibration, effects: &[], smallest: 0.02 };
+        let effects = |count: usize| (0..count).map(|at| if at < 2 { -1.0 } else { 0.03 });
+        let reach = |count| forest.reach(&effects(count).map(row).collect::<Vec<_>>());
+        assert!(reach(20) < 0.05 && reach(5) > 1.0, "{} {}", reach(20), reach(5));
+        struct Beyond<'r>(&'r Row<'r>, f64);
+        impl fmt::Display for Beyond<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.draw_beyond(0.0, self.1, &|value| value, f)
+            }
+        }
+        let drawn = |effect| Beyond(&row(effect), 0.1).to_string();
+        assert!(drawn(-1.0).contains("start") && drawn(-1.0).contains(">-63.2 %<"));
+        assert_eq!(drawn(0.05), "");
+    }
 
     #[test]
     fn ticks_are_round_and_few() {

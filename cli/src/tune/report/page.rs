@@ -202,7 +202,7 @@ impl Page<'_> {
 
 const CAPTION: &str = "Squares are effects, lines their 95 % intervals, dots single blocks: grey \
     ones are of the screening of what was measured again, hollow ones void. Within the band an \
-    effect is too small to matter.";
+    effect is too small to matter; one that is beyond the axis has its value written.";
 
 const STYLE: &str = include_str!("style.css");
 
