@@ -121,8 +121,9 @@ impl Folder {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             looked => looked.map_err(io_error("opening", &path))?,
         };
-        // What somebody else put there is not even opened: a pipe would keep us waiting.
+        // What somebody else put there is not even opened.
         self.check()?;
+        is_regular(&path).map_err(io_error("opening", &path))?;
         let file = match File::open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(io_error("opening", &path))?,
@@ -182,7 +183,8 @@ impl Folder {
     /// Who held the lock last.
     pub(crate) fn holder(&self) -> String {
         let mut text = String::new();
-        let read = File::open(self.0.join(LOCK));
+        let path = self.0.join(LOCK);
+        let read = is_regular(&path).and_then(|()| File::open(path));
         let read = read.and_then(|file| file.take(HOLDER_BYTES_MAX).read_to_string(&mut text));
         match read {
             Ok(_) if !text.is_empty() => text.escape_default().to_string(),
@@ -214,6 +216,15 @@ impl Folder {
             true => Ok(()),
             false => Err(JournalError::Unsafe(self.0.clone())),
         }
+    }
+}
+
+/// Whoever opened a pipe to read it would wait for somebody to write.
+fn is_regular(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(about) if !about.is_file() => Err(io::Error::other("it is no regular file: remove it")),
+        // It may have gone meanwhile, which opening it says as well.
+        _ => Ok(()),
     }
 }
 
@@ -357,6 +368,7 @@ const HOLDER_BYTES_MAX: u64 = 200;
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::os::unix::net::UnixListener;
+    use std::process::Command;
 
     use super::*;
     use crate::revert::Outcome;
@@ -376,6 +388,22 @@ mod tests {
         let (knob, path) = ("rmem_max".into(), Some("/rmem".into()));
         let (original, wanted) = ("1\n".into(), "2".into());
         Record::Intent { seq, knob, interface: None, path, original, wanted }
+    }
+
+    #[test]
+    fn pipes_are_not_waited_for() {
+        for name in [JOURNAL, LOCK] {
+            let (keeps, folder) = folder();
+            let path = keeps.path().join(name);
+            assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+            match name {
+                LOCK => assert_eq!(folder.holder(), "another process"),
+                _ => {
+                    let error = folder.read().unwrap_err().to_string();
+                    assert!(error.contains("it is no regular file: remove it"), "{error}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -45,7 +45,9 @@ fn permission(glance: &Glance, system: &System) -> Option<Finding> {
     let site = Site::sysctl("udp_early_demux")?;
     let Refusal::NotPermitted = system.may_write(&site).err()? else { return None };
     let found = format!("this process may not write {}", site.place());
-    let found = match glance.process.container {
+    // Root of a container has some capabilities; a user without any is just no root.
+    let process = &glance.process;
+    let found = match process.container && process.effective.0 != 0 {
         true => format!("{found}: it runs in a container"),
         false => found,
     };
