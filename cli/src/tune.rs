@@ -94,18 +94,18 @@ fn plan(args: &PlanArgs) -> Result<Exit, Failure> {
 
 fn apply(args: &ApplyArgs) -> Result<Exit, Failure> {
     let (lab, plan) = planned(&args.wishes, &args.at)?;
-    let (traps, kept) = (plan.traps.clone(), plan.kept.clone());
     let folder = args.journal.folder();
     let session = Session { at_s: unix_time().as_secs(), keep: args.keep };
-    let traps = &traps;
     if let Some((program, words)) = args.command.split_first() {
         let tried = lab.try_out(plan, &folder, &session, || guard::start(&folder))?;
         let (applied, while_runs) = (&tried.applied, Some(program.as_os_str()));
-        output::log(text::Set { applied, kept: &kept, traps, folder: &folder, while_runs });
-        let all_set = applied.ok;
-        let status = process::Command::new(program).args(words).status();
+        output::log(text::Set { applied, folder: &folder, while_runs });
+        let (all_set, misses) = (applied.ok, applied.misses());
+        let run = || process::Command::new(program).args(words).status();
+        let status = (!misses).then(run);
         let undone = tried.revert()?;
         output::log(text::PutBack(&undone));
+        let Some(status) = status else { return Ok(Exit::Failed) };
         let ended =
             status.map_err(|source| Failure::Command { program: program.clone(), source })?;
         return Ok(if all_set && undone.ok && ended.success() { Exit::Ok } else { Exit::Failed });
@@ -115,7 +115,7 @@ fn apply(args: &ApplyArgs) -> Result<Exit, Failure> {
         true => output::json(&applied)?,
         false => {
             let (applied, while_runs) = (&applied, None);
-            output::result(text::Set { applied, kept: &kept, traps, folder: &folder, while_runs })?;
+            output::result(text::Set { applied, folder: &folder, while_runs })?;
         }
     }
     Ok(if applied.ok { Exit::Ok } else { Exit::Failed })

@@ -168,6 +168,7 @@ mod tests {
             to: to.into(),
             why: "why\nnot".into(),
             form: Form::AnyWord,
+            by_hand: false,
         }
     }
 
@@ -196,6 +197,7 @@ mod tests {
             wanted: to,
             reason: Reason::Already,
             site: Some(site),
+            by_hand: false,
         }
     }
 

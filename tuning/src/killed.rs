@@ -87,7 +87,7 @@ impl Kernel {
         let change = |(site, to): (Site, &str)| {
             let form = site.knob.access.form().unwrap();
             let from = form.value(&self.read(&site).unwrap());
-            Change { site, from, to: to.into(), why: "test".into(), form }
+            Change { site, from, to: to.into(), why: "test".into(), form, by_hand: true }
         };
         Self::sites().map(change).collect()
     }

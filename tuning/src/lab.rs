@@ -175,7 +175,8 @@ impl Lab {
         if let Some(text) = obstacle.or_else(unwise) {
             return plan.keep(wish, Some(site), Some(read), Reason::Obstacle(text));
         }
-        plan.changes.push(Change { site, from, to, why: wish.why.clone(), form: wish.form });
+        let (why, form, by_hand) = (wish.why.clone(), wish.form, wish.by_hand);
+        plan.changes.push(Change { site, from, to, why, form, by_hand });
     }
 
     /// What an unfinished or a standing journal means to whoever looks at the host.

@@ -68,6 +68,10 @@ fn wishes(profile: Profile) -> Wishes {
     Wishes { profile: Some(profile), ..Wishes::default() }
 }
 
+fn named(id: &str, value: &str) -> Wishes {
+    Wishes { set: vec![(id.to_owned(), value.to_owned())], ..Wishes::default() }
+}
+
 pub(crate) const SESSION: Session = Session { at_s: 1, keep: None };
 
 fn snapshot(tree: &Tree) -> Vec<Option<String>> {
@@ -129,6 +133,33 @@ fn a_second_apply_refuses_and_names_the_first() {
     tree.write("proc/sys/kernel/random/boot_id", "two\n");
     let applied = apply(&lab, Profile::Latency).unwrap();
     assert!(applied.notes[0].contains("profile balanced was set before the host booted"));
+}
+
+#[test]
+fn what_is_named_and_stays_another_is_a_failure_and_nothing_is_tried_with_it() {
+    let ((tree, lab), trial) = (machine(), Trial::new());
+    let before = snapshot(&tree);
+    // Absent, a link that would go down, a limit that would be lowered.
+    for (id, value) in [("threaded_napi", "1"), ("mtu", "9000"), ("rmem_max", "4096")] {
+        let mut wishes = named(id, value);
+        wishes.set.push(("udp_early_demux".into(), "0".into()));
+        let plan = || lab.plan(&wishes).unwrap();
+        let tried = lab.try_out(plan(), &trial.folder, &SESSION, || Ok(())).unwrap();
+        assert!(!tried.applied.ok && tried.applied.misses(), "{id}");
+        assert!(tried.applied.results.is_empty() && trial.is_closed(), "{id}");
+        assert_eq!(snapshot(&tree), before, "{id}");
+        assert!(tried.revert().unwrap().ok);
+        let applied = lab.apply(plan(), &trial.folder, &SESSION, || Ok(())).unwrap();
+        assert!(!applied.ok && applied.misses() && applied.results == [Done::Set], "{id}");
+        assert!(lab.revert(&trial.folder, false).unwrap().ok);
+    }
+    // What is so already is as asked for, and of a profile a host need not have all.
+    let wishes = Wishes { set: named("mtu", "1500").set, ..wishes(Profile::Balanced) };
+    let plan = lab.plan(&wishes).unwrap();
+    assert!(plan.kept.iter().any(|kept| !kept.reason.is_fulfilled()), "{plan:?}");
+    let tried = lab.try_out(plan, &trial.folder, &SESSION, || Ok(())).unwrap();
+    assert!(tried.applied.ok && !tried.applied.misses() && snapshot(&tree) != before);
+    assert!(tried.revert().unwrap().ok);
 }
 
 #[test]
@@ -237,7 +268,7 @@ fn a_knob_that_is_not_here_is_neither_shown_nor_set_nor_made() {
             assert!(text.contains(&why), "{text}");
         }
         let applied = lab.apply(plan, &trial.folder, &SESSION, || Ok(())).unwrap();
-        assert!(applied.results.is_empty(), "{applied:?}");
+        assert!(applied.results.is_empty() && !applied.ok, "{applied:?}");
     }
     assert!(!tree.files().exists("/proc/sys/kernel/nmi_watchdog"));
     assert!(!tree.files().exists("/sys/class/net/eth0/threaded"));

@@ -19,6 +19,8 @@ pub struct Change {
     /// Why.
     pub why: String,
     pub(crate) form: Form,
+    /// Whether somebody named the knob; else a profile has it.
+    pub(crate) by_hand: bool,
 }
 
 impl Change {
@@ -49,7 +51,7 @@ impl Serialize for Change {
             command: String,
             undo: String,
         }
-        let Self { site, from, to, why, form: _ } = self;
+        let Self { site, from, to, why, form: _, by_hand: _ } = self;
         let interface = site.interface.as_ref().map(|nic| nic.name.as_str());
         let (knob, scope) = (site.knob.id, site.knob.reach.name());
         let (place, command, undo) = (site.place(), self.command(), self.undo());
@@ -75,6 +77,17 @@ pub struct Kept {
     /// The place, where there is one.
     #[serde(skip)]
     pub site: Option<Site>,
+    /// Whether somebody named the knob; else a profile has it.
+    #[serde(skip)]
+    pub(crate) by_hand: bool,
+}
+
+impl Kept {
+    /// Whether somebody named it, and does not get it.
+    #[must_use]
+    pub const fn is_missed(&self) -> bool {
+        self.by_hand && !self.reason.is_fulfilled()
+    }
 }
 
 /// What would be done.
@@ -118,6 +131,7 @@ impl Plan {
             wanted: wish.target.value(),
             reason: why,
             site,
+            by_hand: wish.by_hand,
         });
     }
 }

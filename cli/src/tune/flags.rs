@@ -41,8 +41,10 @@ pub(super) struct PlanArgs {
 
 /// Do what `plan` says, and remember how it was
 ///
-/// What cannot be set is said, and the rest is set; the exit code is then 1. With `-- COMMAND` it
-/// is set while that runs; the exit code is 1 too if the command fails. If the command is
+/// What cannot be set is said, and the rest is set; the exit code is 1 if the kernel refused some
+/// of it, or something that --set names is not as asked for. With `-- COMMAND` it is set while that
+/// runs, or not at all: without all of --set the command is not run. The exit code is 1 too if the
+/// command fails. If the command is
 /// killed on the way, a guard process puts everything back at once.
 #[derive(Args, Debug)]
 pub(super) struct ApplyArgs {

@@ -36,8 +36,6 @@ impl Display for Planned<'_> {
 /// What was applied.
 pub(super) struct Set<'a> {
     pub(super) applied: &'a Applied,
-    pub(super) kept: &'a [Kept],
-    pub(super) traps: &'a [Finding],
     pub(super) folder: &'a Folder,
     /// The program that it is for.
     pub(super) while_runs: Option<&'a OsStr>,
@@ -45,8 +43,8 @@ pub(super) struct Set<'a> {
 
 impl Display for Set<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { applied, kept, traps, folder, while_runs } = self;
-        write_traps(traps, f)?;
+        let Self { applied, folder, while_runs } = self;
+        write_traps(&applied.traps, f)?;
         for note in &applied.notes {
             writeln!(f, "note: {note}")?;
         }
@@ -54,7 +52,11 @@ impl Display for Set<'_> {
         for (change, done) in applied.changes.iter().zip(&applied.results) {
             write_change(change, Some(done), f)?;
         }
-        write_kept(kept, f)?;
+        write_kept(&applied.kept, f)?;
+        if let Some(program) = while_runs.filter(|_| applied.misses()) {
+            let program = program.display();
+            return write!(f, "\n{program} was not run: not all of --set is as asked for");
+        }
         if !applied.results.iter().any(Done::is_set) {
             return write!(f, "\nnothing was changed");
         }

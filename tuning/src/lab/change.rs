@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use super::{Lab, TuneError};
 use crate::apply::{Applying, Done, Stay};
-use crate::finding::SCHEMA;
+use crate::finding::{Finding, SCHEMA};
 use crate::journal::{Begin, Entry, Folder, Held, Journal, Log, VERSION};
 use crate::knobs::Knob;
-use crate::plan::{Change, Plan};
+use crate::plan::{Change, Kept, Plan};
 use crate::revert::{Outcome, Place as _, Reverted, Reverting};
 use crate::system::Refusal;
 
@@ -21,7 +21,8 @@ use crate::system::Refusal;
 pub struct Applied {
     /// The version of the JSON form.
     pub schema: u32,
-    /// Whether everything that the plan would change was set.
+    /// Whether everything that the plan would change was set, and every knob that somebody named
+    /// is as asked for.
     pub ok: bool,
     /// What was asked for.
     pub asked: String,
@@ -29,10 +30,25 @@ pub struct Applied {
     pub changes: Vec<Change>,
     /// In the order of `changes`.
     pub results: Vec<Done>,
+    /// What stays as it is.
+    pub kept: Vec<Kept>,
+    /// What to know about the host.
+    pub traps: Vec<Finding>,
     /// After how many seconds the guard reverts.
     pub for_s: Option<u64>,
     /// What was put aside before.
     pub notes: Vec<String>,
+}
+
+impl Applied {
+    /// Whether a knob that somebody named is not as asked for: of a profile's lines a host need not
+    /// have all.
+    #[must_use]
+    pub fn misses(&self) -> bool {
+        let mut tried = self.changes.iter().zip(&self.results);
+        self.kept.iter().any(Kept::is_missed)
+            || tried.any(|(change, done)| change.by_hand && !done.is_sure())
+    }
 }
 
 /// What was put back.
@@ -128,6 +144,7 @@ impl Lab {
     }
 
     /// The same for as long as the result is kept: if this process dies, `guard` puts it back.
+    /// Nothing is done where `plan` [misses](Kept::is_missed) something.
     ///
     /// # Errors
     /// As [`apply`](Self::apply).
@@ -149,20 +166,23 @@ impl Lab {
         stay: Stay,
         guard: impl FnOnce() -> io::Result<()>,
     ) -> Result<Tried<'_>, TuneError> {
-        let Plan { asked, changes, .. } = plan;
+        let Plan { asked, changes, kept, traps, .. } = plan;
+        let misses = kept.iter().any(Kept::is_missed);
         self.check_power(&changes)?;
         let (pid, at_s) = (std::process::id(), session.at_s);
         let for_s = session.keep.map(|keep| keep.as_secs());
         let mut applied = Applied {
             schema: SCHEMA,
-            ok: true,
+            ok: !misses,
             asked: asked.clone(),
             changes,
             results: Vec::new(),
+            kept,
+            traps,
             for_s,
             notes: Vec::new(),
         };
-        if applied.changes.is_empty() {
+        if applied.changes.is_empty() || misses && stay == Stay::WhileAlive {
             return Ok(Tried { lab: self, applied, journal: None });
         }
         let held = folder.hold(&format!("process {pid} ({asked})"), PATIENCE)?;
@@ -176,7 +196,7 @@ impl Lab {
             return Err(TuneError::Guard(error));
         }
         let (results, journal) = Applying::new(self, journal, &applied.changes, stay).run()?;
-        applied.ok = results.iter().all(Done::is_sure);
+        applied.ok &= results.iter().all(Done::is_sure);
         applied.results = results;
         Ok(Tried { lab: self, applied, journal: Some(journal) })
     }
@@ -200,10 +220,15 @@ impl Lab {
         let Some(log) = held.folder().read()? else { return held.sweep().map_err(Into::into) };
         if log.begin.boot != self.boot() {
             notes.push(format!("{} was set before the host booted: it is gone", log.begin.by));
-        } else if !log.is_over() {
+        } else if self.is_in_the_way(&log) {
             return Err(in_place(held.folder(), &log));
         }
         Ok(Reverting::new(self, held, log, false)?.run()?.held)
+    }
+
+    /// Whether what a journal remembers would have to be put back first.
+    fn is_in_the_way(&self, log: &Log) -> bool {
+        log.begin.boot == self.boot() && !log.is_over()
     }
 
     /// Puts back what the journal remembers. `give_up`: close it even if something cannot be.

@@ -146,6 +146,39 @@ fn a_guard_puts_back_at_the_deadline() {
 }
 
 #[test]
+fn what_set_names_and_cannot_have_is_a_failure_and_no_command_is_run() {
+    inside(
+        "tune::files::what_set_names_and_cannot_have_is_a_failure_and_no_command_is_run",
+        |host| {
+            let before = host.state();
+            // A veth without GRO has nothing to poll, and MTUs may take links down.
+            for missed in ["--set threaded_napi=1", "--set mtu=9000"] {
+                let flags = format!("apply --interface veth0 --set udp_early_demux=0 {missed}");
+                let flags = host.with_journal(&flags);
+                let run = line(&format!("tune {flags} -- echo it runs"));
+                assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{run:?}");
+                assert!(run.stderr.contains("echo was not run"), "{run:?}");
+                assert!(host.state() == before && host.is_closed(), "{run:?}");
+                let applied = line(&format!("tune {flags} --json"));
+                let answer = applied.json();
+                assert_eq!((applied.code, &answer["ok"]), (1, &false.into()), "{applied:?}");
+                assert_eq!(answer["results"], serde_json::json!(["set"]), "{applied:?}");
+                assert_eq!(answer["kept"].as_array().unwrap().len(), 1, "{applied:?}");
+                assert!(answer["traps"].is_array(), "{applied:?}");
+                assert_eq!(host.tune("revert").code, 0);
+            }
+            // What the kernel refuses is found out only when it is written.
+            let flags = host.with_journal("apply --set local_ports='1 0'");
+            let program = env!("CARGO_BIN_EXE_quiclane");
+            let script = format!("exec {program} tune {flags} -- echo it runs");
+            let run = Command::new("sh").args(["-c", &script]).output().unwrap();
+            assert_eq!((run.status.code(), run.stdout.as_slice()), (Some(1), &b""[..]), "{run:?}");
+            assert!(host.state() == before && host.is_closed(), "{run:?}");
+        },
+    );
+}
+
+#[test]
 fn files_of_another_namespace_are_not_touched() {
     inside("tune::files::files_of_another_namespace_are_not_touched", |host| {
         // As `nsenter --net` does it: /sys stays that of the namespace before.
