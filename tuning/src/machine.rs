@@ -9,7 +9,7 @@ use crate::export::Format;
 use crate::facts::{Glance, Interface, Interfaces, Link};
 use crate::journal::Folder;
 use crate::knobs::{Access, Knob};
-use crate::lab::{Lab, Session};
+use crate::lab::{Lab, Session, TuneError};
 use crate::plan::Plan;
 use crate::profile::Profile;
 use crate::recorded::Tree;
@@ -133,6 +133,23 @@ fn a_second_apply_refuses_and_names_the_first() {
     tree.write("proc/sys/kernel/random/boot_id", "two\n");
     let applied = apply(&lab, Profile::Latency).unwrap();
     assert!(applied.notes[0].contains("profile balanced was set before the host booted"));
+}
+
+#[test]
+fn a_second_apply_of_what_holds_through_the_first_is_refused() {
+    let ((tree, lab), trial) = (machine(), Trial::new());
+    let plan = || lab.plan(&named("udp_early_demux", "0")).unwrap();
+    assert!(lab.apply(plan(), &trial.folder, &SESSION, || Ok(())).unwrap().ok);
+    assert_eq!(plan().changes, [], "it is so already");
+    let again = lab.apply(plan(), &trial.folder, &SESSION, || Ok(())).unwrap_err();
+    assert!(matches!(again, TuneError::InPlace { .. }), "{again}");
+    let Err(again) = lab.try_out(plan(), &trial.folder, &SESSION, || Ok(())) else {
+        panic!("it would go while the command runs")
+    };
+    assert!(matches!(again, TuneError::InPlace { .. }), "{again}");
+    // Of a boot before it is in nobody's way.
+    tree.write("proc/sys/kernel/random/boot_id", "two\n");
+    assert!(lab.apply(plan(), &trial.folder, &SESSION, || Ok(())).unwrap().ok);
 }
 
 #[test]

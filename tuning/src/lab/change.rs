@@ -183,6 +183,10 @@ impl Lab {
             notes: Vec::new(),
         };
         if applied.changes.is_empty() || misses && stay == Stay::WhileAlive {
+            // What is so already may be so for a while only.
+            if let Some(log) = folder.read()?.filter(|log| self.is_in_the_way(log)) {
+                return Err(in_place(folder, &log));
+            }
             return Ok(Tried { lab: self, applied, journal: None });
         }
         let held = folder.hold(&format!("process {pid} ({asked})"), PATIENCE)?;
