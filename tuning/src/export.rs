@@ -126,7 +126,7 @@ struct Wanted<'p> {
 
 impl Wanted<'_> {
     /// See [`wish::turn`].
-    fn turn(&self) -> u8 {
+    fn turn(&self) -> i8 {
         wish::turn(self.site.knob.id, self.value)
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::apply::{Applying, Done, Stay};
 use crate::journal::{Begin, Entry, Folder, VERSION};
-use crate::knobs::{Access, Knob};
+use crate::knobs::{Knob, Reach};
 use crate::plan::Change;
 use crate::revert::{Outcome, Place, Reverting};
 use crate::site::{Nic, Site};
@@ -77,8 +77,8 @@ impl Kernel {
     fn sites() -> impl Iterator<Item = (Site, &'static str)> {
         VALUES.iter().map(|(id, path, _, wanted, _)| {
             let knob = Knob::by_id(id).unwrap();
-            let device = matches!(knob.access, Access::Feature(_) | Access::Device(_));
-            let interface = device.then(|| Nic { name: "eth0".into(), index: 2 });
+            let interface =
+                (knob.reach == Reach::Interface).then(|| Nic { name: "eth0".into(), index: 2 });
             (Site { knob, interface, path: path.map(str::to_owned) }, *wanted)
         })
     }
@@ -392,6 +392,32 @@ fn what_cannot_be_read_back_stays_in_the_journal_until_it_is_as_before() {
     let results = trial.results(&kernel, &changes(&kernel, "threaded_napi"));
     assert!(matches!(results[..], [Done::Refused(_)]), "{results:?}");
     assert!(trial.is_closed(), "of what was refused nothing is left");
+}
+
+#[test]
+fn what_another_value_needs_to_be_put_back_stays_until_then() {
+    let (kernel, trial) = (Kernel::new(), Trial::new());
+    let before = kernel.state();
+    let mut changes = kernel.changes();
+    changes.retain(|change| ["gro", "threaded_napi"].contains(&change.site.knob.id));
+    let mut applying = trial.applying(&kernel, &changes);
+    // Killed before the kernel's refusal is noted, and then it is as if there had been none.
+    assert_eq!((0..5).take_while(|_| applying.step().unwrap()).count(), 5);
+    drop(applying);
+    kernel.values.borrow_mut().insert("/threaded".into(), "1\n".into());
+    kernel.resets.set(Some("threaded_napi"));
+    kernel.away.set(true);
+    for _ in 0..2 {
+        let outcomes = trial.finish(&kernel);
+        let [(1, Outcome::Failed { .. }), (0, Outcome::Failed { why })] = &outcomes[..] else {
+            panic!("{outcomes:?}")
+        };
+        assert!(why.contains("threaded_napi needs it"), "{why}");
+        assert_eq!(kernel.state()["gro"], "on");
+    }
+    kernel.resets.set(None);
+    assert_eq!(trial.finish(&kernel), [(1, Outcome::Restored), (0, Outcome::Restored)]);
+    assert_eq!((kernel.state(), trial.is_closed()), (before, true));
 }
 
 #[test]

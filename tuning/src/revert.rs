@@ -1,5 +1,5 @@
 //! revert puts back what the journal remembers, last things first, and nothing that somebody else
-//! has changed since.
+//! has changed since. What another value needs stays until that one is back.
 //!
 //! ```text
 //! for each entry, backwards:  restore (compare, write, compare) ─► settle (on the disk)
@@ -13,6 +13,7 @@ use crate::journal::{Entry, Held, Journal, JournalError, Log, Record};
 use crate::knobs::{Access, Care, Knob, Reach};
 use crate::site::Site;
 use crate::system::{Board, Refusal};
+use crate::wish::needs;
 
 /// What became of a value.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -124,7 +125,12 @@ impl<'a, P: Place> Reverting<'a, P> {
             Phase::Over => return Ok(false),
             Phase::Restore => match self.next().cloned() {
                 Some(entry) => {
-                    let outcome = self.restore(&entry);
+                    let outcome = match self.needed_by(&entry) {
+                        Some(knob) => {
+                            Outcome::Failed { why: format!("{knob} needs it until it is put back") }
+                        }
+                        None => self.restore(&entry),
+                    };
                     let unhappy = !outcome.is_final() && self.give_up;
                     let outcome = if unhappy { Outcome::GivenUp } else { outcome };
                     let settles = outcome.is_final();
@@ -157,6 +163,17 @@ impl<'a, P: Place> Reverting<'a, P> {
     fn next(&self) -> Option<&Entry> {
         let before = self.outcomes.last().map_or(u32::MAX, |(seq, _)| *seq);
         self.log.entries.iter().rev().find(|entry| entry.seq < before && entry.is_open())
+    }
+
+    /// What could not be put back so far, and never could be without `entry`.
+    fn needed_by(&self, entry: &Entry) -> Option<&str> {
+        let failed = |(_, outcome): &&(u32, Outcome)| matches!(outcome, Outcome::Failed { .. });
+        let stuck = self.outcomes.iter().filter(failed);
+        let mut stuck = stuck.filter_map(|(seq, _)| self.log.entries.get(*seq as usize));
+        let needy = stuck.find(|other| {
+            needs(&other.knob) == Some(&entry.knob) && other.interface == entry.interface
+        });
+        needy.map(|other| other.knob.as_str())
     }
 
     /// The journal, to be damaged.

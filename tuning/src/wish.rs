@@ -200,10 +200,12 @@ impl Wish {
     }
 }
 
-/// When a knob is set: what needs others, or forces them, comes after them. Everything else stays
-/// in the order in which it is asked for.
-pub(crate) fn turn(id: &str, value: &str) -> u8 {
+/// When a knob is set: what needs others, or forces them, comes after them, and ends before they
+/// do. Everything else, 0, stays in the order in which it is asked for.
+pub(crate) fn turn(id: &str, value: &str) -> i8 {
     match (id, value) {
+        // Once `gro` is off a veth has no threads to end, and refuses even that.
+        ("threaded_napi", "0") => -1,
         // A veth has nothing to poll, and refuses it, before `gro` is on.
         ("threaded_napi", "1") => 1,
         // It sets `energy_preference` too, and refuses any other for as long as it lasts. Set last
@@ -211,6 +213,11 @@ pub(crate) fn turn(id: &str, value: &str) -> u8 {
         ("governor", "performance") => 2,
         _ => 0,
     }
+}
+
+/// The knob of the same interface without which this one cannot even be put back.
+pub(crate) fn needs(id: &str) -> Option<&'static str> {
+    (id == "threaded_napi").then_some("gro")
 }
 
 /// Whether any of the numbers gets smaller.
@@ -332,6 +339,9 @@ mod tests {
         let rest = ("rx_hash", "on");
         assert_eq!(order(&[governor, threads, gro, energy, rest]), expected);
         assert_eq!(order(&[gro, energy, rest, threads, governor]), expected);
+        // A veth without GRO has no threads, and takes not even a 0.
+        let (none, off) = (("threaded_napi", "0"), ("gro", "off"));
+        assert_eq!(order(&[off, rest, none]), ["threaded_napi", "gro", "rx_hash"]);
         // Any other governor lets the preference be set, and only it does.
         let powersave = [("governor", "powersave"), ("energy_preference", "power")];
         assert_eq!(order(&powersave), ["governor", "energy_preference"]);

@@ -8,6 +8,7 @@ use std::fmt::{self, Display};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use quiclane::clock::unix_time;
 use quiclane_tuning::{
     Applied, Change, Done, Ended, Export, Finding, Folder, Kept, Outcome, Plan, REVERT, Standing,
     Status, Tuned, Undone, UndoneValue, Value,
@@ -143,8 +144,17 @@ impl Display for Now<'_> {
         writeln!(f, "since {} by process {pid}, journal in {journal}", time(*at_s))?;
         match (for_s, guarded) {
             (Some(seconds), true) => {
-                let until = time(at_s.saturating_add(*seconds));
-                writeln!(f, "a guard puts it back at {until}")?;
+                let until = at_s.saturating_add(*seconds);
+                match until < unix_time().as_secs() {
+                    false => writeln!(f, "a guard puts it back at {}", time(until))?,
+                    true => writeln!(
+                        f,
+                        "its time was over at {}: the guard tries again what it could not put \
+                         back; why not, and now: {}",
+                        time(until),
+                        revert(journal)
+                    )?,
+                }
             }
             (Some(_), false) => {
                 writeln!(f, "its guard is gone: put it back with {}", revert(journal))?;

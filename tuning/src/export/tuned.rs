@@ -62,7 +62,7 @@ fn place<'p>(wanted: &Wanted<'p>, virtual_nics: &[Nic]) -> Result<Place<'p>, &'s
     }
     if virtual_nics.contains(nic) {
         // What needs other settings of the interface would be refused.
-        let file = file.filter(|_| wanted.turn() == 0);
+        let file = file.filter(|_| wanted.turn() <= 0);
         return file.ok_or("TuneD leaves virtual interfaces alone");
     }
     let net = |option, words| Ok(Place::Net(&nic.name, option, words));

@@ -28,7 +28,7 @@ fn action(wanted: &Wanted<'_>, nic: &Nic) -> String {
     let folder = format!("/sys/class/net/{}/", nic.name);
     let attribute = site.path.as_deref().and_then(|path| path.strip_prefix(&folder));
     match (attribute, &site.path) {
-        (Some(attribute), _) if wanted.turn() == 0 => {
+        (Some(attribute), _) if wanted.turn() <= 0 => {
             format!("ATTR{{{attribute}}}=\"{}\"", quoted(value))
         }
         // It needs what the rules before it have run.

@@ -179,6 +179,42 @@ fn what_set_names_and_cannot_have_is_a_failure_and_no_command_is_run() {
 }
 
 #[test]
+fn while_a_link_is_down_what_its_threads_need_stays_and_later_all_is_put_back() {
+    let test =
+        "tune::files::while_a_link_is_down_what_its_threads_need_stays_and_later_all_is_put_back";
+    inside(test, |host| {
+        let before = host.state();
+        let link = |to: &str| {
+            let words = ["link", "set", "veth0", to];
+            assert!(Command::new("ip").args(words).status().unwrap().success());
+        };
+        let apply = "apply --interface veth0 --set gro=on --set threaded_napi=1 --for 1s";
+        assert_eq!(host.tune(apply).code, 0);
+        link("down");
+        wait_until(|| host.tune("status").stdout.contains("the guard tries again"));
+        let status = host.tune("status").stdout;
+        assert!(!status.contains("puts it back at"), "{status}");
+        let revert = host.tune("revert");
+        assert_eq!(revert.code, 1, "{revert:?}");
+        assert!(revert.stdout.contains("threaded_napi needs it until"), "{revert:?}");
+        link("up");
+        // By the guard, or by hand.
+        assert_eq!(host.tune("revert").code, 0);
+        assert_eq!((host.state(), host.is_closed()), (before.clone(), true));
+        // Without GRO there is nothing left to end.
+        assert_eq!(host.tune("apply --interface veth0 --set gro=on --set threaded_napi=1").code, 0);
+        let other = host.journal.with_extension("other");
+        let other = format!("--journal {}", other.display());
+        let off = "tune apply --interface veth0 --set gro=off --set threaded_napi=0";
+        let off = line(&format!("{off} {other}"));
+        assert_eq!(off.code, 0, "{off:?}");
+        assert_eq!(line(&format!("tune revert {other}")).code, 0);
+        assert_eq!(host.tune("revert").code, 0);
+        assert_eq!(host.state(), before);
+    });
+}
+
+#[test]
 fn files_of_another_namespace_are_not_touched() {
     inside("tune::files::files_of_another_namespace_are_not_touched", |host| {
         // As `nsenter --net` does it: /sys stays that of the namespace before.
