@@ -1,5 +1,6 @@
 //! tune shows what this host can be tuned by, changes it, and puts it back.
 
+mod attended;
 mod cell;
 mod experiment;
 mod flags;
@@ -9,7 +10,6 @@ mod text;
 
 use std::fs;
 use std::io;
-use std::process;
 
 use clap::{Args, Subcommand};
 use quiclane::clock::unix_time;
@@ -17,6 +17,7 @@ use quiclane_tuning::{Lab, Plan, Session, TuneError};
 
 use crate::exit::{Exit, Failure};
 use crate::output;
+use attended::Attended;
 pub(crate) use experiment::{Course, CourseArgs};
 use flags::{ApplyArgs, At, ExportArgs, PlanArgs, RevertArgs, ShowArgs, StatusArgs, WishArgs};
 
@@ -101,7 +102,7 @@ fn apply(args: &ApplyArgs) -> Result<Exit, Failure> {
         let (applied, while_runs) = (&tried.applied, Some(program.as_os_str()));
         output::log(text::Set { applied, folder: &folder, while_runs });
         let (all_set, misses) = (applied.ok, applied.misses());
-        let run = || process::Command::new(program).args(words).status();
+        let run = || Attended::start(program, words).and_then(Attended::wait);
         let status = (!misses).then(run);
         let undone = tried.revert()?;
         output::log(text::PutBack(&undone));

@@ -63,6 +63,8 @@ const DOORS: &[(&str, &[&str])] = &[
         "rustix",
         &[
             "cli/src/rlimits.rs",
+            // Signals for a child.
+            "cli/src/tune/attended.rs",
             "cli/src/tune/cell.rs",
             "cli/src/tune/experiment/course.rs",
             "cli/src/tune/experiment/process.rs",

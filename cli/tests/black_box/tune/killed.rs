@@ -2,13 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a failed test")]
 
-use std::process::Command;
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::host::{Host, WISHES, WISHES_COUNT, inside, read};
+use super::host::{DEMUX, Host, WISHES, WISHES_COUNT, inside, read};
 use crate::command::Running;
 
 /// Records of a whole apply: begin, intent and done of each, applied.
@@ -116,6 +118,59 @@ fn what_is_set_for_a_command_goes_with_it_and_with_its_runner() {
         wait_until(|| host.is_closed());
         assert_eq!(host.state(), before);
         children.into_iter().filter(|child| !guards.contains(child)).for_each(kill);
+    });
+}
+
+#[test]
+fn a_command_that_is_asked_to_end_keeps_what_is_set_until_it_has() {
+    inside("tune::killed::a_command_that_is_asked_to_end_keeps_what_is_set_until_it_has", |host| {
+        let before = host.state();
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        // It says which signal it got, and what is set after a while of draining.
+        let script = format!(
+            "cd {}; drain() {{ echo $1 > signal; sleep 0.3; cat {DEMUX} > seen; exit 0; }}; \
+             trap 'drain INT' INT; trap 'drain TERM' TERM; trap 'drain HUP' HUP; touch ready; \
+             while :; do sleep 0.05; done",
+            folder.path().display()
+        );
+        for name in ["INT", "TERM", "HUP"] {
+            let flags = host.with_journal("apply --set udp_early_demux=0");
+            let words: Vec<&str> = ["tune"].into_iter().chain(flags.split(' ')).collect();
+            // A group of its own, as a shell gives to what is typed in.
+            let mut runner = Command::new(env!("CARGO_BIN_EXE_quiclane"))
+                .args(words)
+                .args(["--", "sh", "-c", &script])
+                .stderr(Stdio::null())
+                .process_group(0)
+                .spawn()
+                .unwrap();
+            wait_until(|| file("ready").exists());
+            // The terminal gives SIGINT to the whole group; all else comes to one process.
+            let to =
+                if name == "INT" { format!("-{}", runner.id()) } else { runner.id().to_string() };
+            let kill = ["-s", name, "--", &to];
+            assert!(Command::new("kill").args(kill).status().unwrap().success());
+            assert_eq!(runner.wait().unwrap().code(), Some(0), "{name}");
+            let said = |name| fs::read_to_string(file(name)).unwrap();
+            assert_eq!((said("signal").trim(), said("seen").as_str()), (name, "0\n"));
+            assert_eq!((host.state(), host.is_closed()), (before.clone(), true), "{name}");
+            for name in ["ready", "signal", "seen"] {
+                fs::remove_file(file(name)).unwrap();
+            }
+        }
+        // With nohup the command stays deaf to it, too.
+        let program = env!("CARGO_BIN_EXE_quiclane");
+        let flags = host.with_journal("apply --set udp_early_demux=0");
+        let apply = format!("trap '' HUP; exec {program} tune {flags} -- sh -c \"$0\"");
+        let mut runner = Command::new("sh").args(["-c", &apply, &script]).spawn().unwrap();
+        wait_until(|| file("ready").exists());
+        signal(runner.id(), Signal::HUP);
+        sleep(Duration::from_millis(300));
+        assert!(!file("signal").exists(), "SIGHUP was to be ignored");
+        signal(runner.id(), Signal::TERM);
+        assert_eq!(runner.wait().unwrap().code(), Some(0));
+        assert_eq!((host.state(), host.is_closed()), (before, true));
     });
 }
 
