@@ -98,11 +98,15 @@ fn apply(args: &ApplyArgs) -> Result<Exit, Failure> {
     let folder = args.journal.folder();
     let session = Session { at_s: unix_time().as_secs(), keep: args.keep };
     if let Some((program, words)) = args.command.split_first() {
-        let tried = lab.try_out(plan, &folder, &session, || guard::start(&folder))?;
+        let mut tried = lab.try_out(plan, &folder, &session, || guard::start(&folder))?;
         let (applied, while_runs) = (&tried.applied, Some(program.as_os_str()));
         output::log(text::Set { applied, folder: &folder, while_runs });
         let (all_set, misses) = (applied.ok, applied.misses());
-        let run = || Attended::start(program, words).and_then(Attended::wait);
+        let run = || {
+            let command = Attended::start(program, words)?;
+            tried.runs(program.to_string_lossy().into_owned(), command.id());
+            command.wait()
+        };
         let status = (!misses).then(run);
         let undone = tried.revert()?;
         output::log(text::PutBack(&undone));

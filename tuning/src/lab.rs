@@ -8,8 +8,8 @@ use std::io;
 use crate::ask::Ask;
 use crate::device::Device;
 use crate::facts::{Capability, Files, Glance};
-use crate::finding::{Finding, Scope};
-use crate::journal::{Entry, Folder, JournalError};
+use crate::finding::Finding;
+use crate::journal::{Entry, JournalError};
 use crate::knobs::Knob;
 use crate::obstacle::{obstacle, unwise};
 use crate::plan::{Change, Plan};
@@ -177,30 +177,6 @@ impl Lab {
         }
         let (why, form, by_hand) = (wish.why.clone(), wish.form, wish.by_hand);
         plan.changes.push(Change { site, from, to, why, form, by_hand });
-    }
-
-    /// What an unfinished or a standing journal means to whoever looks at the host.
-    #[must_use]
-    pub fn journal_trap(&self, folder: &Folder) -> Option<Finding> {
-        let why = "values below are not the host's own";
-        match folder.read() {
-            Ok(Some(log)) if !log.closed && log.begin.boot == self.system.boot() => {
-                let applied = if log.applied { "is in place" } else { "was not finished" };
-                let found = format!("{} {applied} ({})", log.begin.by, folder.path().display());
-                let finding = Finding::warning("tuned", Scope::Host, found, why);
-                Some(finding.mend("quiclane tune status; quiclane tune revert"))
-            }
-            Ok(_) => None,
-            Err(error) => {
-                let found = error.to_string();
-                Some(Finding::warning(
-                    "journal",
-                    Scope::Host,
-                    found,
-                    "it tells whether something is set, and what it was before",
-                ))
-            }
-        }
     }
 }
 

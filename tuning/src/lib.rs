@@ -79,7 +79,7 @@ mod site;
 pub use site::{Nic, Site};
 
 mod status;
-pub use status::{Ended, Standing, State, Tuned, Value};
+pub use status::{Ended, Runs, Standing, State, Tuned, Value};
 
 mod system;
 

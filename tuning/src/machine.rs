@@ -15,6 +15,7 @@ use crate::profile::Profile;
 use crate::recorded::Tree;
 use crate::revert::Outcome;
 use crate::show::Presence;
+use crate::status::State;
 use crate::system::System;
 use crate::wish::{Reason, Wishes};
 
@@ -177,6 +178,27 @@ fn what_is_named_and_stays_another_is_a_failure_and_nothing_is_tried_with_it() {
     let tried = lab.try_out(plan, &trial.folder, &SESSION, || Ok(())).unwrap();
     assert!(tried.applied.ok && !tried.applied.misses() && snapshot(&tree) != before);
     assert!(tried.revert().unwrap().ok);
+}
+
+#[test]
+fn what_is_set_for_a_command_is_said_to_be() {
+    let ((_tree, lab), trial) = (machine(), Trial::new());
+    let plan = lab.plan(&named("udp_early_demux", "0")).unwrap();
+    let mut tried = lab.try_out(plan, &trial.folder, &SESSION, || Ok(())).unwrap();
+    let stands = || {
+        let session = lab.status(&trial.folder).unwrap().session.unwrap();
+        let trap = lab.journal_trap(&trial.folder).unwrap();
+        assert!(trap.found.contains(&session.text()) || session.state == State::Unfinished);
+        (session.state, session.text(), trap.mend.unwrap().contains("revert"))
+    };
+    assert_eq!((stands().0, stands().2), (State::Busy, false));
+    tried.runs("cat".into(), 42);
+    let text = "is set while cat (process 42) runs".to_owned();
+    assert_eq!(stands(), (State::Runs, text, false));
+    // Its runner dies.
+    drop(tried);
+    assert_eq!((stands().0, stands().2), (State::Unfinished, true));
+    assert!(lab.revert(&trial.folder, false).unwrap().ok);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! status says what is set, since when, by whom, and what is no longer as it was set.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::finding::SCHEMA;
+use crate::finding::{Finding, SCHEMA, Scope};
 use crate::journal::{Entry, Folder, Log};
 use crate::knobs::Knob;
 use crate::lab::{Lab, TuneError, UndoneValue};
@@ -43,6 +43,8 @@ pub struct Tuned {
     pub asked: String,
     /// How it stands.
     pub state: State,
+    /// The command that it was set for.
+    pub runs: Option<Runs>,
     /// Who did it.
     pub pid: u32,
     /// When, in seconds since the Unix epoch.
@@ -55,12 +57,32 @@ pub struct Tuned {
     pub values: Vec<Value>,
 }
 
+/// A command that something is set for.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Runs {
+    /// What was called.
+    pub program: String,
+    /// Its process.
+    pub pid: u32,
+}
+
+impl Tuned {
+    /// How it stands, for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.state.text(self.runs.as_ref())
+    }
+}
+
 /// How something that is set stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// It is being set or put back at this moment.
     Busy,
+    /// It stays while a command runs.
+    Runs,
     /// It is in place.
     Applied,
     /// Whoever set it died on the way.
@@ -73,10 +95,19 @@ pub enum State {
 
 impl State {
     /// What it means, for people.
-    #[must_use]
-    pub const fn text(self) -> &'static str {
+    fn text(self, runs: Option<&Runs>) -> String {
+        let text = match (self, runs) {
+            (Self::Runs, Some(Runs { program, pid })) => {
+                return format!("is set while {} (process {pid}) runs", program.escape_debug());
+            }
+            (state, _) => state.words(),
+        };
+        text.to_owned()
+    }
+
+    const fn words(self) -> &'static str {
         match self {
-            Self::Busy => "is being changed at this moment",
+            Self::Busy | Self::Runs => "is being changed at this moment",
             Self::Applied => "is in place",
             Self::Unfinished => "was not finished: whoever set it is gone; quiclane tune revert",
             Self::Rebooted => {
@@ -122,6 +153,7 @@ impl Lab {
         let session = log.map(|log| Tuned {
             asked: log.begin.by.clone(),
             state: self.state(folder, &log),
+            runs: log.runs.clone(),
             pid: log.begin.pid,
             at_s: log.begin.at_s,
             for_s: log.begin.for_s,
@@ -137,10 +169,37 @@ impl Lab {
         Ok(Standing { schema: SCHEMA, journal, session, last })
     }
 
+    /// What an unfinished or a standing journal means to whoever looks at the host.
+    #[must_use]
+    pub fn journal_trap(&self, folder: &Folder) -> Option<Finding> {
+        let log = match folder.read() {
+            Ok(log) => log.filter(|log| !log.closed && log.begin.boot == self.boot())?,
+            Err(error) => {
+                let why = "it tells whether something is set, and what it was before";
+                return Some(Finding::warning("journal", Scope::Host, error.to_string(), why));
+            }
+        };
+        let state = self.state(folder, &log);
+        let (applied, mend) = match state {
+            State::Runs | State::Busy => (state.text(log.runs.as_ref()), "quiclane tune status"),
+            _ if log.applied => {
+                ("is in place".into(), "quiclane tune status; quiclane tune revert")
+            }
+            _ => ("was not finished".into(), "quiclane tune status; quiclane tune revert"),
+        };
+        let found = format!("{} {applied} ({})", log.begin.by, folder.path().display());
+        let why = "values below are not the host's own";
+        Some(Finding::warning("tuned", Scope::Host, found, why).mend(mend))
+    }
+
     fn state(&self, folder: &Folder, log: &Log) -> State {
         match log {
             log if log.begin.boot != self.boot() => State::Rebooted,
-            log if folder.is_held().unwrap_or_else(|| self.lives(log)) => State::Busy,
+            log if folder.is_held().unwrap_or_else(|| self.lives(log)) => {
+                // What was put back since is no longer set for it.
+                let is_set = log.entries.iter().all(|entry| entry.settled.is_none());
+                if log.runs.is_some() && is_set { State::Runs } else { State::Busy }
+            }
             log if !log.applied => State::Unfinished,
             log if log.begin.namespace != self.namespace() => State::Elsewhere,
             _ => State::Applied,

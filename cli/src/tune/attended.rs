@@ -28,6 +28,11 @@ impl Attended {
         Ok(Self { child, signals })
     }
 
+    /// Its process.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until it has ended. SIGINT and SIGQUIT the terminal gives to it as well, and it may
     /// have something to finish; SIGTERM and SIGHUP are passed on.
     pub(super) fn wait(mut self) -> io::Result<ExitStatus> {

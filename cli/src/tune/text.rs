@@ -139,8 +139,8 @@ impl Display for Now<'_> {
             }
             return write!(f, "nothing is set ({journal})");
         };
-        let Tuned { asked, state, pid, at_s, for_s, guarded, values, .. } = tuned;
-        writeln!(f, "{asked} {}", state.text())?;
+        let Tuned { asked, pid, at_s, for_s, guarded, values, .. } = tuned;
+        writeln!(f, "{asked} {}", tuned.text())?;
         writeln!(f, "since {} by process {pid}, journal in {journal}", time(*at_s))?;
         match (for_s, guarded) {
             (Some(seconds), true) => {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::knobs::Knob;
 use crate::revert::Outcome;
 use crate::site::{Nic, Site};
+use crate::status::Runs;
 
 /// One line.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -28,6 +29,8 @@ pub(crate) enum Record {
     Refused { seq: u32 },
     /// Everything was written that can be: it stays without whoever wrote it.
     Applied,
+    /// Everything was written that can be, and stays while this runs.
+    Runs(Runs),
     /// A value needs no more care.
     Settled { seq: u32, outcome: Outcome },
     /// None does.
@@ -64,6 +67,8 @@ pub(crate) struct Log {
     pub(crate) entries: Vec<Entry>,
     /// Whether everything was written that was to be.
     pub(crate) applied: bool,
+    /// What it stays for, where it was set for a command.
+    pub(crate) runs: Option<Runs>,
     /// Whether nothing is left to be done.
     pub(crate) closed: bool,
     /// Length of the whole records.
@@ -145,7 +150,8 @@ impl Log {
                 begin.version
             ));
         }
-        Ok(Self { begin, entries: Vec::new(), applied: false, closed: false, bytes: 0 })
+        let (entries, runs) = (Vec::new(), None);
+        Ok(Self { begin, entries, applied: false, runs, closed: false, bytes: 0 })
     }
 
     fn take(&mut self, record: Record) -> Result<(), String> {
@@ -163,6 +169,7 @@ impl Log {
             Record::Done { seq, now } => self.entry(seq)?.now = Some(now),
             Record::Refused { seq } => self.entry(seq)?.refused = true,
             Record::Applied => self.applied = true,
+            Record::Runs(runs) => self.runs = Some(runs),
             Record::Settled { seq, outcome } => self.entry(seq)?.settled = Some(outcome),
             Record::Closed { .. } => self.closed = true,
         }
@@ -200,6 +207,7 @@ mod tests {
             intent(1),
             Record::Refused { seq: 1 },
             intent(2),
+            Record::Runs(Runs { program: "cat".into(), pid: 9 }),
             Record::Applied,
             Record::Settled { seq: 0, outcome: Outcome::Restored },
             Record::Closed { why: "done".into() },
@@ -218,6 +226,7 @@ mod tests {
         assert_eq!(log.begin, begin());
         assert_eq!(log.bytes, bytes.len() as u64);
         assert!(log.applied && log.closed);
+        assert_eq!(log.runs.unwrap().program, "cat");
         let open: Vec<_> = log.entries.iter().map(Entry::is_open).collect();
         assert_eq!(open, [false, false, true]);
         assert_eq!(log.entries[0].now.as_deref(), Some("2\n"));

@@ -9,10 +9,11 @@ use serde::Serialize;
 use super::{Lab, TuneError};
 use crate::apply::{Applying, Done, Stay};
 use crate::finding::{Finding, SCHEMA};
-use crate::journal::{Begin, Entry, Folder, Held, Journal, Log, VERSION};
+use crate::journal::{Begin, Entry, Folder, Held, Journal, Log, Record, VERSION};
 use crate::knobs::Knob;
 use crate::plan::{Change, Kept, Plan};
 use crate::revert::{Outcome, Place as _, Reverted, Reverting};
+use crate::status::Runs;
 use crate::system::Refusal;
 
 /// What was done to the host.
@@ -103,6 +104,13 @@ pub struct Tried<'l> {
 }
 
 impl Tried<'_> {
+    /// Notes down the command that it was set for, for whoever looks meanwhile.
+    pub fn runs(&mut self, program: String, pid: u32) {
+        // What was set is remembered already. Where there is no room for this, others are told that
+        // it is being changed.
+        let _ = self.journal.as_mut().map(|to| to.add(&Record::Runs(Runs { program, pid })));
+    }
+
     /// Puts it back.
     ///
     /// # Errors

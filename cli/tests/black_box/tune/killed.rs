@@ -106,8 +106,16 @@ fn what_is_set_for_a_command_goes_with_it_and_with_its_runner() {
         let line = host.while_line("sleep 60");
         let runner = Running::start(&line.split_whitespace().collect::<Vec<_>>());
         wait_until(|| read(demux) == "0\n");
+        wait_until(|| host.records() == 4);
+        let command = runner.children().into_iter().find(|child| !host.guards().contains(child));
+        let is_set =
+            format!("udp_early_demux=0 is set while sleep (process {}) runs", command.unwrap());
         let status = host.tune("status").stdout;
-        assert!(status.contains("is being changed at this moment"), "{status}");
+        assert!(status.starts_with(&format!("{is_set}\n")), "{status}");
+        assert_eq!(host.tune("status --json").json()["session"]["state"], "runs");
+        let show = host.tune("show").stdout;
+        assert!(show.contains(&format!("warning tuned: {is_set} (")), "{show}");
+        assert!(show.contains("do:  quiclane tune status\n"), "it cannot be reverted: {show}");
         let busy = host.tune("revert");
         assert_eq!(busy.code, 1);
         assert!(busy.stderr.contains("is held by process"), "{busy:?}");
