@@ -150,6 +150,17 @@ fn a_second_apply_of_what_holds_through_the_first_is_refused() {
     assert!(matches!(again, TuneError::InPlace { .. }), "{again}");
     // Of a boot before it is in nobody's way.
     tree.write("proc/sys/kernel/random/boot_id", "two\n");
+    let tried = lab
+        .try_out(
+            lab.plan(&named("stat_interval", "7")).unwrap(),
+            &trial.folder,
+            &SESSION,
+            || Ok(()),
+        )
+        .unwrap();
+    let busy = lab.apply(plan(), &trial.folder, &SESSION, || Ok(())).unwrap_err().to_string();
+    assert!(busy.contains("is held by process"), "revert would be refused: {busy}");
+    assert!(tried.revert().unwrap().ok);
     assert!(lab.apply(plan(), &trial.folder, &SESSION, || Ok(())).unwrap().ok);
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Lab, TuneError};
 use crate::apply::{Applying, Done, Stay};
 use crate::finding::{Finding, SCHEMA};
-use crate::journal::{Begin, Entry, Folder, Held, Journal, Log, Record, VERSION};
+use crate::journal::{Begin, Entry, Folder, Held, Journal, JournalError, Log, Record, VERSION};
 use crate::knobs::Knob;
 use crate::plan::{Change, Kept, Plan};
 use crate::revert::{Outcome, Place as _, Reverted, Reverting};
@@ -178,6 +178,7 @@ impl Lab {
         let misses = kept.iter().any(Kept::is_missed);
         self.check_power(&changes)?;
         let (pid, at_s) = (std::process::id(), session.at_s);
+        let who = format!("process {pid} ({asked})");
         let for_s = session.keep.map(|keep| keep.as_secs());
         let mut applied = Applied {
             schema: SCHEMA,
@@ -193,11 +194,15 @@ impl Lab {
         if applied.changes.is_empty() || misses && stay == Stay::WhileAlive {
             // What is so already may be so for a while only.
             if let Some(log) = folder.read()?.filter(|log| self.is_in_the_way(log)) {
-                return Err(in_place(folder, &log));
+                // Nobody puts back what somebody is at: that one is named.
+                return Err(match folder.hold(&who, PATIENCE) {
+                    Err(busy @ JournalError::Busy { .. }) => busy.into(),
+                    _ => in_place(folder, &log),
+                });
             }
             return Ok(Tried { lab: self, applied, journal: None });
         }
-        let held = folder.hold(&format!("process {pid} ({asked})"), PATIENCE)?;
+        let held = folder.hold(&who, PATIENCE)?;
         let held = self.make_room(held, &mut applied.notes)?;
         let (boot, namespace) = (self.boot(), self.namespace());
         let version = VERSION;
