@@ -81,6 +81,26 @@ fn an_experiment_is_measured_interrupted_resumed_and_shown() {
 }
 
 #[test]
+fn a_run_without_any_block_of_the_knob_is_no_measurement() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.jsonl");
+    let file = path.display();
+    let start = format!("tune experiment --knob io=epoll {SHORT} -o {file}");
+    let mut running = Running::start(&words(&start));
+    running.until("block 2 of");
+    running.signal("INT");
+    assert_eq!(running.wait().code, 130);
+    // The first block alone took longer.
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("\"budget_s\":180.0", "\"budget_s\":0.5")).unwrap();
+    let outcome = line(&format!("tune experiment --resume {file} -q"));
+    assert_eq!(outcome.code, 4, "{outcome:?}");
+    let words = "no block that is fit for use was measured of io=epoll (requests)";
+    assert!(outcome.stderr.contains(words), "{outcome:?}");
+    assert!(outcome.stderr.contains("give a longer --budget"), "{outcome:?}");
+}
+
+#[test]
 fn a_server_that_is_stopped_half_of_the_time_is_slower() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.jsonl");

@@ -112,13 +112,15 @@ impl Log {
         cells.map(|(_, cell)| cell.took_s).sum::<f64>() + self.lost_s
     }
 
-    /// The last block once more, if it is void.
+    /// The last block once more, if it is void and its phase has time left: noise must not eat what
+    /// the next phases need.
     fn retry(&self, spent: f64) -> Option<Step> {
         let last = self.blocks.last()?;
-        let Step { arm, workload, attempt, .. } = last.step;
+        let Step { phase, arm, workload, attempt, .. } = last.step;
         let is_broken = self.broken.contains_key(&(arm, workload));
         let is_void = !self.last_breaches().is_empty();
-        let again = is_void && !is_broken && attempt + 1 < ATTEMPTS && spent < self.begin.budget_s;
+        let has_time = spent < self.begin.budget_s * share_until(phase, &self.begin);
+        let again = is_void && !is_broken && attempt + 1 < ATTEMPTS && has_time;
         again.then_some(Step { attempt: attempt + 1, ..last.step })
     }
 
@@ -275,6 +277,17 @@ mod tests {
         let count = |phase| log.blocks.iter().filter(|block| block.step.phase == phase).count();
         let screened = count(Phase::Screen);
         assert!(screened >= 6, "{screened} of {}", log.blocks.len());
+    }
+
+    #[test]
+    fn no_block_is_measured_again_at_the_cost_of_the_next_phase() {
+        // Cells take four times as long as planned, and each is void: three blocks in all.
+        let mut begin = begin(2, &[Workload::Requests]);
+        begin.blocks = Blocks { calibrate: 6, screen: 6, confirm: 0 };
+        begin.budget_s = 12.0;
+        let log = completed(begin, Noise { stolen: 1.0, ..Noise::default() });
+        let phases: Vec<Phase> = log.blocks.iter().map(|block| block.step.phase).collect();
+        assert_eq!(phases, [Phase::Calibrate, Phase::Calibrate, Phase::Screen]);
     }
 
     #[test]

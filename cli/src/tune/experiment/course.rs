@@ -9,7 +9,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use quiclane::clock::{now, unix_time};
 use quiclane_tuning::experiment::{
-    Arm, Begin, Blocks, Ended, Findings, Log, Machine, Progress, Records, Skipped, Trouble, run,
+    Arm, Begin, Blocks, Effect, Ended, Findings, Log, Machine, Progress, Records, Skipped, Trouble,
+    run,
 };
 
 use super::bench::{Cores, RealBench, offered};
@@ -197,7 +198,11 @@ impl<'a> Course<'a> {
                 output::log(format_args!(
                     "records: {path}; a page: quiclane tune report {path} -o PAGE.html"
                 ));
-                Ok(Exit::Ok)
+                output::warnings(unmeasured(&log, &findings).as_slice());
+                match findings.effects.iter().any(|effect| effect.estimate.is_some()) {
+                    true => Ok(Exit::Ok),
+                    false => Ok(Exit::Invalid),
+                }
             }
             Ended::Interrupted => {
                 output::log(format_args!("interrupted: go on with --resume {path}"));
@@ -232,6 +237,24 @@ pub(super) fn resume(args: &CourseArgs, path: &Path) -> Result<Exit, Failure> {
     bench.reached = begin.reached;
     bench.limits = begin.limits.clone();
     course.go(log, records, bench, path)
+}
+
+/// Of what a run that is done says nothing at all, though it runs here.
+fn unmeasured(log: &Log, findings: &Findings) -> Option<String> {
+    let is_empty = |effect: &&Effect| {
+        effect.estimate.is_none() && !log.broken.contains_key(&(effect.arm, effect.workload))
+    };
+    let name = |effect: &Effect| format!("{} ({})", effect.name, effect.workload.name());
+    let names: Vec<String> = findings.effects.iter().filter(is_empty).map(name).collect();
+    (!names.is_empty()).then(|| {
+        let budget = duration(log.begin.budget_s);
+        format!(
+            "no block that is fit for use was measured of {}, and the budget of {budget} is used \
+             up or every try was void: give a longer --budget, a quieter host, or other limits by \
+             --guard",
+            names.join(", ")
+        )
+    })
 }
 
 /// The cores that this process may use.
