@@ -35,7 +35,9 @@ mod readings;
 pub use readings::{Counters, Machine, TICKS_PER_S};
 
 mod record;
-pub use record::{Begin, Block, Blocks, Cell, Log, RecordError, Records, Skipped, Step};
+pub use record::{
+    Begin, Block, Blocks, Cell, Log, RecordError, Records, Skipped, Step, Unfinished,
+};
 
 mod run;
 pub use run::{Bench, Ended, Progress, RunError, Trouble, run};

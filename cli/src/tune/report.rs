@@ -2,6 +2,7 @@
 
 mod advice;
 mod forest;
+mod json;
 mod page;
 mod table;
 
@@ -14,6 +15,7 @@ use quiclane_tuning::experiment::{Findings, Log};
 
 use crate::exit::{Exit, Failure};
 use crate::output;
+pub(crate) use json::Json;
 pub(crate) use table::Table;
 
 /// Say what an experiment found: a table, JSON, or a page
@@ -46,13 +48,13 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     let log = Log::read(&args.file)?;
     let findings = Findings::new(&log);
     if let Some(path) = &args.output {
-        let page = page::Page { log: &log, findings: &findings }.to_string();
+        let page = page::Page { log: &log, findings: &findings, file: &args.file }.to_string();
         let written = fs::write(path, page);
         written.map_err(|source| Failure::File { flag: "-o", path: path.clone(), source })?;
     }
     match args.json {
-        true => output::json(&findings)?,
-        false => output::result(Table { log: &log, findings: &findings })?,
+        true => output::json(&Json::new(&log, &findings))?,
+        false => output::result(Table { log: &log, findings: &findings, file: &args.file })?,
     }
     Ok(Exit::Ok)
 }

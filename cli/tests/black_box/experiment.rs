@@ -16,6 +16,26 @@ use crate::tune::killed::{wait_until, wait_within};
 const SHORT: &str = "--budget 3m --cell 100ms --seed 7 --guard steal=10 --guard others=10 \
     --guard generator=1 --guard softirq=1 --guard drops=1 --guard errors=1 --guard backlog=1000000";
 
+/// Of --json.
+const FIELDS: &[&str] = &[
+    "schema",
+    "what",
+    "command",
+    "at_s",
+    "device",
+    "host",
+    "smallest_effect",
+    "workloads",
+    "skipped",
+    "unfinished",
+    "calibrations",
+    "effects",
+    "void",
+    "by_chance",
+    "apply",
+    "undo",
+];
+
 fn words(text: &str) -> Vec<&str> {
     text.split_whitespace().collect()
 }
@@ -53,13 +73,17 @@ fn an_experiment_is_measured_interrupted_resumed_and_shown() {
     let kept = records(&path);
     let before = cells(&path);
     assert!(before >= 8 && before.is_multiple_of(4), "{before}");
+    let outcome = line(&format!("tune report {file}"));
+    let far = format!("unfinished: {} of ", before / 4);
+    assert!(outcome.stdout.contains(&far) && outcome.stdout.contains(&format!("--resume {file}")));
     shorten(&path, 3, 3);
     let outcome = line(&format!("tune experiment --resume {file} --json"));
     assert_eq!(outcome.code, 0, "{outcome:?}");
     assert_eq!(cells(&path), 24, "{outcome:?}");
     assert_eq!(records(&path)[1..=before], kept[1..=before], "measured once");
     let found = outcome.json();
-    assert_fields(&found, &["calibrations", "effects", "void", "by_chance"]);
+    assert_fields(&found, FIELDS);
+    assert_eq!((&found["schema"], &found["unfinished"]), (&1.into(), &Value::Null));
     let effect = &found["effects"][0];
     assert_eq!(
         (effect["name"].as_str(), effect["workload"].as_str()),

@@ -252,7 +252,7 @@ impl Effect {
         let used = finding.points.iter().filter(|point| point.breaches.is_empty()).count();
         match log.broken.get(&(arm, workload)) {
             Some(why) => finding.note(format!("does not run here: {why}")),
-            None if finding.points.is_empty() => finding.note("not measured yet".into()),
+            None if finding.points.is_empty() => finding.note("not measured".into()),
             None if used < Estimate::BLOCKS_MIN => {
                 let (all, least) = (finding.points.len(), Estimate::BLOCKS_MIN);
                 finding.note(format!(

@@ -182,6 +182,15 @@ pub struct Log {
     pub lost_s: f64,
 }
 
+/// How far a run is that is not done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+pub struct Unfinished {
+    /// Blocks that were measured.
+    pub blocks: usize,
+    /// Blocks in all, at most.
+    pub of: usize,
+}
+
 /// Why a file is no record. Each message names the file and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -327,7 +336,8 @@ fn check(begin: &Begin) -> Result<(), String> {
     if *schema != Begin::VERSION {
         return Err(format!("schema {schema}, this quiclane knows {}", Begin::VERSION));
     }
-    if arms.is_empty() || arms.len() > ARMS_MAX || workloads.is_empty() {
+    let is_few = (1..=Workload::ALL.len()).contains(&workloads.len());
+    if arms.is_empty() || arms.len() > ARMS_MAX || !is_few {
         return Err(format!("{} arms and {} workloads", arms.len(), workloads.len()));
     }
     let Blocks { calibrate, screen, confirm } = begin.blocks;
@@ -531,7 +541,10 @@ mod tests {
         let late = second.replace("\"block\":0", "\"block\":99");
         let block: String = text.split_inclusive('\n').skip(1).take(CELLS).collect();
         let same = format!("{second}\n").repeat(CELLS);
+        let many = format!("\"workloads\":[{}]", ["\"bulk\""; 7].join(","));
+        let many = first.replace("\"workloads\":[\"requests\"]", &many);
         for (text, words) in [
+            (format!("{many}\n"), "2 arms and 7 workloads"),
             (String::new(), "line 1: there is nothing"),
             ("{}\n".into(), "line 1: no record"),
             (format!("{second}\n"), "line 1: the beginning is missing"),

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use super::random::Random;
 use super::record::{ARMS_MAX, CELLS};
-use super::{Begin, Blocks, Estimate, Findings, Log, Phase, Side, Step, Workload};
+use super::{Begin, Blocks, Estimate, Findings, Log, Phase, Side, Step, Unfinished, Workload};
 
 impl Blocks {
     /// What `budget_s` has room for, with `arms` besides the baseline and blocks of `block_s`.
@@ -103,6 +103,18 @@ impl Log {
             }
         }
         None
+    }
+
+    /// Of a run that is not done, how many blocks there are, and how many there are to be: at most,
+    /// as the budget may end it, and fewer may be worth to be confirmed. Void ones that are
+    /// measured again count once.
+    #[must_use]
+    pub fn unfinished(&self) -> Option<Unfinished> {
+        self.next()?;
+        let Begin { blocks, arms, workloads, .. } = &self.begin;
+        let asked = blocks.sum(arms.len() - 1) as usize * workloads.len();
+        let first = self.blocks.iter().filter(|block| block.step.attempt == 0);
+        Some(Unfinished { blocks: first.count(), of: asked })
     }
 
     /// How long everything took, seconds.
@@ -218,6 +230,21 @@ mod tests {
             assert!(f64::from(blocks.sum(3)) * MARGIN <= budget, "{blocks:?}");
         }
         assert!(Blocks::plan(ARMS_MAX, 1, f64::MAX, 1e-9).is_err());
+    }
+
+    #[test]
+    fn a_run_is_unfinished_until_nothing_is_left_to_do() {
+        let mut begin = begin(2, &[Workload::Requests]);
+        begin.blocks = Blocks { calibrate: 6, screen: 6, confirm: 0 };
+        let mut log = completed(begin, Noise { stolen: 0.1, ..Noise::default() });
+        assert!(log.blocks.len() > 12, "some were measured again");
+        assert_eq!(log.unfinished(), None);
+        let last = log.blocks.iter().rposition(|block| block.step.attempt == 0).unwrap();
+        log.blocks.truncate(last);
+        assert_eq!(log.unfinished(), Some(Unfinished { blocks: 11, of: 12 }));
+        // What the budget has no room for will not come.
+        log.begin.budget_s = 1.0;
+        assert_eq!(log.unfinished(), None);
     }
 
     #[test]

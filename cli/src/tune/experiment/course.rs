@@ -189,8 +189,10 @@ impl<'a> Course<'a> {
         let ended = ended?;
         let findings = Findings::new(&log);
         match self.args.json {
-            true => output::json(&findings)?,
-            false => output::result(report::Table { log: &log, findings: &findings })?,
+            true => output::json(&report::Json::new(&log, &findings))?,
+            false => {
+                output::result(report::Table { log: &log, findings: &findings, file: path })?;
+            }
         }
         let path = path.display();
         match ended {

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 
 use quiclane_tuning::experiment::{Arm, Findings, Log, Verdict};
 use quiclane_tuning::{Care, Knob, Reach};
+use serde::Serialize;
 
 use crate::host::quoted;
 
 /// Commands.
-#[derive(Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Default, Eq, PartialEq, Serialize)]
 pub(super) struct Advice {
     pub(super) apply: Vec<String>,
     pub(super) undo: Vec<String>,

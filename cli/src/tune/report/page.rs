@@ -4,13 +4,14 @@
 //! Invariant: whatever a file of records says is text there, and never markup.
 
 use std::fmt::{self, Display};
+use std::path::Path;
 
 use quiclane_loadgen::{PAGE_STYLE, escaped};
 use quiclane_tuning::experiment::{Effect, Findings, Log, Verdict};
 
 use super::advice::Advice;
 use super::forest::Forest;
-use super::table::{noise, sorted, verdict};
+use super::table::{noise, sorted, unfinished, verdict};
 use super::{figure, percent};
 use crate::tune::text::time;
 
@@ -18,6 +19,8 @@ use crate::tune::text::time;
 pub(super) struct Page<'l> {
     pub(super) log: &'l Log,
     pub(super) findings: &'l Findings,
+    /// The file of records.
+    pub(super) file: &'l Path,
 }
 
 impl Display for Page<'_> {
@@ -42,6 +45,9 @@ impl Display for Page<'_> {
             begin.cell_s,
             begin.smallest_effect * 100.0
         )?;
+        if let Some(words) = unfinished(self.log, self.file) {
+            writeln!(f, "<p class=\"unfinished\">{}</p>", escaped(&words))?;
+        }
         self.summary(f)?;
         self.workloads(f)?;
         self.advice(f)?;
@@ -256,10 +262,25 @@ pub(super) mod tests {
         log
     }
 
+    fn shown(log: &Log) -> String {
+        Page { log, findings: &Findings::new(log), file: Path::new("<run>") }.to_string()
+    }
+
+    #[test]
+    fn a_page_of_a_run_that_is_not_done_says_so() {
+        let mut log = log();
+        log.begin.workloads.truncate(1);
+        assert!(!shown(&log).contains("unfinished: "), "all 12 blocks are there");
+        log.blocks.pop();
+        let page = shown(&log);
+        assert!(page.contains("unfinished: 11 of 12 blocks; "), "{page}");
+        assert!(page.contains("quiclane tune experiment --resume &#39;&lt;run&gt;&#39;"), "{page}");
+    }
+
     #[test]
     fn a_page_needs_nothing_else_and_runs_nothing() {
         let log = log();
-        let page = Page { log: &log, findings: &Findings::new(&log) }.to_string();
+        let page = shown(&log);
         for banned in ["<script", "http://", "src=", "href=", "url(", "@import", "NaN", "inf"] {
             let found = page.replace("https://evil.example/x", "").replace("src=&quot;", "");
             assert!(!found.contains(banned), "{banned}");
@@ -277,7 +298,7 @@ pub(super) mod tests {
     #[test]
     fn a_page_of_nothing_says_so() {
         let log = Log::new(log().begin);
-        let page = Page { log: &log, findings: &Findings::new(&log) }.to_string();
-        assert!(page.contains("not measured yet") && page.contains("nothing to apply"));
+        let page = shown(&log);
+        assert!(page.contains("not measured") && page.contains("nothing to apply"));
     }
 }

@@ -1,21 +1,25 @@
 //! table shows findings on a terminal.
 
 use std::fmt::{self, Display};
+use std::path::Path;
 
-use quiclane_tuning::experiment::{Calibration, Effect, Estimate, Findings, Log};
+use quiclane_tuning::experiment::{Calibration, Effect, Estimate, Findings, Log, Unfinished};
 
 use super::advice::Advice;
 use super::{figure, percent};
+use crate::host::quoted;
 
 /// The result of an experiment, in words and columns.
 pub(crate) struct Table<'l> {
     pub(crate) log: &'l Log,
     pub(crate) findings: &'l Findings,
+    /// The file of records.
+    pub(crate) file: &'l Path,
 }
 
 impl Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { log, findings } = self;
+        let Self { log, findings, file } = self;
         let width = log.begin.arms.iter().map(|arm| arm.name.len()).max().unwrap_or(0).clamp(8, 60);
         for calibration in &findings.calibrations {
             let workload = calibration.workload;
@@ -50,8 +54,24 @@ impl Display for Table<'_> {
                 writeln!(f, "  {:<width$}  {}", skipped.name, skipped.why)?;
             }
         }
+        if let Some(words) = unfinished(log, file) {
+            writeln!(f, "{words}")?;
+        }
         write!(f, "{}", advice(log, findings))
     }
+}
+
+/// How far a run is that is not done, and how it goes on; all that is said of it may change.
+pub(super) fn unfinished(log: &Log, file: &Path) -> Option<String> {
+    let Unfinished { blocks, of } = log.unfinished()?;
+    let most = if log.begin.blocks.confirm > 0 { "at most " } else { "" };
+    let command = if log.begin.what == "matrix" { "bench matrix" } else { "tune experiment" };
+    let file = file.to_string_lossy();
+    let file = quoted(&file);
+    Some(format!(
+        "unfinished: {blocks} of {most}{of} blocks; unless it is running, go on with `quiclane \
+         {command} --resume {file}`"
+    ))
 }
 
 /// What noise looks like here.
