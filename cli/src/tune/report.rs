@@ -6,7 +6,8 @@ mod json;
 mod page;
 mod table;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -45,6 +46,13 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
             output.display()
         )));
     }
+    if let Some(output) = args.output.as_ref().filter(|output| is_of_others(output)) {
+        return Err(Failure::Setting(format!(
+            "-o {}: this file is there already, and is no page: give the page another name, or \
+             remove the file first",
+            output.display()
+        )));
+    }
     let log = Log::read(&args.file)?;
     let findings = Findings::new(&log);
     if let Some(path) = &args.output {
@@ -63,6 +71,15 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
 fn is_same(one: &Path, other: &Path) -> bool {
     let of = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
     of(one).is_some_and(|file| of(other) == Some(file))
+}
+
+/// Whether there is a file that is no page: measurements of another run, for example.
+fn is_of_others(path: &Path) -> bool {
+    let is_file = fs::metadata(path).is_ok_and(|about| about.is_file() && about.len() > 0);
+    let mut start = Vec::new();
+    let mut read = || File::open(path)?.take(page::START.len() as u64).read_to_end(&mut start);
+    // What cannot be read cannot be written either, or is not ours to judge.
+    is_file && (read().is_err() || start != page::START.as_bytes())
 }
 
 /// A log ratio as percent of change, with its sign.
@@ -95,6 +112,23 @@ mod tests {
         assert!(is_same(&one, &link) && !is_same(&one, &other));
         fs::write(&other, "x").unwrap();
         assert!(!is_same(&one, &other));
+    }
+
+    #[test]
+    fn only_pages_are_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("page");
+        assert!(!is_of_others(&path), "nothing is there");
+        let log = page::tests::log();
+        let findings = Findings::new(&log);
+        let page = page::Page { log: &log, findings: &findings, file: &path }.to_string();
+        for (text, expected) in
+            [("", false), (page.as_str(), false), ("<!doctype", true), ("{\"record\":", true)]
+        {
+            fs::write(&path, text).unwrap();
+            assert_eq!(is_of_others(&path), expected, "{text:.20}");
+        }
+        assert!(!is_of_others(Path::new("/dev/null")));
     }
 
     #[test]

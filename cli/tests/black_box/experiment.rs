@@ -367,7 +367,9 @@ fn wrong_flags_name_the_value_and_the_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let foreign = folder.path().join("foreign");
     fs::write(&foreign, "{}\n").unwrap();
-    let foreign = foreign.display();
+    let other = folder.path().join("other");
+    fs::write(&other, "{}\n").unwrap();
+    let (foreign, other) = (foreign.display(), other.display());
     for (flags, code, words) in [
         ("tune experiment".to_owned(), 2, "--knob"),
         ("tune experiment --knob nosuch=1".into(), 2, "tune show"),
@@ -389,6 +391,7 @@ fn wrong_flags_name_the_value_and_the_remedy() {
         (format!("tune experiment --resume {foreign} --cell 1s"), 2, "--cell"),
         (format!("bench matrix --resume {foreign} --io epoll"), 2, "--io"),
         (format!("tune report {foreign} -o {foreign}"), 2, "a name of its own"),
+        (format!("tune report {foreign} -o {other}"), 2, "is no page"),
         (format!("tune report {foreign}"), 1, "tune experiment"),
         ("tune report nosuch".into(), 1, "nosuch"),
         ("bench matrix --io nothing".into(), 2, "epoll"),

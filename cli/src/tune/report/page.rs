@@ -29,7 +29,7 @@ impl Display for Page<'_> {
         let what = escaped(&begin.what);
         writeln!(
             f,
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+            "{START}\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta name=\"color-scheme\" content=\"light dark\">\n\
              <title>quiclane {what}</title>\n<style>\n{PAGE_STYLE}{STYLE}</style>\n</head>\n\
@@ -205,6 +205,9 @@ impl Page<'_> {
         writeln!(f, "</tbody></table></div></div>\n</section>")
     }
 }
+
+/// How every page begins: what is overwritten is told by it.
+pub(super) const START: &str = "<!doctype html>";
 
 const CAPTION: &str = "Squares are effects, lines their 95 % intervals, dots single blocks: grey \
     ones are of the screening of what was measured again, hollow ones void. Within the band an \
