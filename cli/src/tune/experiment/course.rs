@@ -14,7 +14,7 @@ use quiclane_tuning::experiment::{
 };
 
 use super::bench::{Cores, RealBench, offered};
-use super::machine::{differences, fingerprint};
+use super::machine::{differences, fingerprint, incomparable};
 use super::place::{Device, Place};
 use super::values::Host;
 use super::{CourseArgs, DeviceFlag};
@@ -229,9 +229,9 @@ pub(super) fn resume(args: &CourseArgs, path: &Path) -> Result<Exit, Failure> {
     let here = fingerprint(&course.place.about);
     if let Some((name, then, now)) = differences(&begin.host, &here).first() {
         return Err(Failure::Setting(format!(
-            "--resume {}: {name} was {then:?} and is {now:?}: figures of two hosts are not \
-             comparable; begin another file",
-            path.display()
+            "--resume {}: {name} was {then:?} and is {now:?}: {}",
+            path.display(),
+            incomparable(name)
         )));
     }
     let mut bench = course.bench()?;

@@ -8,7 +8,7 @@ use crate::host::{facts, read};
 /// Names and values.
 pub(super) fn fingerprint(place: &str) -> Vec<(String, String)> {
     let mut all = facts();
-    all.push(("build", build()));
+    all.push((BUILD, build()));
     all.push(("place", place.to_owned()));
     all.push(("virtualisation", virtualisation(&read("/proc/cpuinfo"))));
     all.push(("mitigations", mitigations()));
@@ -32,6 +32,21 @@ pub(super) fn differences(
         (now != *value).then(|| (name.clone(), value.clone(), now))
     };
     then.iter().filter_map(other).collect()
+}
+
+/// Why figures of before and after `name` changed cannot be compared.
+pub(super) fn incomparable(name: &str) -> &'static str {
+    match name {
+        "program" | BUILD => {
+            "another build of quiclane began this run, and figures of two builds are not \
+             comparable; go on with that one, or begin another file"
+        }
+        "place" | "mitigations" | "clock" | "frequency governor" | "cores for this process" => {
+            "figures of before and after are not comparable; set it as it was, or begin another \
+             file"
+        }
+        _ => "figures of two hosts are not comparable; begin another file",
+    }
 }
 
 /// Which program it is, of all with the same version.
@@ -68,6 +83,9 @@ fn mitigations() -> String {
     format!("{} in force, {} vulnerabilities without", counts[0], counts[1])
 }
 
+/// Which build of the program it is.
+const BUILD: &str = "build";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +99,19 @@ mod tests {
         assert_eq!(differences(&then, &now), [other]);
         assert!(differences(&then, &then).is_empty());
         assert!(!fingerprint("here").iter().any(|(_, value)| value.is_empty()));
+    }
+
+    #[test]
+    fn another_build_is_no_other_host() {
+        assert!(incomparable(BUILD).contains("figures of two builds"));
+        assert!(incomparable("program").contains("figures of two builds"));
+        assert!(incomparable("place").contains("before and after"));
+        assert!(incomparable("processor").contains("figures of two hosts"));
+        // The names are those that a fingerprint has.
+        let names: Vec<_> = fingerprint("x").into_iter().map(|(name, _)| name).collect();
+        for name in ["program", BUILD, "place", "mitigations", "clock", "frequency governor"] {
+            assert!(names.iter().any(|of| of == name), "{name}");
+        }
     }
 
     #[test]
