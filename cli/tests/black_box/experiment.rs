@@ -387,6 +387,11 @@ fn wrong_flags_name_the_value_and_the_remedy() {
         (format!("tune experiment --resume {foreign}"), 1, "line 1"),
         (format!("tune experiment --knob io=epoll --resume {foreign}"), 2, "without effect"),
         (format!("tune experiment --knob io=epoll -o {foreign}"), 1, "exists"),
+        (
+            format!("tune experiment --knob io=epoll -o {other}/no/x"),
+            1,
+            "is no folder within reach",
+        ),
         (format!("tune experiment --resume {foreign} --budget 2h"), 2, "--budget"),
         (format!("tune experiment --resume {foreign} --cell 1s"), 2, "--cell"),
         (format!("bench matrix --resume {foreign} --io epoll"), 2, "--io"),

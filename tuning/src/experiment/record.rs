@@ -5,15 +5,20 @@
 //! A file is read as anybody's: bounded, and every line judged. What follows the last whole block
 //! of a run that was killed is cut off before it goes on.
 
+mod error;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use error::RecordError;
+use error::at;
 
 use super::schedule::{ATTEMPTS, BLOCKS_MAX};
 use super::{Arm, Guard, Limits, Phase, Side, Workload};
@@ -191,43 +196,6 @@ pub struct Unfinished {
     pub of: usize,
 }
 
-/// Why a file is no record. Each message names the file and the remedy.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RecordError {
-    /// The file system.
-    #[error("{path}: {source}: {}", remedy(source))]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Too much of it.
-    #[error("{0}: more than {max} MiB, which no experiment writes", max = FILE_BYTES_MAX >> 20)]
-    Large(PathBuf),
-    /// A line that says something else.
-    #[error(
-        "{path}, line {line}: {why}: give a file that `tune experiment` or `bench matrix` wrote"
-    )]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// Its number, from 1.
-        line: usize,
-        /// What is wrong.
-        why: String,
-    },
-    /// Others can have written what would be done.
-    #[error(
-        "{0}: others may write it, and it says which commands are run: chown and chmod go-w it"
-    )]
-    Foreign(PathBuf),
-    /// Another process is at it.
-    #[error("{0}: another quiclane is writing it: wait for it, or give another file")]
-    Busy(PathBuf),
-}
-
 /// A file of records that is being written.
 #[derive(Debug)]
 pub struct Records {
@@ -247,7 +215,7 @@ impl Log {
     /// # Errors
     /// When it is none of ours.
     pub fn read(path: &Path) -> Result<Self, RecordError> {
-        let file = File::open(path).map_err(|source| at(path, source))?;
+        let file = open(path, OpenOptions::new().read(true))?;
         Ok(Self::read_from(&file, path)?.0)
     }
 
@@ -359,9 +327,15 @@ impl Records {
         if fs::symlink_metadata(path).is_ok() {
             return Err(at(path, io::ErrorKind::AlreadyExists.into()));
         }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let about = fs::metadata(folder.unwrap_or_else(|| Path::new(".")));
-        about.map(drop).map_err(|source| at(path, source))
+        let about = fs::metadata(folder_of(path)).and_then(|about| match about.is_dir() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::NotADirectory.into()),
+        });
+        about.map_err(|source| RecordError::Folder {
+            path: path.into(),
+            folder: folder_of(path).into(),
+            source,
+        })
     }
 
     /// Begins a new file, which must not be there yet.
@@ -374,8 +348,7 @@ impl Records {
         let mut records = Self { file, path: path.into() };
         records.lock()?;
         records.add(&[Record::Begin(Box::new(begin.clone()))])?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = File::open(folder.unwrap_or_else(|| Path::new(".")));
+        let folder = File::open(folder_of(path));
         folder.and_then(|folder| folder.sync_all()).map_err(|source| at(path, source))?;
         Ok(records)
     }
@@ -386,9 +359,8 @@ impl Records {
     /// # Errors
     /// When it is none of ours, or cannot be written.
     pub fn resume(path: &Path) -> Result<(Log, Self), RecordError> {
-        let file = OpenOptions::new().read(true).write(true).open(path);
-        let mut records =
-            Self { file: file.map_err(|source| at(path, source))?, path: path.into() };
+        let file = open(path, OpenOptions::new().read(true).write(true))?;
+        let mut records = Self { file, path: path.into() };
         let about = records.file.metadata().map_err(|source| at(path, source))?;
         let this = fs::metadata("/proc/self").map_err(|source| at(path, source))?;
         if about.uid() != this.uid() || about.mode() & OTHERS_WRITE != 0 {
@@ -446,23 +418,23 @@ impl Records {
     }
 }
 
-fn remedy(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::AlreadyExists => {
-            "give another -o FILE, or go on with it by --resume: measurements are not overwritten"
-        }
-        io::ErrorKind::NotFound => "give a file that `tune experiment` or `bench matrix` wrote",
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "give a file in a folder of yours"
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free space there",
-        _ => "give another file",
+/// Opens a regular file, and waits for nobody who might write into a pipe.
+fn open(path: &Path, options: &mut OpenOptions) -> Result<File, RecordError> {
+    let file = options.custom_flags(O_NONBLOCK).open(path).map_err(|source| at(path, source))?;
+    match file.metadata().map_err(|source| at(path, source))?.is_file() {
+        true => Ok(file),
+        false => Err(RecordError::Irregular(path.into())),
     }
 }
 
-fn at(path: &Path, source: io::Error) -> RecordError {
-    RecordError::File { path: path.into(), source }
+fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or_else(|| Path::new("."))
 }
+
+/// Opening a pipe waits for nobody. The same number on every architecture that Rust has Linux for,
+/// but MIPS and SPARC.
+const O_NONBLOCK: i32 = 0o4000;
 
 /// Mode bits of group and others.
 const OTHERS_WRITE: u32 = 0o022;
@@ -483,6 +455,8 @@ pub(super) const ARMS_MAX: usize = 10_000;
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
+    use std::process::Command;
+    use std::sync::mpsc;
 
     use super::*;
     use crate::experiment::synthetic::{Noise, begin, completed};
@@ -564,6 +538,35 @@ mod tests {
             assert!(error.contains(words), "{words}: {error}");
         }
         assert!(Log::read(&path.join("x")).unwrap_err().to_string().contains("run.jsonl"));
+    }
+
+    #[test]
+    fn a_new_file_needs_a_folder() {
+        let (folder, path, _) = written();
+        let error = |path: &Path| Records::is_free(path).unwrap_err().to_string();
+        let nowhere = folder.path().join("no/x.jsonl");
+        let words = format!("{} is no folder within reach", folder.path().join("no").display());
+        assert!(error(&nowhere).contains(&words), "{}", error(&nowhere));
+        assert!(error(&path.join("x")).contains("is no folder within reach"), "a file is none");
+        assert!(error(&path).contains("exists"));
+        assert!(Records::is_free(&folder.path().join("x.jsonl")).is_ok());
+        assert!(Records::is_free(Path::new("no-such-file-of-ours.jsonl")).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let (done, ended) = mpsc::channel();
+        thread::spawn(move || {
+            let [read, resumed] = [Log::read(&pipe).map(drop), Records::resume(&pipe).map(drop)];
+            done.send([read, resumed].map(|it| it.unwrap_err().to_string())).unwrap();
+        });
+        let errors = ended.recv_timeout(Duration::from_secs(20)).expect("it hangs");
+        assert!(errors.iter().all(|error| error.contains("is no regular file")), "{errors:?}");
+        let error = Log::read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("is no regular file"), "{error}");
     }
 
     #[test]
