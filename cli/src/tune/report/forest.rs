@@ -102,12 +102,14 @@ impl fmt::Display for Forest<'_> {
             let (at, text) = (x(tick), percent(tick));
             let class = if tick == 0.0 { "axis" } else { "grid" };
             writeln!(f, "<path class=\"{class}\" d=\"M{at:.1} {TOP}V{low:.1}\"/>")?;
-            let below = low + 18.0;
             let text = if tick == 0.0 { "0".to_owned() } else { text };
-            writeln!(
-                f,
-                "<text class=\"tick middle\" x=\"{at:.1}\" y=\"{below:.1}\">{text}</text>"
-            )?;
+            // Above as well: of many rows the first ones are far from the end.
+            for y in [TOP - 8.0, low + 18.0] {
+                writeln!(
+                    f,
+                    "<text class=\"tick middle\" x=\"{at:.1}\" y=\"{y:.1}\">{text}</text>"
+                )?;
+            }
         }
         for (number, row) in rows.iter().enumerate() {
             row.draw(TOP + (number as f64 + 0.5) * ROW, left, &x, f)?;
@@ -190,13 +192,29 @@ fn shortened(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// Round percentages that fit, a handful of them.
+/// Round percentages that fit, a handful of them on each side. Where effects are large, those below
+/// are the inverse of those above: of -100 % and less there are none.
 fn ticks(reach: f64) -> Vec<f64> {
     let most = reach.exp_m1() * 100.0;
     let steps = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0];
     let step = steps.into_iter().find(|step| most / step <= 5.0).unwrap_or(1_000.0);
-    let both = (-6..=6).map(|number| f64::from(number) * step / 100.0);
-    both.filter(|share| *share > -1.0).map(f64::ln_1p).filter(|tick| tick.abs() <= reach).collect()
+    let up = |number: i32| (f64::from(number) * step / 100.0).ln_1p();
+    let down = |number: i32| match step < LARGE {
+        true => (-f64::from(number) * step / 100.0).ln_1p(),
+        false => -up(number),
+    };
+    let mut ticks = vec![0.0];
+    for side in [&up as &dyn Fn(i32) -> f64, &down] {
+        let mut last = 0.0_f64;
+        for tick in (1..=6).map(side).filter(|tick| tick.abs() <= reach) {
+            if (tick - last).abs() >= APART * reach {
+                ticks.push(tick);
+                last = tick;
+            }
+        }
+    }
+    ticks.sort_unstable_by(f64::total_cmp);
+    ticks
 }
 
 const WIDTH: f64 = 940.0;
@@ -207,12 +225,18 @@ const GAP: f64 = 12.0;
 /// Width of a letter, or a little more.
 const LETTER: f64 = 7.2;
 const RIGHT: f64 = 20.0;
-const TOP: f64 = 8.0;
+const TOP: f64 = 26.0;
 const BOTTOM: f64 = 28.0;
 const ROW: f64 = 40.0;
 
 /// How far below its interval the blocks of a row are.
 const DOTS: f64 = 13.0;
+
+/// Steps of the axis, percent, from which on there are too few round ones below 0.
+const LARGE: f64 = 50.0;
+
+/// Room that the words of a tick need, a share of half of the axis.
+const APART: f64 = 0.15;
 
 /// From so many rows on a few may be beyond the axis.
 const MANY: usize = 12;
@@ -260,10 +284,35 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_few() {
-        for reach in [0.01, 0.03, 0.1, 0.5, 1.0, 3.0] {
+        for reach in [0.01, 0.03, 0.0954, 0.1, 0.5, 1.0, 1.2, 2.0, 3.0] {
             let ticks = ticks(reach);
             assert!((3..=13).contains(&ticks.len()), "{reach}: {ticks:?}");
             assert!(ticks.contains(&0.0) && ticks.is_sorted());
+            assert!(ticks.iter().all(|tick| tick.abs() <= reach), "{reach}: {ticks:?}");
+            let apart = ticks.windows(2).all(|pair| pair[1] - pair[0] >= APART * reach);
+            assert!(apart, "{reach}: {ticks:?}");
         }
+    }
+
+    #[test]
+    fn large_effects_have_ticks_on_both_sides() {
+        let below = |reach| {
+            let below = ticks(reach).into_iter().filter(|tick| *tick < 0.0);
+            below.map(percent).collect::<Vec<_>>()
+        };
+        assert_eq!(below(0.09), ["-8.0 %", "-6.0 %", "-4.0 %", "-2.0 %"]);
+        assert_eq!(below(1.2), ["-66.7 %", "-60.0 %", "-50.0 %", "-33.3 %"]);
+        assert_eq!(below(2.0), ["-85.7 %", "-80.0 %", "-66.7 %"]);
+        assert_eq!(below(3.0), ["-90.9 %", "-83.3 %"]);
+    }
+
+    #[test]
+    fn ticks_have_their_words_at_both_ends() {
+        let log = crate::tune::report::page::tests::log();
+        let findings = quiclane_tuning::experiment::Findings::new(&log);
+        let forest = Forest { calibration: &findings.calibrations[0], effects: &[], smallest: 0.1 };
+        let drawn = forest.to_string();
+        assert_eq!(drawn.matches(">+10.0 %</text>").count(), 2, "{drawn}");
+        assert_eq!(drawn.matches(">0</text>").count(), 2, "{drawn}");
     }
 }
