@@ -6,7 +6,8 @@
 //! last     the journal before, closed
 //! guard    flock held by the guard process
 //!
-//! begin ─► (intent ─► the write ─► done | refused)* ─► applied ─► settled* ─► closed ─► last
+//! begin ─► (intent ─► the write ─► done | refused)*
+//!       ─► (applied | runs) ─► settled* ─► closed ─► last
 //! ```
 //!
 //! Invariant: a value is written only after its original is on the disk. A crash at any point
@@ -22,6 +23,8 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
+
+use crate::shell::word;
 
 /// Why the journal cannot be used. Each message names the file and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +103,15 @@ impl Folder {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// The flag that names it in a command, behind a blank; nothing for the usual one.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        match self.0.to_str() {
+            Some(Self::DEFAULT) => String::new(),
+            _ => format!(" --journal {}", word(&self.0.display().to_string())),
+        }
     }
 
     /// What the journal says; `None`: nothing is set.

@@ -180,12 +180,13 @@ impl Lab {
             }
         };
         let state = self.state(folder, &log);
+        let flag = folder.flag();
+        let status = format!("quiclane tune status{flag}");
+        let both = format!("{status}; quiclane tune revert{flag}");
         let (applied, mend) = match state {
-            State::Runs | State::Busy => (state.text(log.runs.as_ref()), "quiclane tune status"),
-            _ if log.applied => {
-                ("is in place".into(), "quiclane tune status; quiclane tune revert")
-            }
-            _ => ("was not finished".into(), "quiclane tune status; quiclane tune revert"),
+            State::Runs | State::Busy => (state.text(log.runs.as_ref()), status),
+            _ if log.applied => ("is in place".into(), both),
+            _ => ("was not finished".into(), both),
         };
         let found = format!("{} {applied} ({})", log.begin.by, folder.path().display());
         let why = "values below are not the host's own";

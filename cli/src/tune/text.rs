@@ -254,10 +254,7 @@ fn write_traps(traps: &[Finding], f: &mut fmt::Formatter<'_>) -> fmt::Result {
 
 /// The command that puts back what a journal has.
 fn revert(journal: &str) -> String {
-    match journal == Folder::DEFAULT {
-        true => "quiclane tune revert".to_owned(),
-        false => format!("quiclane tune revert --journal {journal}"),
-    }
+    format!("quiclane tune revert{}", Folder::new(journal).flag())
 }
 
 fn named(knob: &str, interface: Option<&str>) -> String {
