@@ -25,7 +25,8 @@ pub(crate) enum Exit {
     Usage = 2,
     /// A service level objective was broken.
     Broken = 3,
-    /// The generator was the bottleneck: the measurement says little about the server.
+    /// The generator was the bottleneck, so that the measurement says little about the server, or
+    /// nothing was measured.
     Invalid = 4,
     /// Stopped by a signal before it was done.
     Interrupted = 130,

@@ -65,8 +65,16 @@ pub(crate) struct MatrixArgs {
     course: CourseArgs,
 }
 
-/// One value of one setting: its flags of `quiclane serve`.
-type Value = (String, Vec<String>);
+/// One value of one setting.
+#[derive(Clone)]
+struct Value {
+    /// As in `io=epoll`.
+    name: String,
+    /// The program of the server; `None`: this one.
+    program: Option<String>,
+    /// Of `quiclane serve`.
+    flags: Vec<String>,
+}
 
 /// Runs the command.
 pub(super) fn run(args: &MatrixArgs) -> Result<Exit, Failure> {
@@ -115,7 +123,8 @@ impl MatrixArgs {
 
     fn axes(&self, cores: usize) -> Vec<Vec<Value>> {
         let flag = |name: &str, flag: &str, value: String| -> Value {
-            (format!("{name}={value}"), vec![flag.to_owned(), value])
+            let flags = vec![flag.to_owned(), value.clone()];
+            Value { name: format!("{name}={value}"), program: None, flags }
         };
         let or = |given: &[usize], default: Vec<usize>| match given {
             [] => default,
@@ -140,8 +149,11 @@ impl MatrixArgs {
         let gso = self.gso_segments.iter();
         let gso = gso.map(|count| flag("gso", "--gso-segments", count.to_string())).collect();
         let gro = self.gro.iter().map(|on| flag("gro", "--gro", name(on))).collect();
-        let engine = self.engine.iter().map(|path| (format!("{ENGINE}{path}"), Vec::new()));
-        let engine = engine.collect();
+        let engine = |path: &String| {
+            let program = Some(path.clone()).filter(|path| path != THIS);
+            Value { name: format!("engine={path}"), program, flags: Vec::new() }
+        };
+        let engine = self.engine.iter().map(engine).collect();
         let axes: Vec<Vec<Value>> = vec![engine, io, steering, workers, mtu, gso, gro];
         axes.into_iter().filter(|axis| !axis.is_empty()).collect()
     }
@@ -150,11 +162,13 @@ impl MatrixArgs {
 /// Each value by itself; ways of steering with the most workers, since one has nothing to steer.
 fn one_at_a_time(axes: Vec<Vec<Value>>) -> Vec<Vec<Value>> {
     let values: Vec<Value> = axes.into_iter().flatten().collect();
-    let count = |value: &&Value| value.0.strip_prefix("workers=")?.parse::<usize>().ok();
+    let count = |value: &&Value| value.name.strip_prefix("workers=")?.parse::<usize>().ok();
     let of_workers = values.iter().filter(|value| count(value).is_some());
     let most = of_workers.max_by_key(count).cloned();
     let with = |value: &Value| match &most {
-        Some(workers) if value.0.starts_with("steering=") => vec![workers.clone(), value.clone()],
+        Some(workers) if value.name.starts_with("steering=") => {
+            vec![workers.clone(), value.clone()]
+        }
         _ => vec![value.clone()],
     };
     values.iter().map(with).collect()
@@ -162,16 +176,16 @@ fn one_at_a_time(axes: Vec<Vec<Value>>) -> Vec<Vec<Value>> {
 
 /// A single worker has nothing to steer: any way is the same.
 fn is_sensible(values: &[Value]) -> bool {
-    let has = |name: &str| values.iter().any(|(of, _)| of == name);
-    let ways = values.iter().any(|(of, _)| of.starts_with("steering=") && of != "steering=hash");
+    let names = || values.iter().map(|value| value.name.as_str());
+    let has = |name: &str| names().any(|of| of == name);
+    let ways = names().any(|of| of.starts_with("steering=") && of != "steering=hash");
     !(has("workers=1") && ways)
 }
 
 fn arm(values: Vec<Value>) -> Arm {
-    let name = values.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>().join(" ");
-    let program = values.iter().find_map(|(name, _)| name.strip_prefix(ENGINE));
-    let program = program.filter(|path| *path != THIS).map(str::to_owned);
-    let serve: Vec<String> = values.into_iter().flat_map(|(_, flags)| flags).collect();
+    let name = values.iter().map(|value| value.name.clone()).collect::<Vec<_>>().join(" ");
+    let program = values.iter().find_map(|value| value.program.clone());
+    let serve = values.into_iter().flat_map(|value| value.flags).collect();
     Arm { name, program, serve, ..Arm::baseline() }
 }
 
@@ -191,9 +205,6 @@ fn name(value: &impl ValueEnum) -> String {
     let name = value.to_possible_value();
     name.map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
-
-/// How values of that axis begin.
-const ENGINE: &str = "engine=";
 
 /// The program that measures.
 const THIS: &str = "this";

@@ -45,13 +45,23 @@ fn records(path: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Many blocks fit three minutes: fewer are as good a test.
+/// Many blocks fit three minutes: fewer are as good a test, however long a busy machine takes.
 fn shorten(path: &Path, calibrate: u32, screen: u32) {
     let mut all = records(path);
     let blocks = serde_json::json!({"calibrate": calibrate, "screen": screen, "confirm": 0});
     all[0]["blocks"] = blocks;
+    all[0]["budget_s"] = serde_json::json!(3_600.0);
     let lines: Vec<String> = all.iter().map(|record| format!("{record}\n")).collect();
     fs::write(path, lines.concat()).unwrap();
+}
+
+/// Begins a run, which is interrupted before its first block is whole.
+fn begin(path: &Path, flags: &str) {
+    let start = format!("tune {flags} {SHORT} -o {}", path.display());
+    let mut running = Running::start(&words(&start));
+    running.until("block 1 of");
+    running.signal("INT");
+    assert_eq!(running.wait().code, 130);
 }
 
 fn cells(path: &Path) -> usize {
@@ -128,11 +138,7 @@ fn a_run_without_any_block_of_the_knob_is_no_measurement() {
 fn a_server_that_is_stopped_half_of_the_time_is_slower() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.jsonl");
-    let start = format!("tune experiment --handicap 50% {SHORT} -o {}", path.display());
-    let mut running = Running::start(&words(&start));
-    running.until("block 1 of");
-    running.signal("INT");
-    assert_eq!(running.wait().code, 130);
+    begin(&path, "experiment --handicap 50%");
     shorten(&path, 1, 4);
     let outcome = line(&format!("tune experiment --resume {} --json -q", path.display()));
     assert_eq!(outcome.code, 0, "{outcome:?}");
@@ -151,11 +157,7 @@ fn what_is_killed_leaves_nothing() {
         let before = read(knob);
         let path = host.journal.with_extension("jsonl");
         let flags = "experiment --knob udp_early_demux=0 --device host";
-        let start = format!("tune {flags} {SHORT} -o {}", path.display());
-        let mut running = Running::start(&words(&host.with_journal(&start)));
-        running.until("block 1 of");
-        running.signal("INT");
-        assert_eq!(running.wait().code, 130);
+        begin(&path, &host.with_journal(flags));
         shorten(&path, 0, 8);
         let mut in_place = 0;
         for records in 1..=4 {
@@ -195,11 +197,7 @@ fn the_guards_of_a_killed_experiment_put_everything_back() {
         let before = read(knob);
         let path = host.journal.with_extension("jsonl");
         let flags = "experiment --knob stat_interval=10,udp_early_demux=0 --device lo";
-        let start = format!("tune {flags} {SHORT} -o {}", path.display());
-        let mut running = Running::start(&words(&host.with_journal(&start)));
-        running.until("block 1 of");
-        running.signal("INT");
-        assert_eq!(running.wait().code, 130);
+        begin(&path, &host.with_journal(flags));
         shorten(&path, 0, 1);
         let flags = format!("tune experiment --resume {} -q", path.display());
         let mut running = Running::start(&words(&host.with_journal(&flags)));

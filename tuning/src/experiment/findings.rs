@@ -279,6 +279,12 @@ impl Effect {
         }
     }
 
+    /// Whether it is better, and needs not be measured again to be believed.
+    #[must_use]
+    pub fn is_better_for_sure(&self, begin: &Begin) -> bool {
+        self.verdict == Verdict::Better && (self.is_confirmed || begin.blocks.confirm == 0)
+    }
+
     fn note(&mut self, text: String) {
         self.note = Some(match self.note.take() {
             Some(before) => format!("{before}; {text}"),

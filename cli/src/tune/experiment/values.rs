@@ -188,15 +188,17 @@ fn set(values: &Values) -> Vec<String> {
     values.iter().flat_map(|(id, value)| ["--set".to_owned(), format!("{id}={value}")]).collect()
 }
 
-/// What `apply` did not do.
+/// What `apply` did not do, or not as it was asked to.
 fn refusals(answer: &Value) -> String {
     let rows = |of: &str| answer[of].as_array().cloned().unwrap_or_default();
-    let words = rows("changes").into_iter().zip(rows("results")).filter_map(|(change, done)| {
+    let done = rows("changes").into_iter().zip(rows("results")).filter_map(|(change, done)| {
         // What was set is a word; all else has a reason.
         let (outcome, why) = done.as_object()?.iter().next()?;
         Some(format!("{}: {outcome}: {}", text(&change["place"]), text(why)))
     });
-    words.collect::<Vec<_>>().join("; ")
+    let kept = rows("kept").into_iter().filter(|kept| kept["value"] != kept["wanted"]);
+    let kept = kept.map(|kept| format!("{}: {}", text(&kept["place"]), text(&kept["reason"])));
+    done.chain(kept).collect::<Vec<_>>().join("; ")
 }
 
 /// What `revert` did not do.
@@ -230,8 +232,12 @@ mod tests {
         let answer = json!({
             "changes": [{"place": "/proc/a"}, {"place": "/proc/b"}],
             "results": ["set", {"refused": "Invalid argument"}],
+            "kept": [
+                {"place": "/proc/c", "value": "1", "wanted": "1", "reason": "already so"},
+                {"place": "/proc/d", "value": "2", "wanted": "1", "reason": "a limit"},
+            ],
         });
-        assert_eq!(refusals(&answer), "/proc/b: refused: Invalid argument");
+        assert_eq!(refusals(&answer), "/proc/b: refused: Invalid argument; /proc/d: a limit");
         let answer = json!({"values": [
             {"place": "/proc/a", "outcome": "restored"},
             {"place": "/proc/b", "outcome": "foreign", "now": "7"},

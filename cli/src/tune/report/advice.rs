@@ -64,7 +64,6 @@ impl Advice {
 /// Arms that are worth it, the largest effects first, and of those that decide the same thing the
 /// first one.
 fn best<'l>(log: &'l Log, findings: &Findings) -> Vec<&'l Arm> {
-    let must_confirm = log.begin.blocks.confirm > 0;
     let is_harmless = |arm: usize| {
         let mut of = findings.effects.iter().filter(|effect| effect.arm == arm);
         let is_broken = log.broken.keys().any(|(broken, _)| *broken == arm);
@@ -73,8 +72,7 @@ fn best<'l>(log: &'l Log, findings: &Findings) -> Vec<&'l Arm> {
     let mut better: Vec<(f64, usize)> = findings
         .effects
         .iter()
-        .filter(|effect| effect.verdict == Verdict::Better)
-        .filter(|effect| effect.is_confirmed || !must_confirm)
+        .filter(|effect| effect.is_better_for_sure(&log.begin))
         .filter(|effect| is_harmless(effect.arm))
         .filter_map(|effect| Some((effect.estimate?.effect.abs(), effect.arm)))
         .collect();

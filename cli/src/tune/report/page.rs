@@ -76,9 +76,7 @@ impl Page<'_> {
 
     /// Whether it would be better if it were confirmed.
     fn is_open(&self, effect: &Effect) -> bool {
-        effect.verdict == Verdict::Better
-            && self.log.begin.blocks.confirm > 0
-            && !effect.is_confirmed
+        effect.verdict == Verdict::Better && !effect.is_better_for_sure(&self.log.begin)
     }
 
     fn workloads(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
